@@ -1,0 +1,3 @@
+//! The `perfwatch` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The agent: wires probes, store, diagnosis and export together and serves the local API.

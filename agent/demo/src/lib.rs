@@ -1,0 +1,1 @@
+//! A small real model server with a load generator and injectable faults: an ordinary client of the SDK.

@@ -1,0 +1,1 @@
+//! Ships ticks and findings to other systems over OTLP.

@@ -1,0 +1,1 @@
+//! Keeps ticks: a ring in memory and the cursors that read it.

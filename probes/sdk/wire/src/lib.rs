@@ -1,0 +1,1 @@
+//! The probe socket's protocol: bytes in, types out.

@@ -1,0 +1,1 @@
+//! Where numbers come from: host and GPU probes. Synchronous, no printing.

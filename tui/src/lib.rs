@@ -1,0 +1,1 @@
+//! The terminal UI of perfwatch: a library with one entry point.
