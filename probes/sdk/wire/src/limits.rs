@@ -1,0 +1,30 @@
+//! What a peer may send. The agent repeats these in its `Welcome`; `perfwatch.proto` states them for implementers.
+
+/// Bytes of one message. A flush with 256 full histograms stays far below; only a broken or hostile peer comes near.
+pub const MAX_MESSAGE: usize = 1 << 20;
+/// Histograms per flush, and distinct ones per session. An LLM server with every stage and ten of its own uses about 25.
+pub const MAX_SERIES: usize = 256;
+/// Messages per second and connection. An SDK sends one per second, and a handful while it catches up.
+pub const MAX_MESSAGES_PER_SECOND: u32 = 20;
+/// The time over which [`MAX_MESSAGES_PER_SECOND`] is averaged, in seconds: a reconnect storm fits, a flood does not.
+pub const RATE_WINDOW_S: u32 = 5;
+/// Bytes of a name (service, instance, series, stage, configuration key).
+pub const MAX_NAME: usize = 128;
+/// Bytes of any other string.
+pub const MAX_TEXT: usize = 4096;
+/// Configuration entries in a `Hello`, and devices.
+pub const MAX_ENTRIES: usize = 64;
+/// Process ids in a `Hello`: the kernel nests PID namespaces at most 32 deep.
+pub const MAX_PIDS: usize = 32;
+/// Slots in a flush: the SDK keeps 20 (2 s), the format leaves room.
+pub const MAX_SLOTS: usize = 64;
+/// Bytes of a session id.
+pub const SESSION_BYTES: usize = 16;
+/// Length of a slot in nanoseconds.
+pub const SLOT_NS: u64 = 100_000_000;
+/// Exclusive states in a slot: none, and the nine of the proto file.
+pub const STATES: usize = 10;
+/// Stages a request can be in: ten built in, `other`, five custom.
+pub const STAGES: usize = 16;
+/// Buckets of the histogram layout: 128 per octave, up to one hour in nanoseconds.
+pub const BUCKETS: usize = 36 * 128;
