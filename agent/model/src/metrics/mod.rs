@@ -1,0 +1,59 @@
+//! The metric catalogue. Probes, rules, views, exporters and dashboards name a metric by its constant here.
+
+pub mod agent;
+pub mod finding;
+pub mod gpu;
+pub mod host;
+pub mod process;
+pub mod server;
+
+use crate::MetricDef;
+
+/// Every metric there is.
+pub fn all() -> impl Iterator<Item = &'static MetricDef> {
+    [host::ALL, process::ALL, server::ALL, gpu::ALL, agent::ALL, finding::ALL].into_iter().flatten().copied()
+}
+
+/// The metric with this name.
+pub fn find(name: &str) -> Option<&'static MetricDef> {
+    all().find(|metric| metric.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_safe_everywhere() {
+        let mut names: Vec<_> = all().map(|metric| metric.name).collect();
+        for name in &names {
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_'),
+                "{name}"
+            );
+        }
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "two metrics share a name");
+    }
+
+    #[test]
+    fn every_brief_is_a_sentence() {
+        for metric in all() {
+            assert!(metric.brief.ends_with('.') && metric.brief.starts_with(char::is_uppercase), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn every_constant_is_listed() {
+        for (file, listed) in [
+            (include_str!("host.rs"), host::ALL),
+            (include_str!("process.rs"), process::ALL),
+            (include_str!("server.rs"), server::ALL),
+            (include_str!("gpu.rs"), gpu::ALL),
+            (include_str!("agent.rs"), agent::ALL),
+            (include_str!("finding.rs"), finding::ALL),
+        ] {
+            assert_eq!(file.matches(": MetricDef =").count(), listed.len(), "a constant is missing in ALL of\n{file}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Processes.
+
+use crate::MetricDef;
+use crate::Unit::{Bytes, Count, Seconds};
+
+/// By `cpu.mode`.
+pub const CPU_TIME: MetricDef =
+    MetricDef::counter("process.cpu.time", Seconds, "CPU time of the process by mode.").full();
+/// Resident memory.
+pub const MEMORY_USAGE: MetricDef =
+    MetricDef::gauge("process.memory.usage", Bytes, "Physical memory that the process holds.").full();
+/// Threads.
+pub const THREAD_COUNT: MetricDef =
+    MetricDef::gauge("process.thread.count", Count("{thread}"), "Threads of the process.").full();
+/// Waiting for a CPU.
+pub const RUN_DELAY: MetricDef = MetricDef::counter(
+    "perfwatch.process.run_delay",
+    Seconds,
+    "Time that the process's threads were ready to run and waited for a CPU, summed over threads.",
+)
+.full();
+
+/// All of them.
+pub const ALL: &[&MetricDef] = &[&CPU_TIME, &MEMORY_USAGE, &THREAD_COUNT, &RUN_DELAY];

@@ -1,0 +1,323 @@
+//! What perfwatch knows at one instant, as one JSON document.
+//!
+//! This is the only format in which the agent speaks to the terminal UI, `perfwatch snapshot --json`, `perfwatch why` and
+//! `/v1/snapshot`; the schema in `tests/fixtures/snapshot.schema.json` holds it stable. Units are SI, names `snake_case`,
+//! entities `kind:id`; `null` means that there is no value, and `unavailable` says why.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Finding, Ledger, Quality};
+
+/// Version of the schema. It grows by optional fields; a change of meaning raises it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Everything at one instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// End of the newest tick, RFC 3339, UTC.
+    pub time: String,
+    /// Seconds that ledgers, latencies and rates cover: up to 10, fewer just after the start.
+    pub window_s: f64,
+    /// The machine.
+    pub host: HostView,
+    /// GPUs, and one CPU device per CPU-only server.
+    pub devices: Vec<DeviceView>,
+    /// Model servers.
+    pub servers: Vec<ServerView>,
+    /// What is wrong, worst first.
+    pub findings: Vec<Finding>,
+    /// Rules that cannot decide yet, by id: too little history, or a reading is missing.
+    pub undecided: Vec<String>,
+    /// What could not be measured, why, and what would give it.
+    pub unavailable: Vec<Unavailable>,
+    /// perfwatch itself: its cost and its health.
+    pub agent: AgentView,
+}
+
+/// The machine, as far as the agent can see it.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct HostView {
+    /// Host name.
+    pub name: String,
+    /// Online logical CPUs.
+    pub cpus: u32,
+    /// Share of all CPU time that was not idle, 0 to 1.
+    pub cpu_utilization: Option<f64>,
+    /// The same per logical CPU.
+    pub per_cpu_utilization: Vec<Option<f64>>,
+    /// Share of CPU time that a hypervisor gave to others, 0 to 1.
+    pub cpu_steal: Option<f64>,
+    /// Memory in use: total less available.
+    pub memory_used_bytes: Option<u64>,
+    /// Memory there is.
+    pub memory_total_bytes: Option<u64>,
+    /// Share of time in which some task waited for a CPU (PSI), 0 to 1.
+    pub cpu_pressure: Option<f64>,
+    /// Share of time in which some task waited for memory (PSI), 0 to 1.
+    pub memory_pressure: Option<f64>,
+    /// Share of time in which some task waited for I/O (PSI), 0 to 1.
+    pub io_pressure: Option<f64>,
+}
+
+/// A ledger on the wire: entries sum to `interval_ns` exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LedgerView<E> {
+    /// Capacity (device) or occupancy (server) of the window, in nanoseconds.
+    pub interval_ns: u64,
+    /// The parts.
+    pub entries: Vec<E>,
+}
+
+/// Part of a device's time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CauseEntry {
+    /// What the time went into.
+    pub cause: String,
+    /// How much of it.
+    pub ns: u64,
+    /// How this is known.
+    pub quality: Quality,
+}
+
+/// Part of a server's request time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageEntry {
+    /// The stage that the time was spent in.
+    pub stage: String,
+    /// How much of it.
+    pub ns: u64,
+    /// How this is known.
+    pub quality: Quality,
+}
+
+impl From<&Ledger> for LedgerView<CauseEntry> {
+    fn from(ledger: &Ledger) -> Self {
+        let entries = ledger
+            .entries()
+            .iter()
+            .map(|entry| CauseEntry { cause: entry.label.to_string(), ns: entry.ns, quality: entry.quality })
+            .collect();
+        Self { interval_ns: ledger.interval_ns(), entries }
+    }
+}
+
+impl From<&Ledger> for LedgerView<StageEntry> {
+    fn from(ledger: &Ledger) -> Self {
+        let entries = ledger
+            .entries()
+            .iter()
+            .map(|entry| StageEntry { stage: entry.label.to_string(), ns: entry.ns, quality: entry.quality })
+            .collect();
+        Self { interval_ns: ledger.interval_ns(), entries }
+    }
+}
+
+/// A GPU, or the CPUs of a CPU-only server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// `gpu:<uuid>` or `cpu:<server id>`.
+    pub id: String,
+    /// `gpu` or `cpu`.
+    pub kind: String,
+    /// What a person calls it.
+    pub name: String,
+    /// Where its time went; absent while nothing can be said.
+    pub ledger: Option<LedgerView<CauseEntry>>,
+    /// Present for a CPU device.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cpu: Option<CpuView>,
+    /// Present for a GPU.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gpu: Option<GpuView>,
+}
+
+/// The CPUs that a server may use.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct CpuView {
+    /// How many CPUs it may use: allowed ∩ cpuset ∩ online.
+    pub capacity_cpus: Option<f64>,
+    /// CPUs' worth of time it used.
+    pub used_cpus: Option<f64>,
+    /// The busiest thread's share of one CPU, 0 to 1.
+    pub hottest_thread: Option<f64>,
+    /// Share of quota periods in which it was throttled, 0 to 1.
+    pub throttled_periods: Option<f64>,
+}
+
+/// A GPU's readings.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct GpuView {
+    /// Share of time in which any kernel ran, 0 to 1.
+    pub utilization: Option<f64>,
+    /// Memory in use.
+    pub memory_used_bytes: Option<u64>,
+    /// Memory there is.
+    pub memory_limit_bytes: Option<u64>,
+    /// Power drawn.
+    pub power_watts: Option<f64>,
+    /// Power it may draw.
+    pub power_limit_watts: Option<f64>,
+    /// Core temperature.
+    pub temperature_celsius: Option<f64>,
+    /// SM clock.
+    pub sm_clock_hertz: Option<f64>,
+    /// Why its clocks are held down now, in NVML's words.
+    pub throttle_reasons: Vec<String>,
+    /// Processes that hold memory on it.
+    pub processes: Vec<GpuProcessView>,
+}
+
+/// A process on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuProcessView {
+    /// Process id as the driver knows it.
+    pub pid: u32,
+    /// Name, escaped; `null` when the process is not visible from here.
+    pub name: Option<String>,
+    /// GPU memory it holds; `null` when the driver will not say.
+    pub memory_bytes: Option<u64>,
+}
+
+/// A model server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// `server:<service>/<instance>`.
+    pub id: String,
+    /// `sdk`, or the server's lowercase name (`vllm`, `triton` …).
+    pub kind: String,
+    /// Service name.
+    pub name: String,
+    /// Process ids of its workers.
+    pub pids: Vec<u32>,
+    /// First of `pids`; `null` when none is known.
+    pub pid: Option<u32>,
+    /// False when it has sent nothing for more than 3 s.
+    pub live: bool,
+    /// Where its requests' time went.
+    pub ledger: Option<LedgerView<StageEntry>>,
+    /// Duration of requests that ended in the window.
+    pub latency: Option<LatencyView>,
+    /// Duration by stage of requests that ended in the window.
+    pub stages: Vec<StageView>,
+    /// Requests that ended well, per second.
+    pub requests_per_s: Option<f64>,
+    /// Requests that ended in an error, per second.
+    pub errors_per_s: Option<f64>,
+    /// Requests that began, per second.
+    pub arrivals_per_s: Option<f64>,
+    /// Requests inside at the end of the window.
+    pub in_flight: Option<u64>,
+    /// Batches, where the server reports them.
+    pub batch: Option<BatchView>,
+}
+
+/// A distribution of durations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyView {
+    /// How many.
+    pub count: u64,
+    /// Their sum.
+    pub sum_s: f64,
+    /// Median.
+    pub p50_s: f64,
+    /// 90th percentile.
+    pub p90_s: f64,
+    /// 99th percentile.
+    pub p99_s: f64,
+    /// Largest.
+    pub max_s: f64,
+}
+
+/// A distribution of durations in one stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageView {
+    /// The stage.
+    pub stage: String,
+    /// How long requests spent in it.
+    pub latency: LatencyView,
+}
+
+/// Batches executed in the window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchView {
+    /// Batches per second.
+    pub per_s: f64,
+    /// Mean requests per batch.
+    pub mean_size: f64,
+    /// Largest batch the server is configured to form.
+    pub max_size: Option<u32>,
+    /// Share of batches formed while two or more requests stood ready, 0 to 1.
+    pub ready2: f64,
+}
+
+/// A metric without a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unavailable {
+    /// Metric name.
+    pub metric: String,
+    /// What it would have been about, as `kind:id`.
+    pub entity: String,
+    /// Why there is none.
+    pub reason: String,
+    /// What would give it; empty when nothing would.
+    pub cure: String,
+}
+
+/// perfwatch itself.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct AgentView {
+    /// Version of the agent.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: f64,
+    /// Seconds between ticks.
+    pub interval_s: f64,
+    /// CPU it used, as a share of one core.
+    pub cpu_cores: Option<f64>,
+    /// Its resident memory.
+    pub rss_bytes: Option<u64>,
+    /// How late the newest tick closed.
+    pub late_s: f64,
+    /// Ticks it could not take since it started.
+    pub ticks_missed: u64,
+    /// Messages and values it had to drop since it started, for whatever reason.
+    pub dropped: u64,
+    /// Where its history is: `memory`, or the journal's path.
+    pub store: String,
+    /// Cost per probe.
+    pub probes: Vec<ProbeView>,
+    /// Where it ships to; empty when nothing is configured.
+    pub exports: Vec<ExportView>,
+}
+
+/// What one probe costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeView {
+    /// Its name.
+    pub name: String,
+    /// Mean time per run.
+    pub mean_s: f64,
+    /// Longest run.
+    pub max_s: f64,
+    /// Seconds between runs; more than the interval when it is slow-moving or was stretched to stay in budget.
+    pub every_s: f64,
+    /// True when it was stretched.
+    pub stretched: bool,
+}
+
+/// One destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportView {
+    /// Its endpoint, without credentials.
+    pub endpoint: String,
+    /// `ok`, `waiting`, or what went wrong last.
+    pub state: String,
+    /// Data points it accepted.
+    pub sent: u64,
+    /// Data points it refused or that had to be dropped.
+    pub dropped: u64,
+}
