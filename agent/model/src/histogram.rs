@@ -244,7 +244,9 @@ mod tests {
         ) {
             let record = |values: &[u64]| {
                 let mut histogram = SparseHdr::new();
-                values.iter().for_each(|value| histogram.record(*value));
+                for value in values {
+                    histogram.record(*value);
+                }
                 histogram
             };
             let mut sum = record(&left);
