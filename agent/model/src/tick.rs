@@ -1,5 +1,8 @@
 //! One second of measurement.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::{EntityId, Histogram, Reason, SeriesId, SparseHdr, Stage, Stamp, State};
 
 /// A value of a series.
@@ -133,6 +136,8 @@ pub struct ServerTick {
     pub batch_size: SparseHdr,
     /// The largest batch the server is configured to form, where it said so.
     pub max_batch_size: Option<u32>,
+    /// Names of the server's own stages, by number less [`Stage::FIRST_CUSTOM`]; empty or missing where it has none.
+    pub custom_stages: Arc<[String]>,
 }
 
 impl ServerTick {
@@ -151,6 +156,16 @@ impl ServerTick {
             dispatches_ready2: 0,
             batch_size: SparseHdr::default(),
             max_batch_size: None,
+            custom_stages: Arc::default(),
         }
+    }
+
+    /// What this server calls a stage: the built-in name, its own, or `custom<n>` where it gave none.
+    pub fn stage_name(&self, stage: Stage) -> Cow<'static, str> {
+        if let Some(name) = stage.name() {
+            return Cow::Borrowed(name);
+        }
+        let own = self.custom_stages.get(stage.index() - usize::from(Stage::FIRST_CUSTOM));
+        Cow::Owned(own.filter(|name| !name.is_empty()).cloned().unwrap_or_else(|| stage.to_string()))
     }
 }
