@@ -1,0 +1,33 @@
+//! The machine: CPU, memory, pressure, control groups, processes, and what model servers get of it.
+//!
+//! To add a probe, copy the nearest file, and add its `mod` line and its line in [`PROBES`].
+
+use perfwatch_model::{Reason, SeriesTable};
+
+use crate::{Cadence, Probe, ProbeContext, ProbeKind};
+
+/// Every host probe.
+pub const PROBES: &[&dyn ProbeKind] = &[];
+
+/// A probe that could be opened here.
+pub struct OpenProbe {
+    /// Its kind's name.
+    pub name: &'static str,
+    /// How often it wants to be sampled.
+    pub cadence: Cadence,
+    /// The probe.
+    pub probe: Box<dyn Probe>,
+}
+
+/// Opens every host probe; those that cannot be opened come back with the reason and its cure.
+pub fn open_all(context: &ProbeContext, table: &mut SeriesTable) -> (Vec<OpenProbe>, Vec<(&'static str, Reason)>) {
+    let mut open = Vec::new();
+    let mut closed = Vec::new();
+    for kind in PROBES {
+        match kind.open(context, table) {
+            Ok(probe) => open.push(OpenProbe { name: kind.name(), cadence: kind.cadence(), probe }),
+            Err(reason) => closed.push((kind.name(), reason)),
+        }
+    }
+    (open, closed)
+}
