@@ -1,1 +1,40 @@
-//! The agent: wires probes, store, diagnosis and export together and serves the local API.
+//! The agent: samples, judges, shows and ships, as a library.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use perfwatch_agent::{Agent, Config, Environment, Flags, Role, SystemClock};
+//!
+//! let config = Config::load(&Flags::default(), Environment::of_process())?;
+//! let running = Agent::start(config, Role::InProcess, std::sync::Arc::new(SystemClock)).await?;
+//! let mut snapshots = running.subscribe();
+//! while let Some(snapshot) = snapshots.next().await {
+//!     println!("{}", snapshot.findings.len());
+//! #   break;
+//! }
+//! running.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`config`] merges file, environment and flags. [`Agent::start`] takes a runtime folder, listens on `probe.sock` (SDK) and
+//! `api.sock` (local API), and starts the tick thread: one thread that samples the probes on each whole second, closes the
+//! tick 500 ms later, and hands it to the store, the diagnosis, the subscribers and the exporter.
+
+pub mod config;
+
+mod agent;
+mod api;
+mod clock;
+mod error;
+mod feed;
+mod history;
+mod runtime_folder;
+mod scheduler;
+mod time;
+
+pub use agent::{Agent, Role, Running};
+pub use api::ROUTES;
+pub use clock::SystemClock;
+pub use config::{Config, ConfigError, Environment, Flags};
+pub use error::Error;
+pub use feed::Subscription;

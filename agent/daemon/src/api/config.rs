@@ -1,0 +1,11 @@
+//! `/v1/config`: what the agent runs with.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::Api;
+use crate::config::Described;
+
+pub(crate) async fn config(State(api): State<Api>) -> Json<Vec<Described>> {
+    Json(api.config.to_vec())
+}

@@ -1,0 +1,215 @@
+//! Configuration: flag > environment > file > default, and for every value where it came from.
+//!
+//! To add a setting, add one field with its documentation to [`Settings`]; its key, its variable, the default file and the
+//! output of `perfwatch config` derive from it.
+
+mod environment;
+mod error;
+mod file;
+mod settings;
+mod value;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use environment::Environment;
+pub use error::ConfigError;
+pub use settings::{KEYS, Key, Settings};
+pub use value::{Detail, LogFormat, LogLevel, OtlpProtocol, Raw, Share, SocketMode, Watch};
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A line of a configuration file.
+    File(PathBuf, usize),
+    /// An environment variable.
+    Environment(&'static str),
+    /// A command line flag.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "${name}"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// What the command line contributes.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`: a file that must exist. Wins over `PERFWATCH_CONFIG`.
+    pub file: Option<PathBuf>,
+    /// (key, value) of every flag that was given, keys as in [`KEYS`]. A list has its items between commas, or its key
+    /// several times.
+    pub values: Vec<(String, String)>,
+}
+
+/// The merged configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The values.
+    pub settings: Settings,
+    environment: Environment,
+    file: Option<PathBuf>,
+    origins: Vec<Origin>,
+}
+
+/// One line of `perfwatch config`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Described {
+    /// Its key in the file.
+    pub key: &'static str,
+    /// Its value as TOML would write it; empty when it is not set.
+    pub value: String,
+    /// Where the value came from: `default`, `file:line`, `$VARIABLE` or `flag`.
+    pub origin: String,
+    /// Its environment variable.
+    pub variable: &'static str,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            environment: Environment::default(),
+            file: None,
+            origins: vec![Origin::Default; KEYS.len()],
+        }
+    }
+}
+
+impl Config {
+    /// Merges all sources.
+    ///
+    /// The file is `--config`, else `PERFWATCH_CONFIG`, and then it must exist; else the first that exists of
+    /// `$XDG_CONFIG_HOME/perfwatch/perfwatch.toml` (`~/.config` when unset) and `/etc/perfwatch/perfwatch.toml`, and then
+    /// none is fine.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an unknown key, or a value that its key does not take; the message names file and line,
+    /// variable or flag.
+    pub fn load(flags: &Flags, environment: Environment) -> Result<Self, ConfigError> {
+        let mut config = Self { environment, ..Self::default() };
+        if let Some((path, text)) = read_file(flags, &config.environment)? {
+            for (at, raw, line) in file::values(&path, &text)? {
+                config.put(at, &raw, Origin::File(path.clone(), line))?;
+            }
+            config.file = Some(path);
+        }
+        for (at, key) in KEYS.iter().enumerate() {
+            if let Some(text) = config.environment.text(key.variable).map_err(|_| ConfigError::NotUnicode {
+                variable: key.variable,
+            })? {
+                config.put(at, &Raw::Text(text), Origin::Environment(key.variable))?;
+            }
+        }
+        config.put_flags(flags)?;
+        Ok(config)
+    }
+
+    fn put_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
+        let mut given: Vec<(usize, Vec<String>)> = Vec::new();
+        for (name, value) in &flags.values {
+            let at = position(name).ok_or_else(|| ConfigError::unknown("the command line", name))?;
+            match given.iter_mut().find(|(known, _)| *known == at) {
+                Some((_, values)) => values.push(value.clone()),
+                None => given.push((at, vec![value.clone()])),
+            }
+        }
+        for (at, values) in given {
+            self.put(at, &Raw::Text(values.join(",")), Origin::Flag)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, at: usize, raw: &Raw, origin: Origin) -> Result<(), ConfigError> {
+        let key = &KEYS[at];
+        (key.set)(&mut self.settings, raw).map_err(|reason| ConfigError::BadValue {
+            place: origin.to_string(),
+            key: key.name,
+            reason,
+        })?;
+        self.origins[at] = origin;
+        Ok(())
+    }
+
+    /// The variables that were read, for what is configured by variables alone (`OTEL_*`, `XDG_*`).
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The file that was read, if any.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Every key with its value and where that came from, in the order of the documentation.
+    pub fn describe(&self) -> Vec<Described> {
+        KEYS.iter()
+            .zip(&self.origins)
+            .map(|(key, origin)| Described {
+                key: key.name,
+                value: (key.show)(&self.settings),
+                origin: origin.to_string(),
+                variable: key.variable,
+            })
+            .collect()
+    }
+
+    /// A configuration file with every key, its documentation and its default, all commented out.
+    pub fn default_text() -> String {
+        let mut text = String::from(
+            "# perfwatch.toml: every setting with its default. A flag wins over the variable, the variable over this file.\n",
+        );
+        let settings = Settings::default();
+        let mut table = "";
+        for key in KEYS {
+            let (in_table, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
+            if in_table != table {
+                table = in_table;
+                text.push_str(&format!("\n[{table}]\n"));
+            }
+            text.push('\n');
+            for line in key.doc {
+                text.push_str(&format!("#{}\n", line.trim_end()));
+            }
+            text.push_str(&format!("# Variable: {}\n", key.variable));
+            let value = (key.show)(&settings);
+            text.push_str(&format!("#{name} = {}\n", if value.is_empty() { key.example } else { &value }));
+        }
+        text
+    }
+}
+
+fn position(name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.name == name)
+}
+
+fn read_file(flags: &Flags, environment: &Environment) -> Result<Option<(PathBuf, String)>, ConfigError> {
+    let named = flags.file.clone().or_else(|| environment.path("PERFWATCH_CONFIG"));
+    let unreadable = |path: &Path, error: std::io::Error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source: error,
+    };
+    if let Some(path) = named {
+        return match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some((path, text))),
+            Err(error) => Err(unreadable(&path, error)),
+        };
+    }
+    for path in environment.default_files() {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => return Ok(Some((path, text))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(&path, error)),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,81 @@
+//! Every setting there is: one field, its documentation, its key and its variable.
+
+use std::path::PathBuf;
+
+use super::value::{Detail, LogFormat, LogLevel, OtlpProtocol, Raw, Share, SocketMode, Value, Watch};
+
+/// A setting's place in file and environment. Made from a field of [`Settings`].
+pub struct Key {
+    /// Its name in the file, with its table.
+    pub name: &'static str,
+    /// Its environment variable.
+    pub variable: &'static str,
+    /// The field's documentation, line by line.
+    pub doc: &'static [&'static str],
+    /// A value to show where the default is "not set".
+    pub example: &'static str,
+    pub(super) set: fn(&mut Settings, &Raw) -> Result<(), String>,
+    pub(super) show: fn(&Settings) -> String,
+}
+
+macro_rules! settings {
+    ($( $(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $key:literal, $variable:literal, $example:literal; )+) => {
+        /// The values of a configuration.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Settings {
+            $( $(#[doc = $doc])+ pub $field: $type, )+
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $( $field: $default, )+ }
+            }
+        }
+
+        /// All keys, tables last, in the order of the documentation.
+        pub const KEYS: &[Key] = &[$( Key {
+            name: $key,
+            variable: $variable,
+            doc: &[$($doc),+],
+            example: $example,
+            set: |settings, raw| { settings.$field = Value::parse(raw)?; Ok(()) },
+            show: |settings| settings.$field.show(),
+        } ),+];
+    };
+}
+
+settings! {
+    /// Folder of the sockets. When it is not set, the first that can be used of /run/perfwatch,
+    /// $XDG_RUNTIME_DIR/perfwatch and /tmp/perfwatch-$UID.
+    runtime_dir: Option<PathBuf> = None, "runtime_dir", "PERFWATCH_RUNTIME_DIR", r#""/run/perfwatch""#;
+
+    /// Permissions of the sockets, octal. Whoever may write to a socket may read what the agent knows.
+    socket_mode: SocketMode = SocketMode::DEFAULT, "socket_mode", "PERFWATCH_SOCKET_MODE", "";
+
+    /// Share of one core that probes may use. Above it, slow-moving probes run less often, and the agent says which.
+    budget: Share = Share::BUDGET, "budget", "PERFWATCH_BUDGET", "";
+
+    /// Probes that are not run, by name.
+    probes_off: Vec<String> = Vec::new(), "probes_off", "PERFWATCH_PROBES_OFF", "";
+
+    /// Processes to watch as servers although they do not use the SDK: process ids or names.
+    watch: Vec<Watch> = Vec::new(), "watch", "PERFWATCH_WATCH", "";
+
+    /// Driver library to load instead of the system's libnvidia-ml.so.1.
+    nvml_lib: Option<PathBuf> = None, "nvml_lib", "PERFWATCH_NVML_LIB", r#""/usr/lib/libnvidia-ml.so.1""#;
+
+    /// Where metrics and findings go. Nothing is sent when it is not set.
+    otlp_endpoint: Option<String> = None, "otlp.endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", r#""http://127.0.0.1:4318""#;
+
+    /// How they go there: grpc or http/protobuf.
+    otlp_protocol: OtlpProtocol = OtlpProtocol::HttpProtobuf, "otlp.protocol", "OTEL_EXPORTER_OTLP_PROTOCOL", "";
+
+    /// How much goes there: default (enough for every dashboard) or full.
+    otlp_level: Detail = Detail::Default, "otlp.level", "PERFWATCH_OTLP_LEVEL", "";
+
+    /// Least severe messages to log: error, warn, info, debug or trace.
+    log_level: LogLevel = LogLevel::Info, "log.level", "PERFWATCH_LOG_LEVEL", "";
+
+    /// How to write the log: text or json.
+    log_format: LogFormat = LogFormat::Text, "log.format", "PERFWATCH_LOG_FORMAT", "";
+}

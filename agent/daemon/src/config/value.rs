@@ -1,0 +1,250 @@
+//! The types of settings: what each takes, and how it is written.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A value before its key has looked at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Raw {
+    /// Text, from anywhere. A list has its items between commas.
+    Text(String),
+    /// A number, from a file.
+    Number(String),
+    /// A list, from a file.
+    List(Vec<String>),
+}
+
+impl Raw {
+    fn scalar(&self) -> Result<&str, String> {
+        match self {
+            Self::Text(text) | Self::Number(text) => Ok(text.trim()),
+            Self::List(_) => Err("takes one value, not a list".to_owned()),
+        }
+    }
+
+    fn items(&self) -> Vec<String> {
+        match self {
+            Self::Text(text) | Self::Number(text) => {
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+            }
+            Self::List(items) => items.clone(),
+        }
+    }
+}
+
+/// A type that a setting can have.
+pub(super) trait Value: Sized {
+    /// The value, or what is wrong, to be read after the key's name.
+    fn parse(raw: &Raw) -> Result<Self, String>;
+    /// The value as TOML; empty for "not set".
+    fn show(&self) -> String;
+}
+
+fn quoted(text: impl fmt::Display) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+impl Value for Option<PathBuf> {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        match raw {
+            Raw::Text(text) if !text.is_empty() => Ok(Some(PathBuf::from(text))),
+            _ => Err("takes a path".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(String::new, |path| quoted(path.display()))
+    }
+}
+
+impl Value for Option<String> {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        match raw.scalar()? {
+            "" => Err("takes a text that is not empty".to_owned()),
+            text => Ok(Some(text.to_owned())),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(String::new, quoted)
+    }
+}
+
+impl<T: Item> Value for Vec<T> {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        raw.items().iter().map(|item| T::parse_item(item)).collect()
+    }
+
+    fn show(&self) -> String {
+        let items: Vec<_> = self.iter().map(quoted).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// A type that a list can hold.
+pub(super) trait Item: Sized + fmt::Display {
+    fn parse_item(text: &str) -> Result<Self, String>;
+}
+
+impl Item for String {
+    fn parse_item(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+/// A process to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// The process with this id.
+    Pid(u32),
+    /// Every process whose command has this name.
+    Name(String),
+}
+
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pid(pid) => write!(f, "{pid}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl Item for Watch {
+    fn parse_item(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(0) => Err("takes process ids from 1, or names".to_owned()),
+            Ok(pid) => Ok(Self::Pid(pid)),
+            Err(_) => Ok(Self::Name(text.to_owned())),
+        }
+    }
+}
+
+/// Permissions of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(pub u32);
+
+impl SocketMode {
+    /// Owner and group; the group is `perfwatch` where there is one.
+    pub const DEFAULT: Self = Self(0o660);
+}
+
+impl Value for SocketMode {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let wrong = |text: &str| format!("takes an octal mode between \"0600\" and \"0777\", not {text}");
+        // TOML reads a bare 660 as decimal; who wrote that meant octal, so say so instead of granting 01224.
+        let Raw::Text(text) = raw else { return Err(wrong("a number: write it in quotes")) };
+        let digits = text.trim().trim_start_matches("0o");
+        match u32::from_str_radix(digits, 8) {
+            Ok(mode) if mode & 0o600 == 0o600 && mode <= 0o777 => Ok(Self(mode)),
+            _ => Err(wrong(&format!("`{text}`"))),
+        }
+    }
+
+    fn show(&self) -> String {
+        quoted(format_args!("{:04o}", self.0))
+    }
+}
+
+/// A share of one core.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+impl Share {
+    /// One percent of a core: invisible beside any model server.
+    pub const BUDGET: Self = Self(0.01);
+}
+
+impl Value for Share {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let text = raw.scalar()?;
+        let share = match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+            None => text.parse(),
+        };
+        match share {
+            Ok(share) if share > 0.0 && share <= 1.0 => Ok(Self(share)),
+            _ => Err(format!("takes a share of one core above 0, up to 1 (or \"1%\"), not `{text}`")),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+macro_rules! choice {
+    ($(#[doc = $doc:literal])+ $name:ident { $( $(#[doc = $item_doc:literal])+ $item:ident = $text:literal, )+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $( $(#[doc = $item_doc])+ $item, )+
+        }
+
+        impl $name {
+            /// The word that chooses it.
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$item => $text, )+ }
+            }
+        }
+
+        impl Value for $name {
+            fn parse(raw: &Raw) -> Result<Self, String> {
+                match raw.scalar()? {
+                    $( $text => Ok(Self::$item), )+
+                    other => Err(format!("takes {}, not `{other}`", [$($text),+].join(", "))),
+                }
+            }
+
+            fn show(&self) -> String {
+                quoted(self.name())
+            }
+        }
+    };
+}
+
+choice! {
+    /// Transport of OTLP.
+    OtlpProtocol {
+        /// gRPC.
+        Grpc = "grpc",
+        /// Protobuf over HTTP/1.1.
+        HttpProtobuf = "http/protobuf",
+    }
+}
+
+choice! {
+    /// How much is exported.
+    Detail {
+        /// What dashboards and alerts need.
+        Default = "default",
+        /// Every series.
+        Full = "full",
+    }
+}
+
+choice! {
+    /// Least severe message that is logged.
+    LogLevel {
+        /// What stops a part of the agent.
+        Error = "error",
+        /// What it works around.
+        Warn = "warn",
+        /// What it does.
+        Info = "info",
+        /// How it does it.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+choice! {
+    /// Form of the log.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}

@@ -1,0 +1,113 @@
+//! The open probes: when each runs, what it costs.
+
+use perfwatch_model::snapshot::ProbeView;
+use perfwatch_model::{EntityId, Sample, Stamp};
+use perfwatch_probes::OpenProbe;
+
+use super::budget::{Cost, stretch};
+use crate::clock::thread_cpu_ns;
+
+/// Weight of the newest run in the mean: a change of cost is believed after some ten runs.
+const NEWEST: f64 = 0.1;
+/// Ticks between two decisions about stretching.
+const DECIDE_EVERY: u64 = 10;
+
+struct Slot {
+    open: OpenProbe,
+    mean_ns: f64,
+    max_ns: u64,
+    total_ns: u64,
+    runs: u64,
+}
+
+impl Slot {
+    fn is_movable(&self) -> bool {
+        self.open.cadence.seconds() > 1
+    }
+}
+
+/// All probes that run.
+pub(crate) struct ProbeSet {
+    slots: Vec<Slot>,
+    budget_ns: f64,
+    stretch: u32,
+    tick: u64,
+}
+
+impl ProbeSet {
+    /// `budget` is the share of one core that all probes together may use.
+    pub(crate) fn new(probes: Vec<OpenProbe>, budget: f64) -> Self {
+        let slot = |open| Slot { open, mean_ns: 0.0, max_ns: 0, total_ns: 0, runs: 0 };
+        Self { slots: probes.into_iter().map(slot).collect(), budget_ns: budget * 1e9, stretch: 1, tick: 0 }
+    }
+
+    /// Runs the probes whose turn it is.
+    pub(crate) fn sample(&mut self, now: Stamp, out: &mut Sample<'_>) {
+        for slot in &mut self.slots {
+            let every = u64::from(slot.open.cadence.seconds());
+            let every = if every > 1 { every * u64::from(self.stretch) } else { every };
+            if !self.tick.is_multiple_of(every) {
+                continue;
+            }
+            let before = thread_cpu_ns();
+            slot.open.probe.sample(now, out);
+            let cost = thread_cpu_ns().saturating_sub(before);
+            slot.runs += 1;
+            slot.total_ns += cost;
+            slot.max_ns = slot.max_ns.max(cost);
+            // The first run opens, interns and fills buffers; it says nothing about the next.
+            slot.mean_ns = match slot.runs {
+                1 | 2 => cost as f64,
+                _ => slot.mean_ns + (cost as f64 - slot.mean_ns) * NEWEST,
+            };
+        }
+        self.tick += 1;
+        if self.tick.is_multiple_of(DECIDE_EVERY) {
+            self.decide();
+        }
+    }
+
+    fn decide(&mut self) {
+        let cost = |slot: &Slot| Cost { mean_ns: slot.mean_ns, every: slot.open.cadence.seconds() };
+        let costs: Vec<_> = self.slots.iter().map(cost).collect();
+        let needed = stretch(&costs, self.budget_ns);
+        // Come back one step at a time and only with room to spare, or cadences would swing.
+        let next = if needed < self.stretch && stretch(&costs, self.budget_ns * 0.7) < self.stretch {
+            self.stretch / 2
+        } else {
+            needed.max(self.stretch)
+        };
+        if next != self.stretch {
+            tracing::info!(from = self.stretch, to = next, budget_ms = self.budget_ns / 1e6, "slow probes stretched");
+            self.stretch = next;
+        }
+    }
+
+    /// Tells the probes which servers there are.
+    pub(crate) fn watch(&mut self, servers: &[(EntityId, Vec<u32>)]) {
+        for slot in &mut self.slots {
+            slot.open.probe.watch(servers);
+        }
+    }
+
+    /// Total CPU time of each probe, by name.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.slots.iter().map(|slot| (slot.open.name, slot.total_ns))
+    }
+
+    /// What each costs and how often it runs.
+    pub(crate) fn views(&self) -> Vec<ProbeView> {
+        let view = |slot: &Slot| {
+            let stretched = slot.is_movable() && self.stretch > 1;
+            let every = slot.open.cadence.seconds() * if stretched { self.stretch } else { 1 };
+            ProbeView {
+                name: slot.open.name.to_owned(),
+                mean_s: slot.mean_ns / 1e9,
+                max_s: slot.max_ns as f64 / 1e9,
+                every_s: f64::from(every),
+                stretched,
+            }
+        };
+        self.slots.iter().map(view).collect()
+    }
+}
