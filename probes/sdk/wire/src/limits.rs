@@ -1,5 +1,7 @@
 //! What a peer may send. The agent repeats these in its `Welcome`; `perfwatch.proto` states them for implementers.
 
+use perfwatch_model::{Stage, State};
+
 /// Bytes of one message. A flush with 256 full histograms stays far below; only a broken or hostile peer comes near.
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// Histograms per flush, and distinct ones per session. An LLM server with every stage and ten of its own uses about 25.
@@ -20,11 +22,7 @@ pub const MAX_PIDS: usize = 32;
 pub const MAX_SLOTS: usize = 64;
 /// Bytes of a session id.
 pub const SESSION_BYTES: usize = 16;
-/// Length of a slot in nanoseconds.
-pub const SLOT_NS: u64 = 100_000_000;
-/// Exclusive states in a slot: none, and the nine of the proto file.
-pub const STATES: usize = 10;
+/// Exclusive states in a slot, in the order of [`State::ALL`].
+pub const STATES: usize = State::COUNT;
 /// Stages a request can be in: ten built in, `other`, five custom.
-pub const STAGES: usize = 16;
-/// Buckets of the histogram layout: 128 per octave, up to one hour in nanoseconds.
-pub const BUCKETS: usize = 36 * 128;
+pub const STAGES: usize = Stage::COUNT;

@@ -1,6 +1,8 @@
 //! Histograms on the wire: ascending (bucket, count) pairs, the buckets as distances.
 
-use crate::limits::{BUCKETS, MAX_NAME};
+use perfwatch_model::histogram::layout::BUCKETS;
+
+use crate::limits::MAX_NAME;
 use crate::message::Histogram;
 
 /// What is wrong with a sparse histogram.
@@ -79,7 +81,7 @@ mod tests {
     #[test]
     fn pairs_come_back_as_packed() {
         let mut histogram = named();
-        let wanted = vec![(0, 3), (1, 1), (700, 9), (4607, u64::from(u32::MAX))];
+        let wanted = vec![(0, 3), (1, 1), (700, 9), (BUCKETS as u32 - 1, u64::from(u32::MAX))];
         pack(&mut histogram, wanted.clone());
         assert_eq!(check(&histogram), Ok(()));
         assert_eq!(pairs(&histogram).collect::<Vec<_>>(), wanted);
@@ -92,7 +94,7 @@ mod tests {
         };
         assert_eq!(broken(&[1], &[]), Err(SparseError::Uneven { buckets: 1, counts: 0 }));
         assert_eq!(broken(&[4, 0], &[1, 1]), Err(SparseError::BadIndex));
-        assert_eq!(broken(&[4608], &[1]), Err(SparseError::BadIndex));
+        assert_eq!(broken(&[BUCKETS as u32], &[1]), Err(SparseError::BadIndex));
         assert_eq!(broken(&[1, u32::MAX], &[1, 1]), Err(SparseError::BadIndex));
         assert_eq!(broken(&[1], &[0]), Err(SparseError::BadCount));
         assert_eq!(broken(&[1, 1], &[u64::MAX, 1]), Err(SparseError::BadCount));

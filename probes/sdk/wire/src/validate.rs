@@ -1,8 +1,8 @@
 //! The protocol's rules beyond what protobuf itself enforces.
 
-use crate::limits::{
-    MAX_ENTRIES, MAX_NAME, MAX_PIDS, MAX_SERIES, MAX_SLOTS, MAX_TEXT, SESSION_BYTES, SLOT_NS, STAGES, STATES,
-};
+use crate::limits::{MAX_ENTRIES, MAX_NAME, MAX_PIDS, MAX_SERIES, MAX_SLOTS, MAX_TEXT, SESSION_BYTES, STAGES, STATES};
+use perfwatch_model::tick::SLOT_NS;
+
 use crate::message::{Flush, Hello, Slot};
 use crate::sparse::{self, SparseError};
 
