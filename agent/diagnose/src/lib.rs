@@ -1,1 +1,23 @@
-//! Turns ticks into facts, facts into ledgers, ledgers into findings. Pure: no I/O, no clock.
+//! Turns ticks into facts, facts into ledgers, ledgers into findings: what is wrong, how bad it is, and what to try.
+//!
+//! Pure: a [`perfwatch_model::Tick`] and the [`perfwatch_model::SeriesTable`] that names its series go in, a
+//! [`Judgement`] comes out. Nothing here does I/O or reads a clock, so replaying ticks repeats every judgement.
+//!
+//! ```text
+//! Tick ─► facts (typed, differenced, with their quality) ─► ledgers ─► ServerWindow (10 s) ─► rules ─► findings
+//! ```
+//!
+//! To add a diagnosis, write one file under [`rules`] and list it in [`rules::RULES`]. A rule only looks at a
+//! [`ServerWindow`]; what makes its answers calm (hysteresis) lives in the [`Engine`].
+
+pub mod engine;
+pub mod facts;
+pub mod ledger;
+pub mod rules;
+mod view;
+pub mod window;
+
+pub use engine::{Config, Engine, Judgement, ServerJudgement, Undecided};
+pub use facts::{Fact, Facts, HostFacts, ServerFacts};
+pub use rules::{Diagnosis, RULES, Rule, Verdict};
+pub use window::ServerWindow;

@@ -1,0 +1,133 @@
+//! The series that facts are read from, looked up once per change of the table instead of once per tick.
+
+use std::collections::BTreeMap;
+
+use perfwatch_model::metrics::{host, server};
+use perfwatch_model::{AttrValue, EntityId, EntityKind, MetricDef, Series, SeriesId, SeriesTable};
+
+/// The series of one server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ServerHandles {
+    pub(super) capacity: Option<SeriesId>,
+    pub(super) used: Option<SeriesId>,
+    pub(super) run_delay: Option<SeriesId>,
+    pub(super) others: Option<SeriesId>,
+    pub(super) steal: Option<SeriesId>,
+    pub(super) throttled: Option<SeriesId>,
+    pub(super) throttled_periods: Option<SeriesId>,
+    pub(super) periods: Option<SeriesId>,
+    pub(super) quota: Option<SeriesId>,
+    pub(super) hottest_thread: Option<SeriesId>,
+    pub(super) duration: Option<SeriesId>,
+    /// By name of the stage.
+    pub(super) stages: Vec<(String, SeriesId)>,
+}
+
+/// The series of the machine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostHandles {
+    pub(super) entity: Option<EntityId>,
+    pub(super) cpus: Option<SeriesId>,
+    pub(super) utilization: Option<SeriesId>,
+    /// By mode.
+    pub(super) cpu_time: Vec<(String, SeriesId)>,
+    /// By number of the logical CPU, then by mode.
+    pub(super) core_time: BTreeMap<i64, Vec<(String, SeriesId)>>,
+    pub(super) memory_total: Option<SeriesId>,
+    pub(super) memory_available: Option<SeriesId>,
+    /// By resource; only time in which *some* task waited.
+    pub(super) pressure: Vec<(String, SeriesId)>,
+}
+
+/// All of them, as of one generation of the table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Handles {
+    generation: Option<u64>,
+    pub(super) host: HostHandles,
+    pub(super) servers: BTreeMap<EntityId, ServerHandles>,
+}
+
+impl Handles {
+    /// Looks everything up again if the table changed.
+    pub(super) fn refresh(&mut self, table: &SeriesTable) {
+        if self.generation == Some(table.generation()) {
+            return;
+        }
+        *self = Self { generation: Some(table.generation()), ..Self::default() };
+        for (id, entity) in table.entities() {
+            match entity.kind {
+                EntityKind::Server => _ = self.servers.insert(id, ServerHandles::default()),
+                EntityKind::Host => self.host.entity = Some(id),
+                _ => {}
+            }
+        }
+        for (id, series) in table.iter() {
+            if let Some(server) = self.servers.get_mut(&series.entity) {
+                server.take(id, series);
+            } else if self.host.entity == Some(series.entity) {
+                self.host.take(id, series);
+            }
+        }
+    }
+}
+
+/// The value of a series' attribute as text.
+fn attr(series: &Series, key: &str) -> Option<String> {
+    series.attrs.iter().find(|attr| attr.key == key).map(|attr| attr.value.to_string())
+}
+
+fn is(series: &Series, metric: &MetricDef) -> bool {
+    series.metric.name == metric.name
+}
+
+impl ServerHandles {
+    fn take(&mut self, id: SeriesId, series: &Series) {
+        let single = [
+            (&server::CPU_CAPACITY, &mut self.capacity),
+            (&server::CPU_TIME, &mut self.used),
+            (&server::CPU_RUN_DELAY, &mut self.run_delay),
+            (&server::CPU_OTHERS, &mut self.others),
+            (&server::CPU_STEAL, &mut self.steal),
+            (&server::CPU_THROTTLED, &mut self.throttled),
+            (&server::CPU_THROTTLED_PERIODS, &mut self.throttled_periods),
+            (&server::CPU_PERIODS, &mut self.periods),
+            (&server::CPU_QUOTA, &mut self.quota),
+            (&server::HOTTEST_THREAD, &mut self.hottest_thread),
+            (&server::REQUEST_DURATION, &mut self.duration),
+        ];
+        for (metric, slot) in single {
+            if is(series, metric) {
+                *slot = Some(id);
+                return;
+            }
+        }
+        if is(series, &server::STAGE_DURATION)
+            && let Some(stage) = attr(series, "perfwatch.stage")
+        {
+            self.stages.push((stage, id));
+        }
+    }
+}
+
+impl HostHandles {
+    fn take(&mut self, id: SeriesId, series: &Series) {
+        if is(series, &host::CPU_COUNT) {
+            self.cpus = Some(id);
+        } else if is(series, &host::CPU_UTILIZATION) && series.attrs.is_empty() {
+            self.utilization = Some(id);
+        } else if is(series, &host::MEMORY_LIMIT) {
+            self.memory_total = Some(id);
+        } else if is(series, &host::MEMORY_AVAILABLE) {
+            self.memory_available = Some(id);
+        } else if is(series, &host::CPU_TIME) {
+            self.cpu_time.extend(attr(series, "cpu.mode").map(|mode| (mode, id)));
+        } else if is(series, &host::CPU_CORE_TIME) {
+            let core = series.attrs.iter().find(|attr| attr.key == "cpu.logical_number");
+            if let (Some(AttrValue::Int(core)), Some(mode)) = (core.map(|attr| &attr.value), attr(series, "cpu.mode")) {
+                self.core_time.entry(*core).or_default().push((mode, id));
+            }
+        } else if is(series, &host::PRESSURE_TIME) && attr(series, "kind").as_deref() == Some("some") {
+            self.pressure.extend(attr(series, "resource").map(|resource| (resource, id)));
+        }
+    }
+}

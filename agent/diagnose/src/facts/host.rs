@@ -1,0 +1,98 @@
+//! What a tick says about the machine.
+
+use perfwatch_model::metrics::host;
+use perfwatch_model::{EntityId, Quality, SeriesId};
+
+use super::Fact;
+use super::handles::HostHandles;
+use super::reader::Source;
+
+/// The machine in one tick.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostFacts {
+    /// Logical CPUs that are online.
+    pub cpus: Fact<f64>,
+    /// Share of all CPU time that was not idle, 0 to 1.
+    pub utilization: Fact<f64>,
+    /// The same per logical CPU, in order of number.
+    pub per_cpu: Vec<Fact<f64>>,
+    /// Share of CPU time that a hypervisor gave to others, 0 to 1.
+    pub steal: Fact<f64>,
+    /// Memory there is, in bytes.
+    pub memory_total: Fact<u64>,
+    /// Memory that new programs could take, in bytes.
+    pub memory_available: Fact<u64>,
+    /// Share of time in which some task waited for a resource.
+    pub pressure: Pressure,
+}
+
+/// Pressure stall information: shares of time in which some task waited, 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pressure {
+    /// For a CPU.
+    pub cpu: Fact<f64>,
+    /// For memory.
+    pub memory: Fact<f64>,
+    /// For input or output.
+    pub io: Fact<f64>,
+}
+
+impl HostFacts {
+    pub(super) fn read(source: &Source<'_>, handles: &HostHandles) -> Self {
+        let Some(entity) = handles.entity else { return Self::absent() };
+        let pressure = |resource: &str| {
+            let series = handles.pressure.iter().find(|(known, _)| known == resource).map(|(_, series)| *series);
+            let waited = source.counter(series, &host::PRESSURE_TIME, entity);
+            waited.map(|ns| (ns as f64 / source.dt_ns().max(1) as f64).min(1.0))
+        };
+        Self {
+            cpus: source.gauge(handles.cpus, &host::CPU_COUNT, entity),
+            utilization: source.gauge(handles.utilization, &host::CPU_UTILIZATION, entity),
+            per_cpu: handles
+                .core_time
+                .values()
+                .map(|modes| share_of_modes(source, entity, modes, |mode| !matches!(mode, "idle" | "iowait")))
+                .collect(),
+            steal: share_of_modes(source, entity, &handles.cpu_time, |mode| mode == "steal"),
+            memory_total: source.bytes(handles.memory_total, &host::MEMORY_LIMIT, entity),
+            memory_available: source.bytes(handles.memory_available, &host::MEMORY_AVAILABLE, entity),
+            pressure: Pressure { cpu: pressure("cpu"), memory: pressure("memory"), io: pressure("io") },
+        }
+    }
+
+    fn absent() -> Self {
+        const WHY: &str = "the machine was not sampled";
+        Self {
+            cpus: Fact::missing(WHY),
+            utilization: Fact::missing(WHY),
+            per_cpu: Vec::new(),
+            steal: Fact::missing(WHY),
+            memory_total: Fact::missing(WHY),
+            memory_available: Fact::missing(WHY),
+            pressure: Pressure { cpu: Fact::missing(WHY), memory: Fact::missing(WHY), io: Fact::missing(WHY) },
+        }
+    }
+}
+
+/// Share of the CPU time in all modes that went into the modes that count.
+fn share_of_modes(
+    source: &Source<'_>,
+    entity: EntityId,
+    modes: &[(String, SeriesId)],
+    counts: impl Fn(&str) -> bool,
+) -> Fact<f64> {
+    let (mut part, mut whole) = (0, 0);
+    for (mode, series) in modes {
+        match source.counter(Some(*series), &host::CPU_TIME, entity).known_or_reason() {
+            Ok(ns) => {
+                whole += ns;
+                part += if counts(mode) { *ns } else { 0 };
+            }
+            Err(reason) => return Fact::unknown(reason),
+        }
+    }
+    if whole == 0 {
+        return Fact::missing("no CPU time passed in this tick");
+    }
+    Fact::known(part as f64 / whole as f64, Quality::Counter)
+}

@@ -1,0 +1,30 @@
+//! What one tick says, typed: every number a value or the reason there is none, with its source.
+//!
+//! Ledgers and rules see facts, never raw series. Counters arrive as running totals and leave as what they gained in the
+//! tick; a counter that went back belongs to something that restarted, and is unknown for that tick.
+
+mod fact;
+mod handles;
+mod host;
+mod reader;
+mod server;
+
+pub use fact::Fact;
+pub use host::{HostFacts, Pressure};
+pub use reader::FactReader;
+pub use server::{BatchFacts, CpuFacts, RequestFacts, ServerFacts, SlotFacts};
+
+use perfwatch_model::Stamp;
+
+/// Everything that one tick says.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// End of the tick.
+    pub end: Stamp,
+    /// Its measured length in nanoseconds.
+    pub dt_ns: u64,
+    /// The machine.
+    pub host: HostFacts,
+    /// Every server known, in the order in which they became known; those that sent nothing included.
+    pub servers: Vec<ServerFacts>,
+}

@@ -1,0 +1,102 @@
+//! Reads facts from ticks.
+
+use perfwatch_model::{EntityId, MetricDef, Number, Quality, Reason, SeriesId, SeriesTable, Tick};
+
+use super::handles::Handles;
+use super::{Fact, Facts, HostFacts, ServerFacts};
+
+/// Turns each tick once into [`Facts`]. Remembers the totals of the tick before, because counters are differenced.
+///
+/// Belongs to one [`SeriesTable`]: handles of another table would name other series.
+#[derive(Clone, Debug, Default)]
+pub struct FactReader {
+    handles: Handles,
+    before: Vec<(SeriesId, Number)>,
+    before_end_ns: Option<u64>,
+}
+
+impl FactReader {
+    /// A reader that has seen nothing: counters are unknown in the first tick.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The facts of the next tick, which must be sealed.
+    pub fn read(&mut self, tick: &Tick, table: &SeriesTable) -> Facts {
+        self.handles.refresh(table);
+        // Totals that are further apart than the tick is long gained part of their difference outside of it.
+        let apart = self.before_end_ns.map_or(0, |end| tick.end.mono_ns.saturating_sub(end));
+        if apart > tick.dt_ns + tick.dt_ns / 2 {
+            self.before.clear();
+        }
+        let source = Source { tick, before: &self.before };
+        let host = HostFacts::read(&source, &self.handles.host);
+        let servers = self
+            .handles
+            .servers
+            .iter()
+            .map(|(entity, handles)| {
+                let reported = tick.servers.iter().find(|server| server.entity == *entity);
+                ServerFacts::read(&source, *entity, handles, reported)
+            })
+            .collect();
+        self.before.clone_from(&tick.values);
+        self.before_end_ns = Some(tick.end.mono_ns);
+        Facts { end: tick.end, dt_ns: tick.dt_ns, host, servers }
+    }
+}
+
+/// A tick and the totals before it.
+pub(super) struct Source<'a> {
+    tick: &'a Tick,
+    before: &'a [(SeriesId, Number)],
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn dt_ns(&self) -> u64 {
+        self.tick.dt_ns
+    }
+
+    pub(super) fn tick(&self) -> &'a Tick {
+        self.tick
+    }
+
+    /// What a counter gained in the tick.
+    pub(super) fn counter(&self, series: Option<SeriesId>, metric: &MetricDef, entity: EntityId) -> Fact<u64> {
+        let Some(now) = self.number(series).and_then(Number::as_int) else { return self.absent(metric, entity) };
+        let before = series.and_then(|series| {
+            let at = self.before.binary_search_by_key(&series, |(id, _)| *id).ok()?;
+            self.before[at].1.as_int()
+        });
+        match before.map(|before| now.checked_sub(before)) {
+            Some(Some(gained)) => Fact::known(gained, Quality::Counter),
+            Some(None) => Fact::missing("the counter went back: what it counts has restarted"),
+            None => Fact::missing("the counter has no earlier value to compare with yet"),
+        }
+    }
+
+    /// A gauge in its metric's unit.
+    pub(super) fn gauge(&self, series: Option<SeriesId>, metric: &MetricDef, entity: EntityId) -> Fact<f64> {
+        match self.number(series) {
+            Some(number) => Fact::known(metric.unit.outside(number), Quality::Counter),
+            None => self.absent(metric, entity),
+        }
+    }
+
+    /// A gauge that counts bytes.
+    pub(super) fn bytes(&self, series: Option<SeriesId>, metric: &MetricDef, entity: EntityId) -> Fact<u64> {
+        self.gauge(series, metric, entity).map(|bytes| bytes as u64)
+    }
+
+    fn number(&self, series: Option<SeriesId>) -> Option<Number> {
+        series.and_then(|series| self.tick.value(series))
+    }
+
+    fn absent<T>(&self, metric: &MetricDef, entity: EntityId) -> Fact<T> {
+        let said = self.tick.absent.iter().find(|absence| absence.entity == entity && absence.metric == metric.name);
+        match said {
+            Some(absence) => Fact::unknown(absence.reason.clone()),
+            None => Fact::unknown(Reason::new(format!("{} was not measured in this tick", metric.name), "")),
+        }
+    }
+}

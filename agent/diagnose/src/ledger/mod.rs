@@ -1,0 +1,45 @@
+//! Where every nanosecond of a tick went: a server's CPUs, and its requests.
+//!
+//! Both ledgers sum to their interval exactly, in integers, because [`perfwatch_model::Split`] can make no other. The
+//! ledger of a window is the sum of the ledgers of its ticks.
+
+mod cpu;
+mod request;
+
+pub use cpu::{Stalls, cpu_ledger, stalls};
+pub use request::request_ledger;
+
+use perfwatch_model::State;
+
+/// CPU time that the server's processes used. Not the same as progress.
+pub const USED: &str = "used";
+/// Time that a quota kept the server off its CPUs.
+pub const QUOTA: &str = "quota";
+/// Time that the server's threads waited while other processes ran on its CPUs.
+pub const RUN_QUEUE_WAIT: &str = "run_queue_wait";
+/// Time that a hypervisor kept from the server's CPUs.
+pub const STEAL: &str = "steal";
+/// Idle because there was no request.
+pub const NO_DEMAND: &str = "no_demand";
+/// Idle while a request was inside the model: the model does not use all CPUs that it may.
+pub const UNUSED_PARALLELISM: &str = "unused_parallelism";
+/// Not used, and a reading or the server's own report is missing that would tell why.
+pub const IDLE_UNKNOWN: &str = "idle_unknown";
+/// Not even known whether it was used.
+pub const UNKNOWN: &str = "unknown";
+
+/// The cause that idle CPU time has while the server is in a state.
+pub const fn idle_cause(state: State) -> &'static str {
+    match state {
+        State::None => NO_DEMAND,
+        State::Compute => UNUSED_PARALLELISM,
+        State::Transfer => "starved.transfer",
+        State::BatchWait => "starved.batch_wait",
+        State::DataLoad => "starved.data_load",
+        State::Preprocess => "starved.preprocess",
+        State::Queue => "starved.queue",
+        State::Postprocess => "starved.postprocess",
+        State::Send => "starved.send",
+        State::Other => "starved.other",
+    }
+}

@@ -1,0 +1,141 @@
+//! What can be wrong. One file per rule.
+//!
+//! A rule is data, words and one pure function of a [`ServerWindow`]. It has three answers, not two: what cannot be
+//! decided, because a reading is missing, is said to be so. To add one, copy the nearest file and add two adjacent lines
+//! here; a test catches the forgotten one.
+
+mod answer;
+mod cpu_contention;
+mod cpu_quota_throttled;
+mod data_loading_bound;
+mod no_batching;
+mod overload;
+
+use std::borrow::Cow;
+
+use perfwatch_model::{Evidence, MetricDef, Reason, Remedy, Severity};
+
+use crate::ServerWindow;
+use answer::Answer;
+
+/// Every rule, first the causes from outside the server, then those inside it, last what is left when nothing else is
+/// wrong. Findings of the same severity come in this order.
+pub const RULES: &[&dyn Rule] = &[
+    &cpu_quota_throttled::CpuQuotaThrottled,
+    &cpu_contention::CpuContention,
+    &no_batching::NoBatching,
+    &data_loading_bound::DataLoadingBound,
+    &overload::Overload,
+];
+
+/// Something that can be wrong with a server.
+pub trait Rule: Sync {
+    /// Kebab-case name, the same as the file's.
+    fn id(&self) -> &'static str;
+
+    /// What is wrong when it fires, in a few words that need no numbers.
+    fn summary(&self) -> &'static str;
+
+    /// The metrics that the facts it looks at are made of.
+    fn needs(&self) -> &'static [&'static MetricDef];
+
+    /// Looks at one server's window. The engine asks only when the window is full.
+    fn judge(&self, window: &ServerWindow) -> Verdict;
+}
+
+/// A rule's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It is wrong.
+    Firing(Diagnosis),
+    /// It is not.
+    Clear,
+    /// A reading is missing without which neither can be said.
+    Undecided(Reason),
+}
+
+impl Verdict {
+    fn of(answer: Answer, diagnosis: impl FnOnce() -> Diagnosis) -> Self {
+        match answer {
+            Ok(true) => Self::Firing(diagnosis()),
+            Ok(false) => Self::Clear,
+            Err(reason) => Self::Undecided(reason),
+        }
+    }
+}
+
+/// What a rule that fires has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diagnosis {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What is wrong, as a sentence with its numbers.
+    pub detail: String,
+    /// What that rests on.
+    pub evidence: Vec<Evidence>,
+    /// What to try, best first.
+    pub remedies: Vec<Remedy>,
+}
+
+/// Severity of a cause that costs capacity: critical once users feel it.
+fn by_harm(window: &ServerWindow) -> Severity {
+    if window.load.users_are_hurt() { Severity::Critical } else { Severity::Warning }
+}
+
+/// Whether something outside the server takes its CPUs away: a quota or neighbours.
+fn external_cause(window: &ServerWindow) -> Answer {
+    answer::any([cpu_quota_throttled::holds(window), cpu_contention::holds(window)])
+}
+
+fn remedy(action: impl Into<Cow<'static, str>>, why: &'static str) -> Remedy {
+    Remedy { action: action.into(), why: Cow::Borrowed(why) }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// `; p99 was 52 ms`, or nothing when no request ended.
+fn p99_clause(window: &ServerWindow) -> String {
+    window.p99_s().map(|p99| format!("; p99 was {:.0} ms", p99 * 1e3)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perfwatch_model::metrics;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_file_is_listed() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/rules");
+        let files: BTreeSet<String> = std::fs::read_dir(folder)
+            .expect("the folder of this file")
+            .map(|entry| entry.expect("readable").file_name().to_string_lossy().replace(".rs", "").replace('_', "-"))
+            .filter(|name| name != "mod" && name != "answer")
+            .collect();
+        let ids: BTreeSet<String> = RULES.iter().map(|rule| rule.id().to_owned()).collect();
+        assert_eq!(files, ids, "add the rule to RULES in agent/diagnose/src/rules/mod.rs");
+        assert_eq!(ids.len(), RULES.len(), "two rules share an id");
+    }
+
+    #[test]
+    fn every_rule_names_metrics_of_the_catalogue_and_says_what_is_wrong() {
+        for rule in RULES {
+            assert!(!rule.needs().is_empty(), "{}", rule.id());
+            for metric in rule.needs() {
+                assert!(metrics::find(metric.name).is_some(), "{} needs the unknown {}", rule.id(), metric.name);
+            }
+            let summary = rule.summary();
+            assert!(!summary.ends_with('.') && !summary.contains(char::is_numeric) && summary.len() < 80, "{summary}");
+        }
+    }
+
+    #[test]
+    fn the_readme_documents_every_rule() {
+        let readme = include_str!("../../README.md");
+        for rule in RULES {
+            assert!(readme.contains(&format!("`{}`", rule.id())), "add {} to agent/diagnose/README.md", rule.id());
+        }
+    }
+}
