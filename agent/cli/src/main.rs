@@ -1,3 +1,35 @@
-//! The `perfwatch` binary.
+//! The `perfwatch` binary: reads the command line, and hands over to one file of [`cmd`].
 
-fn main() {}
+mod cmd;
+mod failure;
+mod hosted;
+mod logging;
+mod runtime;
+mod settings;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Where every device-second and every request-second of a model server went, and what to do about it.
+#[derive(Debug, Parser)]
+#[command(name = "perfwatch", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: cmd::Command,
+    #[command(flatten)]
+    settings: settings::SettingFlags,
+}
+
+const AFTER_HELP: &str = "\
+New here?  `perfwatch demo` starts a small model server and shows where its time goes.
+On a machine with model servers, `perfwatch top` shows them live and `perfwatch why` prints one card.";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.run(cli.settings) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,35 @@
+//! `perfwatch agent`: the daemon.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use perfwatch_agent::{Role, SystemClock};
+
+use crate::failure::Failure;
+use crate::settings::SettingFlags;
+use crate::{logging, runtime, source};
+
+/// Run the agent: sample, listen for instrumented servers, judge, serve the local API, export.
+///
+/// It stays in the foreground, logs to stderr and stops on SIGTERM or SIGINT after it has shipped what it holds.
+/// `perfwatch top`, `why` and `snapshot` attach to it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Agent {}
+
+impl Agent {
+    pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
+        let config = settings.config()?;
+        logging::to_stderr(&config);
+        runtime::runtime()?.block_on(async {
+            let stop = runtime::stop_signal()?;
+            let agent = perfwatch_agent::Agent::start(config, Role::Service, Arc::new(SystemClock))
+                .await
+                .map_err(source::agent_failure)?;
+            tracing::info!(runtime_dir = %agent.runtime_dir().display(), "agent runs");
+            stop.await;
+            tracing::info!("agent stops");
+            agent.shutdown().await;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}

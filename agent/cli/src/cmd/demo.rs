@@ -1,0 +1,232 @@
+//! `perfwatch demo`: a real model server, a load, an agent, and what the agent says.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use perfwatch_agent::{Clock, Role, SystemClock};
+use perfwatch_demo::{Demo as Run, DemoError, DemoOptions, DemoReport, Fault, Program, faults};
+use perfwatch_model::{Severity, Snapshot};
+use perfwatch_tui::ChannelFeed;
+
+use super::top::Look;
+use crate::failure::{Failure, print};
+use crate::hosted::Hosted;
+use crate::settings::SettingFlags;
+use crate::{logging, source};
+
+/// Exit code of a fault whose effect on p99 or throughput was not seen.
+const DID_NOT_BITE: u8 = 3;
+/// Without a terminal: a window of 10 s, the rules' hysteresis, and room.
+const DEFAULT_DURATION: Duration = Duration::from_secs(20);
+
+/// See perfwatch at work: a small real model server under load, and what perfwatch says about it.
+///
+/// Starts a neural network behind HTTP, finds out how many requests per second it can do, loads it with a share of that,
+/// and watches it with an agent of its own. With a terminal the live screen opens (q quits); without one it prints a
+/// report. `--fault` breaks something; the diagnosis is never told what.
+///
+/// Exit code: 0 done, 2 the fault cannot be injected here (it says what it needs), 3 the fault had no visible effect.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// How long to load the server, after warm-up and calibration: seconds, or 90s, 2m [default: 20 s without a terminal]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    /// Load, as a share of what the server can do: 0.3, 0.6, 0.8 are healthy, 1.3 is too much [default: the fault's own, else 0.6]
+    #[arg(long, value_name = "SHARE")]
+    load: Option<f64>,
+    /// What to break.
+    #[arg(long, value_name = "NAME", value_parser = fault_names())]
+    fault: Option<String>,
+    /// Seed of weights, texts and arrival times.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print the last snapshot as JSON, and nothing else on stdout.
+    #[arg(long)]
+    json: bool,
+    /// Also write a JSON report of the run itself: load, latency seen by the client, whether the fault was felt.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    look: Look,
+}
+
+fn fault_names() -> clap::builder::PossibleValuesParser {
+    let values = faults::FAULTS.iter().map(|fault| clap::builder::PossibleValue::new(fault.name()).help(fault.brief()));
+    clap::builder::PossibleValuesParser::new(values)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60.0),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let seconds = number.parse::<f64>().ok().map(|number| number * unit);
+    match seconds {
+        Some(seconds) if (1.0..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("takes 1 s to 24 h, as 20, 90s or 2m".to_owned()),
+    }
+}
+
+/// A failure of the demo with the exit code that it promises.
+pub(super) fn failure(error: DemoError) -> Failure {
+    let code = error.exit_code();
+    Failure::from(error).code(code)
+}
+
+impl Demo {
+    pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
+        let config = settings.config()?;
+        let interactive = !self.json && std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+        let fault: Option<&'static dyn Fault> = self.fault.as_deref().map(faults::find).transpose().map_err(failure)?;
+        let duration = self.duration.or((!interactive).then_some(DEFAULT_DURATION));
+        let options = DemoOptions { program: Program::this().map_err(failure)?, duration, load: self.load, fault, seed: self.seed };
+        let mut run = Run::prepare(options, tell).map_err(failure)?;
+        if interactive {
+            logging::to_file(&config, logging::log_file(&run.runtime_dir())?);
+        } else {
+            logging::to_stderr(&config);
+        }
+        let (agent, snapshots) = Hosted::start(config, Role::Private(run.runtime_dir()))?;
+        tell(&format!("loading it with {:.0} requests/s, {:.2} of what it can do", run.offered_per_s(), run.load()));
+        run.start_load().map_err(failure)?;
+        let seen = if interactive { self.watch(&mut run, snapshots)? } else { collect(&mut run, &snapshots) };
+        let report = run.finish().map_err(failure)?;
+        drop(agent);
+        self.tell_result(&report, &seen)?;
+        if report.did_not_bite() {
+            tell("the fault did not bite: neither p99 nor throughput suffered, so there was nothing to diagnose");
+            return Ok(ExitCode::from(DID_NOT_BITE));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The live screen, until the user quits or the load has run its time.
+    fn watch(&self, run: &mut Run, snapshots: Receiver<Arc<Snapshot>>) -> Result<Seen, Failure> {
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let collector = scope.spawn(move || {
+                let mut seen = Seen::new();
+                while !run.is_done() {
+                    match snapshots.recv_timeout(Duration::from_millis(100)) {
+                        Ok(snapshot) => {
+                            seen.look_at(&snapshot);
+                            if send.send(snapshot).is_err() {
+                                break;
+                            }
+                        }
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => break,
+                    }
+                }
+                seen
+            });
+            let ended = perfwatch_tui::run(ChannelFeed::new(receive), self.look.options());
+            let seen = collector.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            ended?;
+            Ok(seen)
+        })
+    }
+
+    fn tell_result(&self, report: &DemoReport, seen: &Seen) -> Result<(), Failure> {
+        let Some(snapshot) = &seen.last else {
+            return Err(anyhow::anyhow!("the demo ended before anything was measured").into());
+        };
+        if let Some(path) = &self.report {
+            let json = serde_json::to_string_pretty(&json_report(report, seen))?;
+            std::fs::write(path, json).map_err(|error| {
+                Failure::usage(anyhow::Error::new(error).context(format!("cannot write the report to {}", path.display())))
+            })?;
+        }
+        if self.json {
+            if report.contaminated {
+                tell("other processes took CPU time from the server: do not conclude anything from this run");
+            }
+            return print(&format!("{}\n", serde_json::to_string(&**snapshot)?));
+        }
+        let card = perfwatch_tui::report(snapshot, &source::card_options());
+        print(&format!("{card}\nWhat the load generator saw\n\n{report}\n"))
+    }
+}
+
+/// Progress goes to stderr: stdout is for the result.
+fn tell(what: &str) {
+    // When stderr is gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "demo: {what}");
+}
+
+/// What the agent said in the course of a run.
+struct Seen {
+    began_ns: u64,
+    last: Option<Arc<Snapshot>>,
+    first_finding: Option<(String, Duration)>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self { began_ns: SystemClock.now().mono_ns, last: None, first_finding: None }
+    }
+
+    fn look_at(&mut self, snapshot: &Arc<Snapshot>) {
+        let worst = snapshot.findings.first().filter(|finding| finding.severity > Severity::Note);
+        if let (None, Some(finding)) = (&self.first_finding, worst) {
+            let after = Duration::from_nanos(SystemClock.now().mono_ns - self.began_ns);
+            self.first_finding = Some((finding.id.to_string(), after));
+        }
+        self.last = Some(Arc::clone(snapshot));
+    }
+}
+
+fn collect(run: &mut Run, snapshots: &Receiver<Arc<Snapshot>>) -> Seen {
+    let mut seen = Seen::new();
+    while !run.is_done() {
+        match snapshots.recv_timeout(Duration::from_millis(100)) {
+            Ok(snapshot) => seen.look_at(&snapshot),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    seen
+}
+
+fn json_report(report: &DemoReport, seen: &Seen) -> serde_json::Value {
+    let load = &report.load;
+    let quantile = |q| load.latency.quantile(q).as_secs_f64();
+    serde_json::json!({
+        "fault": report.fault,
+        "capacity_per_s": report.capacity.per_second,
+        "load": report.load_share,
+        "offered_per_s": load.offered_per_s,
+        "achieved_per_s": load.achieved_per_s(),
+        "sent": load.sent,
+        "rejected": load.rejected,
+        "failed": load.errors,
+        "unanswered": load.unanswered,
+        "p50_s": quantile(0.50),
+        "p99_s": quantile(0.99),
+        "felt": report.bite.map(|bite| bite.felt),
+        "contaminated": report.contaminated,
+        "server_core_used": report.usage.used,
+        "server_core_others": report.usage.outside,
+        "first_finding": seen.first_finding.as_ref().map(|(id, _)| id),
+        "first_finding_s": seen.first_finding.as_ref().map(|(_, after)| after.as_secs_f64()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_seconds_unless_it_says_otherwise() {
+        assert_eq!(duration("20"), Ok(Duration::from_secs(20)));
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "0", "-3", "nan", "inf", "2h", "90000"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! One file per subcommand, and two lines here.
+
+mod agent;
+mod completions;
+mod config;
+mod demo;
+mod demo_server;
+mod doctor;
+mod man;
+mod snapshot;
+mod top;
+mod why;
+
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+use crate::settings::SettingFlags;
+
+/// What can be asked of perfwatch.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Top(top::Top),
+    Why(why::Why),
+    Demo(demo::Demo),
+    Agent(agent::Agent),
+    Snapshot(snapshot::Snapshot),
+    Doctor(doctor::Doctor),
+    Config(config::Config),
+    Completions(completions::Completions),
+    Man(man::Man),
+    #[command(hide = true)]
+    DemoServer(demo_server::DemoServer),
+    #[command(hide = true)]
+    DemoWork(demo_server::DemoWork),
+}
+
+impl Command {
+    /// Runs it; the exit code, or what went wrong.
+    pub(crate) fn run(self, settings: SettingFlags) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Top(command) => command.run(&settings),
+            Self::Why(command) => command.run(&settings),
+            Self::Demo(command) => command.run(&settings),
+            Self::Agent(command) => command.run(&settings),
+            Self::Snapshot(command) => command.run(&settings),
+            Self::Doctor(command) => command.run(&settings),
+            Self::Config(command) => command.run(&settings),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
+            Self::DemoServer(command) => command.run(),
+            Self::DemoWork(command) => command.run(),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `perfwatch snapshot`: everything at one instant.
+
+use std::process::ExitCode;
+
+use crate::failure::{Failure, print};
+use crate::settings::SettingFlags;
+use crate::source::{Patience, Source};
+
+/// Print what perfwatch knows now.
+///
+/// Asks the running agent; without one, measures for up to 15 s itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Snapshot {
+    /// Print the whole snapshot as JSON (schema: tests/fixtures/snapshot.schema.json).
+    #[arg(long)]
+    json: bool,
+}
+
+impl Snapshot {
+    pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
+        let snapshot = Source::open(settings)?.one(Patience::FullWindow)?;
+        let text = if self.json {
+            format!("{}\n", serde_json::to_string(&snapshot)?)
+        } else {
+            perfwatch_tui::report(&snapshot, &crate::source::card_options())
+        };
+        print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,66 @@
+//! The README promises; this test keeps the promises.
+
+use std::time::Duration;
+
+use perfwatch_tests::{perfwatch, run};
+
+use crate::{PERFWATCH, ROOT};
+
+/// The demo calibrates, runs for 20 s and reports; a debug build on a busy machine needs a while longer.
+const LIMIT: Duration = Duration::from_secs(240);
+
+fn readme() -> String {
+    std::fs::read_to_string(format!("{ROOT}/README.md")).expect("the README can be read")
+}
+
+/// Lines of the README's blocks of this language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if let Some(fence) = line.strip_prefix("```") {
+            inside = !inside && fence == language;
+        } else if inside {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
+}
+
+#[test]
+fn every_command_in_the_readme_works() {
+    let commands = blocks(&readme(), "sh");
+    assert!(!commands.is_empty());
+    let script = std::fs::read_to_string(format!("{ROOT}/.ci/run")).expect(".ci/run can be read");
+    for line in commands {
+        let command = line.split(" #").next().unwrap_or_default().trim();
+        if let Some(args) = command.strip_prefix("cargo run --release -- ") {
+            let dir = tempfile::tempdir().expect("a folder");
+            let mut command = perfwatch(PERFWATCH, dir.path());
+            command.args(args.split_whitespace());
+            let output = run(command, LIMIT);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "`perfwatch {args}` ended with {}: {stderr}", output.status);
+            assert!(!output.stdout.is_empty(), "`perfwatch {args}` printed nothing");
+        } else if command.starts_with("cargo test") {
+            assert!(script.lines().any(|line| line == command), ".ci/run does not call `{command}`");
+        } else {
+            assert!(command.is_empty(), "teach tests/e2e/readme.rs to run `{command}`");
+        }
+    }
+}
+
+#[test]
+fn the_first_command_runs_the_demo_and_the_second_all_tests() {
+    let commands = blocks(&readme(), "sh");
+    let commands: Vec<_> = commands.iter().map(|line| line.split(" #").next().unwrap_or_default().trim()).collect();
+    assert_eq!(commands[..2], ["cargo run --release -- demo", "cargo test --workspace"]);
+}
+
+#[test]
+fn the_map_of_the_readme_names_every_folder() {
+    let text = readme();
+    for folder in ["agent", "tui", "probes", "dashboards", "tests"] {
+        assert!(text.contains(&format!("`{folder}/`")), "the README's map lacks {folder}/");
+    }
+}

@@ -1,0 +1,1 @@
+//! The screen on a real terminal: a pseudo-terminal whose other end is this test.

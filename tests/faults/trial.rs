@@ -1,0 +1,110 @@
+//! One run of the demo.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Seconds of load after warm-up and calibration: the window of 10 s, the engine's hysteresis, and room.
+const DURATION: &str = "20";
+/// A run takes well under a minute; a debug build on a busy machine may need more.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// What is run.
+pub(crate) struct Trial {
+    pub(crate) fault: Option<&'static str>,
+    pub(crate) load: f64,
+    pub(crate) seed: u64,
+}
+
+/// What came of it.
+pub(crate) enum Outcome {
+    /// The first finding above a note, if any, and when it first stood.
+    Clean { first: Option<String>, after_s: Option<f64> },
+    /// Others took the server's CPU.
+    Contaminated,
+    /// The fault had no visible effect.
+    DidNotBite,
+    /// The fault cannot be injected on this machine.
+    NotPossible(String),
+    /// The demo failed.
+    Broken(String),
+}
+
+impl Trial {
+    /// The finding that a right diagnosis names first.
+    pub(crate) fn expected(&self) -> Option<&'static str> {
+        Some(match self.fault? {
+            "slow-data-loading" => "data-loading-bound",
+            "no-batching" => "no-batching",
+            "cpu-quota" => "cpu-quota-throttled",
+            "overload" => "overload",
+            "cpu-neighbour" => "cpu-contention",
+            other => unreachable!("no expectation for {other}"),
+        })
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "starts the real binary")]
+    pub(crate) fn run(&self) -> Outcome {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let report: PathBuf = dir.path().join("report.json");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_perfwatch"));
+        command.args(["demo", "--json", "--duration", DURATION, "--seed", &self.seed.to_string()]);
+        command.args(["--load", &self.load.to_string(), "--report"]).arg(&report);
+        if let Some(fault) = self.fault {
+            command.args(["--fault", fault]);
+        }
+        let output = perfwatch_tests::run(command, LIMIT);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        match output.status.code() {
+            Some(0) => {}
+            Some(2) => return Outcome::NotPossible(last_line(&stderr)),
+            Some(3) => return Outcome::DidNotBite,
+            _ => return Outcome::Broken(format!("{}: {}", output.status, last_line(&stderr))),
+        }
+        let report: Value = match std::fs::read(&report).map(|bytes| serde_json::from_slice(&bytes)) {
+            Ok(Ok(report)) => report,
+            other => return Outcome::Broken(format!("no report: {other:?}")),
+        };
+        if report["contaminated"].as_bool() == Some(true) {
+            return Outcome::Contaminated;
+        }
+        let snapshot: Value = match serde_json::from_slice(&output.stdout) {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Outcome::Broken(format!("stdout is not one JSON document: {error}")),
+        };
+        let first = snapshot["findings"]
+            .as_array()
+            .and_then(|findings| findings.first())
+            .filter(|finding| finding["severity"] != "note")
+            .and_then(|finding| finding["id"].as_str())
+            .map(str::to_owned);
+        Outcome::Clean { first, after_s: report["first_finding_s"].as_f64() }
+    }
+}
+
+fn last_line(text: &str) -> String {
+    text.lines().last().unwrap_or("nothing on stderr").to_owned()
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at load {}, seed {}", self.fault.unwrap_or("healthy"), self.load, self.seed)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clean { first: Some(id), after_s: Some(after) } => write!(f, "{id} after {after:.0} s"),
+            Self::Clean { first: Some(id), after_s: None } => f.write_str(id),
+            Self::Clean { first: None, .. } => f.write_str("nothing above a note"),
+            Self::Contaminated => f.write_str("contaminated by other load on this machine"),
+            Self::DidNotBite => f.write_str("the fault did not bite"),
+            Self::NotPossible(why) => write!(f, "not possible here: {why}"),
+            Self::Broken(why) => write!(f, "BROKEN: {why}"),
+        }
+    }
+}
