@@ -145,17 +145,18 @@ impl Collector {
         Some(totals)
     }
 
-    /// Walks backward from the totals to `end_slot`, and on through the slots to report.
+    /// Takes a point at `at_ns`: walks backward from the totals to `end_slot`, and on through the slots to report.
     fn take_slots(&mut self, first: u64, end_slot: u64, totals: &Changes, end: End, at_ns: u64) {
         let mut state = *totals;
         let mut n = state.n;
         let start = first.min(end_slot);
         for (offset, changes) in self.scratch[0].iter().enumerate().skip((end_slot - start) as usize).rev() {
             let slot_start = (start + offset as u64) * SLOT_NS;
-            for stage in 0..Stage::COUNT {
-                n[stage] = n[stage].wrapping_sub(changes.n[stage]);
-                let absolute = changes.t[stage].wrapping_sub(slot_start.wrapping_mul(changes.n[stage]));
-                state.t[stage] = state.t[stage].wrapping_sub(absolute);
+            for (n, gone) in n.iter_mut().zip(changes.n) {
+                *n = n.wrapping_sub(gone);
+            }
+            for (t, (gone, entered)) in state.t.iter_mut().zip(changes.t.into_iter().zip(changes.n)) {
+                *t = t.wrapping_sub(gone.wrapping_sub(slot_start.wrapping_mul(entered)));
             }
             for (count, later) in state.counts.iter_mut().zip(changes.counts) {
                 *count = count.wrapping_sub(later);
@@ -194,8 +195,8 @@ impl Collector {
                 (ns > 0).then_some(StageTime { stage: stage as u32, ns })
             });
             let occupancy = occupancy.collect();
-            let known = self.core.exclusive.take(index).filter(|_| index * SLOT_NS >= self.base.at_ns);
-            match known {
+            match self.core.exclusive.take(index) {
+                _ if index * SLOT_NS < self.base.at_ns => {} // Began before the session, or in the flush before.
                 Some(states) => self.slots.insert(place, Slot { index, state_ns: states.to_vec(), occupancy }),
                 None => self.slots_lost += 1,
             }

@@ -16,6 +16,9 @@ use crate::histogram::{Histogram, Series, lock};
 use crate::local;
 use crate::status::Status;
 
+/// Called with each new status.
+pub(crate) type Listener = Box<dyn Fn(&Status) + Send + Sync>;
+
 /// What the user said about the server.
 pub(crate) struct Settings {
     pub(crate) service: String,
@@ -23,7 +26,7 @@ pub(crate) struct Settings {
     pub(crate) max_batch_size: u32,
     pub(crate) config: Vec<(String, String)>,
     pub(crate) socket: Option<PathBuf>,
-    pub(crate) on_status: Option<Box<dyn Fn(&Status) + Send + Sync>>,
+    pub(crate) on_status: Option<Listener>,
 }
 
 /// Lives as long as the process: requests on any thread refer to it without counting references, which would cost every
@@ -199,16 +202,16 @@ impl Core {
     }
 
     /// Remembers a new status and tells the user's callback, once per change.
-    pub(crate) fn set_status(&self, status: Status) {
+    pub(crate) fn set_status(&self, status: &Status) {
         let changed = {
             let _inside = fork::enter();
             let mut known = lock(&self.status);
-            let changed = *known != status;
-            known.clone_from(&status);
+            let changed = *known != *status;
+            known.clone_from(status);
             changed
         };
         if let (true, Some(tell)) = (changed, &self.settings.on_status) {
-            tell(&status);
+            tell(status);
         }
     }
 }

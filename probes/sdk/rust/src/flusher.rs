@@ -15,6 +15,7 @@ use crate::connection::{Connection, Heard, Refusal};
 use crate::core::Core;
 use crate::histogram::lock;
 use crate::identity;
+use crate::server::RECEIPT;
 use crate::session::Session;
 use crate::status::Status;
 
@@ -59,10 +60,10 @@ impl Control {
         orders.asked += 1;
         let mine = orders.asked;
         self.changed.notify_all();
-        // Longer than the flusher's own wait for the receipt, so that its answer is heard.
+        // Longer than the flusher's own wait for the receipt, so that its answer is heard even after its jitter.
         let (orders, _) = self
             .changed
-            .wait_timeout_while(orders, wait * 2, |orders| orders.answered < mine && !orders.stop)
+            .wait_timeout_while(orders, wait + Duration::from_secs(1), |orders| orders.answered < mine && !orders.stop)
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         orders.answered >= mine && orders.received
     }
@@ -75,7 +76,7 @@ pub(crate) fn spawn(core: &'static Core, control: Arc<Control>, origin: Origin) 
         flusher.run(&control);
     });
     if let Err(error) = started {
-        core.set_status(Status::NoThread(error.to_string()));
+        core.set_status(&Status::NoThread(error.to_string()));
     }
 }
 
@@ -121,7 +122,7 @@ impl Flusher {
         loop {
             let now = self.core.clock.now();
             let due = (now - now.min(SETTLE_NS)) / SECOND * SECOND + SECOND + SETTLE_NS;
-            match self.wait(control, due - now) {
+            match Self::wait(control, due - now) {
                 Order::None => {
                     self.second();
                     sleep(jitter);
@@ -137,14 +138,14 @@ impl Flusher {
                 Order::Stop => {
                     self.last_words();
                     self.connection = None;
-                    self.core.set_status(Status::Closed);
+                    self.core.set_status(&Status::Closed);
                     return;
                 }
             }
         }
     }
 
-    fn wait(&self, control: &Control, nanoseconds: u64) -> Order {
+    fn wait(control: &Control, nanoseconds: u64) -> Order {
         let orders = lock(&control.orders);
         let (orders, _) = control
             .changed
@@ -231,7 +232,7 @@ impl Flusher {
     fn refused(&mut self, message: String) {
         self.connection = None;
         self.pause = REFUSED_PAUSE;
-        self.core.set_status(Status::Refused(message));
+        self.core.set_status(&Status::Refused(message));
     }
 
     /// Tries each candidate socket; the first that answers `Welcome` wins.
@@ -245,7 +246,7 @@ impl Flusher {
             match Connection::open(&path, &self.hello) {
                 Ok(connection) => {
                     self.session.welcome(connection.welcome.last_committed_seq);
-                    self.core.set_status(Status::Connected(connection.path.clone()));
+                    self.core.set_status(&Status::Connected(connection.path.clone()));
                     self.connection = Some(connection);
                     return;
                 }
@@ -254,12 +255,12 @@ impl Flusher {
                 Err(Refusal::Told(error)) => return self.refused(error.message),
             }
         }
-        self.core.set_status(denied.map_or(Status::NoAgent, Status::PermissionDenied));
+        self.core.set_status(&denied.map_or(Status::NoAgent, Status::PermissionDenied));
     }
 
     /// Delivers everything up to now; true when the agent acknowledged it.
     pub(crate) fn flush_everything(&mut self) -> bool {
-        let deadline = self.core.clock.now() + 2 * SECOND;
+        let deadline = self.core.clock.now() + RECEIPT.as_nanos() as u64;
         if self.connection.is_none() {
             self.pause = 0;
             self.connect();

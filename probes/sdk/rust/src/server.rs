@@ -16,8 +16,8 @@ use crate::request::Request;
 use crate::status::Status;
 
 /// How long [`Server::flush_now`] and [`Server::close`] wait for the agent's receipt. An agent commits a flush when it
-/// closes its tick, up to 1.5 s after the flush was made.
-const RECEIPT: Duration = Duration::from_secs(2);
+/// closes its tick, up to 1.5 s after the flush was made, and one flush may be under way already.
+pub(crate) const RECEIPT: Duration = Duration::from_secs(4);
 
 /// A model server that perfwatch watches. Cheap to clone; all clones are the same server.
 ///
@@ -92,13 +92,13 @@ impl Server {
         self.core.map_or(Status::Disabled, Core::status)
     }
 
-    /// Sends everything up to now instead of waiting for the whole second, and waits up to two seconds for the agent's
+    /// Sends everything up to now instead of waiting for the whole second, and waits up to four seconds for the agent's
     /// receipt. True when the agent has it. For tests and orderly shutdown.
     pub fn flush_now(&self) -> bool {
         self.core.and_then(Core::control).is_some_and(|control| control.flush(RECEIPT))
     }
 
-    /// Sends what is left, waits up to two seconds for the agent's receipt, and ends the flusher. True when the agent
+    /// Sends what is left, waits up to four seconds for the agent's receipt, and ends the flusher. True when the agent
     /// has everything.
     pub fn close(self) -> bool {
         let sent = self.flush_now();

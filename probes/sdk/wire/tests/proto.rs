@@ -11,7 +11,7 @@ fn from_proto(text: &str) -> Messages {
     for line in text.lines() {
         let code = line.split("//").next().unwrap_or_default().trim();
         if let Some(name) = code.strip_prefix("message ") {
-            current = name.trim_end_matches('{').trim().to_owned();
+            name.trim_end_matches('{').trim().clone_into(&mut current);
             messages.entry(current.clone()).or_default();
         } else if let Some((left, right)) = code.split_once('=').filter(|_| !code.starts_with("syntax")) {
             let tag = right.trim().trim_end_matches(';').parse().expect("a field number");
@@ -46,7 +46,7 @@ fn from_rust(text: &str) -> Messages {
             };
             in_body = true;
         } else if let Some(name) = line.strip_prefix("pub struct ") {
-            current = name.trim_end_matches(" {").to_owned();
+            name.trim_end_matches(" {").clone_into(&mut current);
             in_body = false;
             messages.entry(current.clone()).or_default();
         } else if let Some(inner) = line.strip_prefix("#[prost(") {
