@@ -4,6 +4,6 @@ use std::time::Instant;
 
 /// The present monotonic time.
 #[allow(clippy::disallowed_methods, reason = "the demo serves and measures real requests: this is its clock")]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
