@@ -1,1 +1,77 @@
-//! An NVML stand-in: exports NVML's C symbols and plays a scenario file.
+//! A scripted `libnvidia-ml.so.1`: exports NVML's C symbols and plays a scenario file, so that everything above NVML can be tested
+//! through the real `nvml-wrapper` on machines without a GPU.
+//!
+//! # Using it from a test
+//!
+//! Make this crate a dev-dependency and call [`install`]: it checks the scenario, copies the shared library into a folder of the
+//! test's own and lays the scenario beside it. Each copy is a library of its own for the dynamic loader (a hard link would not be),
+//! so tests with different scenarios run side by side in one process:
+//!
+//! ```no_run
+//! let dir = std::path::Path::new("/tmp/a-folder-of-this-test");
+//! let library = fake_nvml::install(dir, r#"{"devices": [{"uuid": "GPU-1", "power_mw": 350000}]}"#)?;
+//! // hand `library` to perfwatch as --nvml-lib, or put `dir` on LD_LIBRARY_PATH of a child process
+//! # Ok::<(), fake_nvml::InstallError>(())
+//! ```
+//!
+//! The library reads its scenario anew at each `nvmlInit`: the file `<library>.json` beside itself, else the file that
+//! `FAKE_NVML_SCENARIO` names, else a machine with a driver and no GPU. A scenario it cannot read or does not understand makes
+//! `nvmlInit` print the reason on stderr and return `UNKNOWN` (999). Overwrite the file (see [`rewrite`]) and re-initialise to play
+//! a driver upgrade or a swapped GPU.
+//!
+//! # The scenario file
+//!
+//! JSON; unknown keys, symbols and error names are refused. Whatever a device does not mention answers `NOT_SUPPORTED` (3).
+//!
+//! | key | meaning | default |
+//! |---|---|---|
+//! | `init` | return code of `nvmlInit_v2` / `nvmlInitWithFlags`, a number or a name: `9` = `"DRIVER_NOT_LOADED"`, `18` = `"LIB_RM_VERSION_MISMATCH"` | `0` |
+//! | `driver` | driver version; 580.82 and later use the new field ids | `"580.95.05"` |
+//! | `devices` | list of devices, in index order | `[]` |
+//! | `errors`, `delays_ms` | symbol → *series* of return codes / milliseconds, for calls on the system | `{}` |
+//! | `call_log` | file to which each call appends a line: symbol, and for device calls the index | none |
+//!
+//! A device:
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `uuid` (required), `name`, `serial` | strings |
+//! | `pci` | `"00000000:1B:00.0"` |
+//! | `utilization` | `{"gpu": series, "memory": series}`, percent; values above 100 are played as they are |
+//! | `memory` | `{"total": bytes, "reserved": bytes, "used": series of bytes}` |
+//! | `power_mw`, `power_limit_mw`, `energy_mj` | series; the enforced limit is also the default one |
+//! | `temperature_c` | series |
+//! | `clocks_mhz`, `max_clocks_mhz` | `{"graphics": series, "sm": series, "memory": series, "video": series}` |
+//! | `throttle_reasons` | series of NVML's bit mask |
+//! | `performance_state` | series, 0–15 |
+//! | `processes` | `{"compute": [...], "graphics": [...], "mps": [...]}` of `{"pid": 1, "used": bytes}`; without `used` the memory is "not available" |
+//! | `process_utilization` | list of `{"pid", "timestamp_us", "sm", "memory", "encoder", "decoder"}` |
+//! | `fields` | list of `{"id", "scope" (0), "type", "value": series}`; ids are the driver's; `type` is one of `double`, `unsigned_int`, `unsigned_long`, `unsigned_long_long`, `signed_long_long`, `signed_int`, `unsigned_short` |
+//! | `errors`, `delays_ms` | as above, for calls on this device; a delay comes first and holds no lock |
+//!
+//! A *series* says how a value moves, by call or by seconds since `nvmlInit`:
+//!
+//! | form | value |
+//! |---|---|
+//! | `42` | constant |
+//! | `[10, 97, 55]` | one per call, the last one holds |
+//! | `{"cycle": [10, 97]}` | one per call, over and over |
+//! | `{"at": [[0, 10], [5, 97]]}` | from each second on; with `"repeat_s": 10` over and over |
+//! | `{"ramp": [0, 100], "seconds": 60}` | linear, then holds; with `"repeat_s": 60` over and over |
+//! | `{"start": 1000, "per_second": 350000}` | a counter that grows for ever |
+//!
+//! # Adding a symbol
+//!
+//! Write the function in `exports.rs` and its name in [`SYMBOLS`] (a test compares the two), and give the device the key it plays.
+
+mod codes;
+mod exports;
+mod install;
+mod scenario;
+mod series;
+mod session;
+
+pub use exports::SYMBOLS;
+pub use install::{InstallError, install, library_path, rewrite};
+pub use scenario::{Device, Scenario, ScenarioError};
+pub use series::Series;

@@ -1,0 +1,510 @@
+//! The C symbols. Each takes its place in [`SYMBOLS`] and plays one key of the scenario.
+//!
+//! Out parameters are `Option<&mut T>`, which C sees as a pointer that may be null; that the caller passes null or a valid pointer
+//! is the header's contract.
+
+#![allow(unsafe_code, reason = "C symbols are exported unmangled, and their arrays and strings come as pointers")]
+#![allow(non_snake_case, reason = "the names are NVML's")]
+
+use std::ffi::{c_char, c_int, c_longlong, c_uint, c_ulonglong};
+
+use nvml_wrapper_sys::bindings::{
+    nvmlDevice_t, nvmlFieldValue_t, nvmlGpmSupport_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t,
+    nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlUtilization_t, nvmlValue_t,
+};
+
+use crate::codes::{
+    self, ARGUMENT_VERSION_MISMATCH, INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, SUCCESS,
+};
+use crate::scenario::{Clocks, Device, Field, FieldType, Process, Processes};
+use crate::series::Series;
+use crate::session::{self, Session, device, system};
+
+/// Every symbol this library exports; what a scenario's `errors` and `delays_ms` may name.
+pub const SYMBOLS: &[&str] = &[
+    "nvmlInit_v2",
+    "nvmlInitWithFlags",
+    "nvmlShutdown",
+    "nvmlErrorString",
+    "nvmlSystemGetDriverVersion",
+    "nvmlSystemGetNVMLVersion",
+    "nvmlSystemGetCudaDriverVersion_v2",
+    "nvmlDeviceGetCount_v2",
+    "nvmlDeviceGetHandleByIndex_v2",
+    "nvmlDeviceGetHandleByUUID",
+    "nvmlDeviceGetHandleByPciBusId_v2",
+    "nvmlDeviceGetIndex",
+    "nvmlDeviceGetName",
+    "nvmlDeviceGetUUID",
+    "nvmlDeviceGetSerial",
+    "nvmlDeviceGetPciInfo_v3",
+    "nvmlDeviceGetUtilizationRates",
+    "nvmlDeviceGetMemoryInfo_v2",
+    "nvmlDeviceGetPowerUsage",
+    "nvmlDeviceGetEnforcedPowerLimit",
+    "nvmlDeviceGetPowerManagementLimit",
+    "nvmlDeviceGetPowerManagementDefaultLimit",
+    "nvmlDeviceGetTotalEnergyConsumption",
+    "nvmlDeviceGetTemperature",
+    "nvmlDeviceGetClockInfo",
+    "nvmlDeviceGetMaxClockInfo",
+    "nvmlDeviceGetCurrentClocksThrottleReasons",
+    "nvmlDeviceGetCurrentClocksEventReasons",
+    "nvmlDeviceGetPerformanceState",
+    "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetGraphicsRunningProcesses_v3",
+    "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+    "nvmlDeviceGetProcessUtilization",
+    "nvmlDeviceGetFieldValues",
+    "nvmlDeviceGetPcieThroughput",
+    "nvmlDeviceGetMigMode",
+    "nvmlGpmQueryDeviceSupport",
+];
+
+type Answer = Result<(), nvmlReturn_t>;
+
+/// Writes to an out parameter, which a caller may not leave null.
+fn put<T>(out: Option<&mut T>, value: T) -> Answer {
+    *out.ok_or(INVALID_ARGUMENT)? = value;
+    Ok(())
+}
+
+/// Plays a series into an out parameter; without one the device does not support the call.
+fn play(out: Option<&mut c_uint>, series: Option<&Series>, elapsed_s: f64) -> Answer {
+    let out = out.ok_or(INVALID_ARGUMENT)?;
+    *out = series.ok_or(NOT_SUPPORTED)?.next(elapsed_s).round() as c_uint;
+    Ok(())
+}
+
+/// As [`play`], for the 64-bit readings.
+fn play_long(out: Option<&mut c_ulonglong>, series: Option<&Series>, elapsed_s: f64) -> Answer {
+    let out = out.ok_or(INVALID_ARGUMENT)?;
+    *out = series.ok_or(NOT_SUPPORTED)?.next(elapsed_s).round() as c_ulonglong;
+    Ok(())
+}
+
+/// Writes a C string of at most `room` bytes, the final zero included.
+fn text(out: *mut c_char, room: c_uint, text: &str) -> Answer {
+    if out.is_null() {
+        return Err(INVALID_ARGUMENT);
+    }
+    if text.len() >= room as usize {
+        return Err(INSUFFICIENT_SIZE);
+    }
+    // SAFETY: `out` is valid for `room` bytes by the header's contract, and `text` with its zero fits.
+    unsafe {
+        std::ptr::copy_nonoverlapping(text.as_ptr().cast(), out, text.len());
+        *out.add(text.len()) = 0;
+    }
+    Ok(())
+}
+
+/// Fills a caller's array under the protocol shared by all lists: `count` says how much fits and then how much there is.
+fn list<T>(out: *mut T, count: Option<&mut c_uint>, items: Vec<T>) -> Answer {
+    let count = count.ok_or(INVALID_ARGUMENT)?;
+    let room = *count as usize;
+    *count = items.len() as c_uint;
+    if room < items.len() {
+        return Err(INSUFFICIENT_SIZE);
+    }
+    if out.is_null() && !items.is_empty() {
+        return Err(INVALID_ARGUMENT);
+    }
+    for (index, item) in items.into_iter().enumerate() {
+        // SAFETY: `out` is not null and valid for `room` elements by the header's contract; `index` is below `room`.
+        unsafe { out.add(index).write(item) };
+    }
+    Ok(())
+}
+
+/// The caller's C string.
+fn given<'a>(text: *const c_char) -> Result<&'a str, nvmlReturn_t> {
+    if text.is_null() {
+        return Err(INVALID_ARGUMENT);
+    }
+    // SAFETY: not null, and a C string that outlives the call by the header's contract.
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_str().map_err(|_| INVALID_ARGUMENT)
+}
+
+fn find(session: &Session, found: impl Fn(&Device) -> bool, out: Option<&mut nvmlDevice_t>) -> Answer {
+    let index = session.scenario.devices.iter().position(found).ok_or(NOT_FOUND)?;
+    put(out, session.handle(index)?)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
+    session::init("nvmlInit_v2")
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInitWithFlags(_flags: c_uint) -> nvmlReturn_t {
+    session::init("nvmlInitWithFlags")
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlShutdown() -> nvmlReturn_t {
+    match system("nvmlShutdown", |_| Ok(())) {
+        SUCCESS => session::shutdown(),
+        code => code,
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlErrorString(code: nvmlReturn_t) -> *const c_char {
+    codes::name(code).as_ptr()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetDriverVersion(out: *mut c_char, room: c_uint) -> nvmlReturn_t {
+    system("nvmlSystemGetDriverVersion", |session| text(out, room, &session.scenario.driver))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetNVMLVersion(out: *mut c_char, room: c_uint) -> nvmlReturn_t {
+    // NVML's own version is the CUDA major version followed by the driver's.
+    system("nvmlSystemGetNVMLVersion", |session| text(out, room, &format!("13.{}", session.scenario.driver)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetCudaDriverVersion_v2(out: Option<&mut c_int>) -> nvmlReturn_t {
+    system("nvmlSystemGetCudaDriverVersion_v2", |_| put(out, 13_000))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetCount_v2(out: Option<&mut c_uint>) -> nvmlReturn_t {
+    system("nvmlDeviceGetCount_v2", |session| put(out, session.scenario.devices.len() as c_uint))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, out: Option<&mut nvmlDevice_t>) -> nvmlReturn_t {
+    system("nvmlDeviceGetHandleByIndex_v2", |session| put(out, session.handle(index as usize)?))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, out: Option<&mut nvmlDevice_t>) -> nvmlReturn_t {
+    system("nvmlDeviceGetHandleByUUID", |session| {
+        let uuid = given(uuid)?;
+        find(session, |device| device.uuid == uuid, out)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: *const c_char, out: Option<&mut nvmlDevice_t>) -> nvmlReturn_t {
+    system("nvmlDeviceGetHandleByPciBusId_v2", |session| {
+        let bus_id = given(bus_id)?;
+        find(session, |device| device.pci.as_ref().is_some_and(|pci| pci.text.eq_ignore_ascii_case(bus_id)), out)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetIndex(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetIndex", |_, _| put(out, Session::index_of(handle)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetName(handle: nvmlDevice_t, out: *mut c_char, room: c_uint) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetName", |device, _| text(out, room, device.name.as_deref().ok_or(NOT_SUPPORTED)?))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetUUID(handle: nvmlDevice_t, out: *mut c_char, room: c_uint) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetUUID", |device, _| text(out, room, &device.uuid))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetSerial(handle: nvmlDevice_t, out: *mut c_char, room: c_uint) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetSerial", |device, _| text(out, room, device.serial.as_deref().ok_or(NOT_SUPPORTED)?))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetPciInfo_v3(handle: nvmlDevice_t, out: Option<&mut nvmlPciInfo_t>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetPciInfo_v3", |device, _| {
+        let out = out.ok_or(INVALID_ARGUMENT)?;
+        let pci = device.pci.as_ref().ok_or(NOT_SUPPORTED)?;
+        (out.domain, out.bus, out.device) = (pci.domain, pci.bus, pci.device);
+        // 0x10de is NVIDIA's PCI vendor id.
+        (out.pciDeviceId, out.pciSubSystemId) = (0x2330_10de, 0x16c1_10de);
+        text(out.busIdLegacy.as_mut_ptr(), 16, &format!("{:04X}:{:02X}:{:02X}.0", pci.domain, pci.bus, pci.device))?;
+        text(out.busId.as_mut_ptr(), 32, &pci.text)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetUtilizationRates(handle: nvmlDevice_t, out: Option<&mut nvmlUtilization_t>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetUtilizationRates", |device, elapsed_s| {
+        let out = out.ok_or(INVALID_ARGUMENT)?;
+        let utilization = device.utilization.as_ref().ok_or(NOT_SUPPORTED)?;
+        out.gpu = utilization.gpu.next(elapsed_s).round() as c_uint;
+        out.memory = utilization.memory.next(elapsed_s).round() as c_uint;
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: nvmlDevice_t, out: Option<&mut nvmlMemory_v2_t>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetMemoryInfo_v2", |device, elapsed_s| {
+        let out = out.ok_or(INVALID_ARGUMENT)?;
+        if out.version != (size_of::<nvmlMemory_v2_t>() as c_uint | 2 << 24) {
+            return Err(ARGUMENT_VERSION_MISMATCH);
+        }
+        let memory = device.memory.as_ref().ok_or(NOT_SUPPORTED)?;
+        out.total = memory.total;
+        out.reserved = memory.reserved;
+        out.used = memory.used.next(elapsed_s).round() as c_ulonglong;
+        out.free = memory.total.saturating_sub(memory.reserved).saturating_sub(out.used);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetPowerUsage(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetPowerUsage", |device, elapsed_s| play(out, device.power_mw.as_ref(), elapsed_s))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetEnforcedPowerLimit(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    let symbol = "nvmlDeviceGetEnforcedPowerLimit";
+    device(handle, symbol, |device, elapsed_s| play(out, device.power_limit_mw.as_ref(), elapsed_s))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetPowerManagementLimit(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    let symbol = "nvmlDeviceGetPowerManagementLimit";
+    device(handle, symbol, |device, elapsed_s| play(out, device.power_limit_mw.as_ref(), elapsed_s))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetPowerManagementDefaultLimit(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    let symbol = "nvmlDeviceGetPowerManagementDefaultLimit";
+    device(handle, symbol, |device, elapsed_s| play(out, device.power_limit_mw.as_ref(), elapsed_s))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTotalEnergyConsumption(handle: nvmlDevice_t, out: Option<&mut c_ulonglong>) -> nvmlReturn_t {
+    let symbol = "nvmlDeviceGetTotalEnergyConsumption";
+    device(handle, symbol, |device, elapsed_s| play_long(out, device.energy_mj.as_ref(), elapsed_s))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTemperature(handle: nvmlDevice_t, sensor: c_uint, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetTemperature", |device, elapsed_s| match sensor {
+        0 => play(out, device.temperature_c.as_ref(), elapsed_s),
+        _ => Err(INVALID_ARGUMENT),
+    })
+}
+
+/// The clock of an `nvmlClockType_t`.
+fn clock(clocks: &Clocks, kind: c_uint) -> Result<Option<&Series>, nvmlReturn_t> {
+    match kind {
+        0 => Ok(clocks.graphics.as_ref()),
+        1 => Ok(clocks.sm.as_ref()),
+        2 => Ok(clocks.memory.as_ref()),
+        3 => Ok(clocks.video.as_ref()),
+        _ => Err(INVALID_ARGUMENT),
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetClockInfo(handle: nvmlDevice_t, kind: c_uint, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetClockInfo", |device, elapsed_s| play(out, clock(&device.clocks_mhz, kind)?, elapsed_s))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMaxClockInfo(handle: nvmlDevice_t, kind: c_uint, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetMaxClockInfo", |device, elapsed_s| {
+        play(out, clock(&device.max_clocks_mhz, kind)?, elapsed_s)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(
+    handle: nvmlDevice_t,
+    out: Option<&mut c_ulonglong>,
+) -> nvmlReturn_t {
+    let symbol = "nvmlDeviceGetCurrentClocksThrottleReasons";
+    device(handle, symbol, |device, elapsed_s| play_long(out, device.throttle_reasons.as_ref(), elapsed_s))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetCurrentClocksEventReasons(
+    handle: nvmlDevice_t,
+    out: Option<&mut c_ulonglong>,
+) -> nvmlReturn_t {
+    let symbol = "nvmlDeviceGetCurrentClocksEventReasons";
+    device(handle, symbol, |device, elapsed_s| play_long(out, device.throttle_reasons.as_ref(), elapsed_s))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetPerformanceState(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    let symbol = "nvmlDeviceGetPerformanceState";
+    device(handle, symbol, |device, elapsed_s| play(out, device.performance_state.as_ref(), elapsed_s))
+}
+
+/// The three process lists differ only in which key they play.
+fn processes(
+    handle: nvmlDevice_t,
+    symbol: &'static str,
+    count: Option<&mut c_uint>,
+    out: *mut nvmlProcessInfo_t,
+    which: fn(&Processes) -> &[Process],
+) -> nvmlReturn_t {
+    /// `NVML_VALUE_NOT_AVAILABLE`, and "no MIG instance".
+    const NONE: u32 = u32::MAX;
+    device(handle, symbol, |device, _| {
+        let processes = which(device.processes.as_ref().ok_or(NOT_SUPPORTED)?);
+        let entry = |process: &Process| nvmlProcessInfo_t {
+            pid: process.pid,
+            usedGpuMemory: process.used.unwrap_or(u64::MAX),
+            gpuInstanceId: NONE,
+            computeInstanceId: NONE,
+        };
+        list(out, count, processes.iter().map(entry).collect())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
+    handle: nvmlDevice_t,
+    count: Option<&mut c_uint>,
+    out: *mut nvmlProcessInfo_t,
+) -> nvmlReturn_t {
+    processes(handle, "nvmlDeviceGetComputeRunningProcesses_v3", count, out, |processes| &processes.compute)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
+    handle: nvmlDevice_t,
+    count: Option<&mut c_uint>,
+    out: *mut nvmlProcessInfo_t,
+) -> nvmlReturn_t {
+    processes(handle, "nvmlDeviceGetGraphicsRunningProcesses_v3", count, out, |processes| &processes.graphics)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses_v3(
+    handle: nvmlDevice_t,
+    count: Option<&mut c_uint>,
+    out: *mut nvmlProcessInfo_t,
+) -> nvmlReturn_t {
+    processes(handle, "nvmlDeviceGetMPSComputeRunningProcesses_v3", count, out, |processes| &processes.mps)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetProcessUtilization(
+    handle: nvmlDevice_t,
+    out: *mut nvmlProcessUtilizationSample_t,
+    count: Option<&mut c_uint>,
+    since_us: c_ulonglong,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetProcessUtilization", |device, _| {
+        let samples = device.process_utilization.as_ref().ok_or(NOT_SUPPORTED)?;
+        let newer = samples.iter().filter(|sample| sample.timestamp_us > since_us);
+        let entries: Vec<_> = newer
+            .map(|sample| nvmlProcessUtilizationSample_t {
+                pid: sample.pid,
+                timeStamp: sample.timestamp_us,
+                smUtil: sample.sm,
+                memUtil: sample.memory,
+                encUtil: sample.encoder,
+                decUtil: sample.decoder,
+            })
+            .collect();
+        if entries.is_empty() {
+            return Err(NOT_FOUND);
+        }
+        list(out, count, entries)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetFieldValues(
+    handle: nvmlDevice_t,
+    count: c_int,
+    values: *mut nvmlFieldValue_t,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetFieldValues", |device, elapsed_s| {
+        let count = usize::try_from(count).map_err(|_| INVALID_ARGUMENT)?;
+        if values.is_null() {
+            return Err(INVALID_ARGUMENT);
+        }
+        // SAFETY: not null, and valid for `count` initialised elements by the header's contract.
+        let asked = unsafe { std::slice::from_raw_parts_mut(values, count) };
+        for value in asked {
+            value.timestamp = (elapsed_s * 1e6) as c_longlong;
+            match device.fields.iter().find(|field| field.id == value.fieldId && field.scope == value.scopeId) {
+                Some(field) => {
+                    (value.valueType, value.value) = field_value(field, elapsed_s);
+                    value.nvmlReturn = SUCCESS;
+                }
+                None => value.nvmlReturn = NOT_SUPPORTED,
+            }
+        }
+        Ok(())
+    })
+}
+
+fn field_value(field: &Field, elapsed_s: f64) -> (c_uint, nvmlValue_t) {
+    let value = field.value.next(elapsed_s);
+    let whole = value.round();
+    // Written whole, so that the bytes beyond a short value are zero rather than the caller's.
+    let mut out = nvmlValue_t { ullVal: 0 };
+    match field.kind {
+        FieldType::Double => out.dVal = value,
+        FieldType::UnsignedInt => out.uiVal = whole as _,
+        FieldType::UnsignedLong => out.ulVal = whole as _,
+        FieldType::UnsignedLongLong => out.ullVal = whole as _,
+        FieldType::SignedLongLong => out.sllVal = whole as _,
+        FieldType::SignedInt => out.siVal = whole as _,
+        FieldType::UnsignedShort => out.usVal = whole as _,
+    }
+    (field.kind as c_uint, out)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetPcieThroughput(
+    handle: nvmlDevice_t,
+    _counter: c_uint,
+    _out: Option<&mut c_uint>,
+) -> nvmlReturn_t {
+    // Here so that a call log can prove that nobody makes this call, which blocks a real caller for 20 ms.
+    device(handle, "nvmlDeviceGetPcieThroughput", |_, _| Err(NOT_SUPPORTED))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMigMode(
+    handle: nvmlDevice_t,
+    _current: Option<&mut c_uint>,
+    _pending: Option<&mut c_uint>,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetMigMode", |_, _| Err(NOT_SUPPORTED))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlGpmQueryDeviceSupport(handle: nvmlDevice_t, out: Option<&mut nvmlGpmSupport_t>) -> nvmlReturn_t {
+    device(handle, "nvmlGpmQueryDeviceSupport", |_, _| {
+        let out = out.ok_or(INVALID_ARGUMENT)?;
+        if out.version != 1 {
+            return Err(ARGUMENT_VERSION_MISMATCH);
+        }
+        out.isSupportedDevice = 0;
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exported_function_is_in_symbols() {
+        let source = include_str!("exports.rs");
+        let mut functions = Vec::new();
+        for line in source.lines() {
+            if let Some(rest) = line.strip_prefix("extern \"C\" fn ") {
+                functions.push(rest.split('(').next().unwrap_or(rest));
+            }
+        }
+        assert!(!functions.is_empty());
+        assert_eq!(functions, SYMBOLS, "list the function in SYMBOLS, in the order of the file");
+    }
+}
