@@ -28,6 +28,7 @@ mod clock;
 mod error;
 mod feed;
 mod history;
+mod own;
 mod runtime_folder;
 mod scheduler;
 mod time;

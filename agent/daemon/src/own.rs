@@ -1,0 +1,163 @@
+//! The agent measures itself like anything else.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use perfwatch_model::metrics::{agent, finding};
+use perfwatch_model::{Attr, Entity, EntityId, EntityKind, Finding, Number, Reason, Sample, SeriesId, SeriesTable, Tick};
+
+use crate::clock::process_cpu_ns;
+
+/// Why a message or value was dropped, and how often, since the start.
+pub(crate) type Drops = [(&'static str, u64)];
+
+/// CPU time, memory, lateness and losses of this process. Inside `top` or `demo` that includes their own.
+pub(crate) struct OwnMetrics {
+    entity: EntityId,
+    cpu: SeriesId,
+    memory: SeriesId,
+    lateness: SeriesId,
+    missed: SeriesId,
+    sessions: SeriesId,
+    /// By name of the probe.
+    probes: Vec<(&'static str, SeriesId)>,
+    /// By reason.
+    dropped: Vec<(&'static str, SeriesId)>,
+    statm: Option<File>,
+    page: u64,
+    cpu_before: Option<u64>,
+    newest: Newest,
+}
+
+/// What the newest tick says about the agent, for its view.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Newest {
+    pub(crate) cpu_cores: Option<f64>,
+    pub(crate) rss: Option<u64>,
+    pub(crate) dropped: u64,
+}
+
+/// What the rest of the agent knows about itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Health<'a> {
+    pub(crate) late_ns: u64,
+    pub(crate) missed: u64,
+    pub(crate) sessions: u64,
+    pub(crate) drops: &'a Drops,
+}
+
+impl OwnMetrics {
+    pub(crate) fn new(table: &mut SeriesTable) -> Self {
+        let entity = table.entity(Entity::new(EntityKind::Agent, "perfwatch"));
+        Self {
+            entity,
+            cpu: table.series(&agent::CPU_TIME, entity, &[]),
+            memory: table.series(&agent::MEMORY_USAGE, entity, &[]),
+            lateness: table.series(&agent::LATENESS, entity, &[]),
+            missed: table.series(&agent::TICKS_MISSED, entity, &[]),
+            sessions: table.series(&agent::SESSIONS, entity, &[]),
+            probes: Vec::new(),
+            dropped: Vec::new(),
+            statm: File::open("/proc/self/statm").ok(),
+            page: rustix::param::page_size() as u64,
+            cpu_before: None,
+            newest: Newest::default(),
+        }
+    }
+
+    /// Fills in what this process used and lost up to now.
+    pub(crate) fn sample(
+        &mut self,
+        health: &Health<'_>,
+        probes: impl Iterator<Item = (&'static str, u64)>,
+        table: &mut SeriesTable,
+        tick: &mut Tick,
+    ) {
+        let cpu = process_cpu_ns();
+        let used = self.cpu_before.replace(cpu).map(|before| cpu.saturating_sub(before) as f64 / tick.dt_ns.max(1) as f64);
+        let rss = self.resident();
+        let dropped = health.drops.iter().map(|(_, count)| count).sum();
+        self.newest = Newest { cpu_cores: used, rss, dropped };
+        let mut out = Sample::new(table, tick);
+        out.counter(self.cpu, cpu);
+        match rss {
+            Some(bytes) => out.gauge_int(self.memory, bytes),
+            None => out.unavailable(&agent::MEMORY_USAGE, self.entity, NO_STATM),
+        }
+        out.gauge_int(self.lateness, health.late_ns);
+        out.counter(self.missed, health.missed);
+        out.gauge_int(self.sessions, health.sessions);
+        for (name, ns) in probes {
+            let series = labelled(&mut self.probes, name, || {
+                out.series(&agent::PROBE_TIME, self.entity, &[Attr::fixed("perfwatch.probe", name)])
+            });
+            out.counter(series, ns);
+        }
+        for (reason, count) in health.drops {
+            let series = labelled(&mut self.dropped, reason, || {
+                out.series(&agent::DROPPED, self.entity, &[Attr::fixed("perfwatch.reason", reason)])
+            });
+            out.counter(series, *count);
+        }
+    }
+
+    pub(crate) fn newest(&self) -> Newest {
+        self.newest
+    }
+
+    fn resident(&self) -> Option<u64> {
+        let mut bytes = [0; 128];
+        let read = self.statm.as_ref()?.read_at(&mut bytes, 0).ok()?;
+        let text = std::str::from_utf8(&bytes[..read]).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok().map(|pages| pages * self.page)
+    }
+}
+
+const NO_STATM: Reason = Reason::fixed("/proc/self/statm cannot be read", "mount procfs");
+
+/// The handle filed under a label, made on first sight.
+fn labelled(
+    known: &mut Vec<(&'static str, SeriesId)>,
+    label: &'static str,
+    make: impl FnOnce() -> SeriesId,
+) -> SeriesId {
+    if let Some((_, series)) = known.iter().find(|(name, _)| *name == label) {
+        return *series;
+    }
+    let series = make();
+    known.push((label, series));
+    series
+}
+
+/// Whether each finding stands, as a gauge that dashboards and alerts can query.
+#[derive(Default)]
+pub(crate) struct FindingGauges {
+    known: Vec<SeriesId>,
+}
+
+impl FindingGauges {
+    /// Writes 1 for every finding that stands and 0 for every one that stood before.
+    pub(crate) fn sample<'a>(
+        &mut self,
+        standing: impl Iterator<Item = (&'a Finding, EntityId)>,
+        table: &mut SeriesTable,
+        tick: &mut Tick,
+    ) {
+        let mut active = Vec::new();
+        for (found, entity) in standing {
+            let attrs = [
+                Attr::text("perfwatch.finding.id", found.id.clone()),
+                Attr::fixed("perfwatch.finding.severity", found.severity.name()),
+            ];
+            let series = table.series(&finding::ACTIVE, entity, &attrs);
+            active.push(series);
+            if !self.known.contains(&series) {
+                self.known.push(series);
+            }
+        }
+        self.known.retain(|series| table.series_of(*series).is_some());
+        for series in &self.known {
+            tick.values.push((*series, Number::Int(u64::from(active.contains(series)))));
+        }
+    }
+}
