@@ -158,26 +158,26 @@ fn batch_facts(tick: &ServerTick) -> BatchFacts {
 
 fn slot_facts(reported: Option<&ServerTick>) -> Fact<SlotFacts> {
     let Some(tick) = reported else { return silent() };
-    let mut states = [0; State::COUNT];
-    let mut stages = [0; Stage::COUNT];
+    let mut in_state = [0; State::COUNT];
+    let mut in_stage = [0; Stage::COUNT];
     let mut loading = Vec::with_capacity(SLOTS);
     for slot in tick.slots.iter().filter(|slot| slot.is_known()) {
-        states.iter_mut().zip(slot.state_ns).for_each(|(sum, ns)| *sum += ns);
-        stages.iter_mut().zip(slot.stage_ns).for_each(|(sum, ns)| *sum += ns);
+        in_state.iter_mut().zip(slot.state_ns).for_each(|(sum, ns)| *sum += ns);
+        in_stage.iter_mut().zip(slot.stage_ns).for_each(|(sum, ns)| *sum += ns);
         loading.push(slot.stage_ns[Stage::DataLoad.index()] as f64 / SLOT_NS as f64);
     }
     if loading.is_empty() {
         return silent();
     }
     let stage_ns = Stage::all()
-        .map(|stage| (stage, stages[stage.index()]))
+        .map(|stage| (stage, in_stage[stage.index()]))
         .filter(|(_, ns)| *ns > 0)
         .map(|(stage, ns)| (stage, tick.stage_name(stage), ns))
         .collect();
     let unknown_ns = (SLOTS - loading.len()) as u64 * SLOT_NS;
     // States of several workers are combined by rules that assume independence, so they follow, they are not counted.
     let quality = if tick.combined { Quality::Inferred } else { Quality::Sdk };
-    Fact::known(SlotFacts { state_ns: states, unknown_ns, stage_ns, loading }, quality)
+    Fact::known(SlotFacts { state_ns: in_state, unknown_ns, stage_ns, loading }, quality)
 }
 
 impl CpuFacts {
