@@ -3,6 +3,7 @@
 //! A probe is a [`ProbeKind`] (static: name, metrics, cadence) that opens into a [`Probe`] (holds file descriptors, fills
 //! a [`perfwatch_model::Sample`]). What this host cannot supply comes back as a [`perfwatch_model::Reason`], never as 0.
 
+pub mod gpu;
 pub mod host;
 mod probe;
 mod process_list;

@@ -228,7 +228,7 @@ impl TryFrom<String> for PciAddress {
         let (domain, bus, device) = (number(parts.next()), number(parts.next()), number(parts.next()));
         match (domain, bus, device, number(parts.next()), parts.next()) {
             (Some(domain), Some(bus), Some(device), Some(_), None) if text.len() < 16 + 16 => {
-                Ok(Self { domain, bus, device, text })
+                Ok(Self { text, domain, bus, device })
             }
             _ => Err(format!("pci address `{text}` is not of the form 00000000:1B:00.0")),
         }
@@ -312,6 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::float_cmp, reason = "scripted values come back exactly")]
     fn return_codes_are_numbers_or_names() {
         let scenario =
             Scenario::parse(r#"{"init": "DRIVER_NOT_LOADED", "errors": {"nvmlDeviceGetCount_v2": [0, "UNKNOWN"]}}"#)

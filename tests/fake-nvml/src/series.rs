@@ -38,7 +38,8 @@ struct At {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ramp {
-    ramp: (f64, f64),
+    #[serde(rename = "ramp")]
+    from_to: (f64, f64),
     seconds: f64,
     repeat_s: Option<f64>,
 }
@@ -109,7 +110,7 @@ fn shape(value: &Value) -> Result<Shape, String> {
             Ok(Shape::At { points, repeat_s: positive("repeat_s", repeat_s)? })
         }
         Value::Object(keys) if keys.contains_key("ramp") => {
-            let Ramp { ramp: (from, to), seconds, repeat_s } = parse(value)?;
+            let Ramp { from_to: (from, to), seconds, repeat_s } = parse(value)?;
             positive("seconds", Some(seconds))?;
             Ok(Shape::Ramp { from, to, seconds, repeat_s: positive("repeat_s", repeat_s)? })
         }
@@ -139,6 +140,7 @@ fn positive(key: &str, seconds: Option<f64>) -> Result<Option<f64>, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "scripted values come back exactly")]
 mod tests {
     use serde_json::json;
 

@@ -1,0 +1,48 @@
+//! One GPU tick of eight devices: from the probe's question to the sealed tick, NVML replaced by a scripted library.
+//!
+//! It measures what perfwatch adds to the driver's own time: the wrapper, the hand-over to the NVML thread and back, the sample.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use perfwatch_model::{Entity, EntityKind, Sample, SeriesTable, Stamp, Tick};
+use perfwatch_probes::gpu::{GpuContext, Vendor, nvidia::Nvidia};
+use serde_json::json;
+
+fn eight_gpus() -> String {
+    let device = |index: u32| {
+        json!({
+            "uuid": format!("GPU-{index}"), "name": "NVIDIA H100 80GB HBM3", "pci": format!("00000000:{index:02X}:00.0"),
+            "utilization": {"gpu": {"cycle": [10, 97]}, "memory": 40},
+            "memory": {"total": 85_520_809_984_u64, "used": 70_000_000_000_u64},
+            "power_mw": {"cycle": [350_000, 690_000]}, "power_limit_mw": 700_000,
+            "energy_mj": {"start": 1_000_000, "per_second": 690_000}, "temperature_c": 61,
+            "clocks_mhz": {"sm": 1980, "memory": 2619}, "max_clocks_mhz": {"sm": 1980, "memory": 2619},
+            "throttle_reasons": 4, "processes": {"compute": [{"pid": 4242, "used": 70_000_000_000_u64}]}
+        })
+    };
+    json!({"devices": (0..8).map(device).collect::<Vec<_>>()}).to_string()
+}
+
+fn gpu_tick(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a temp dir");
+    let library = fake_nvml::install(dir.path(), &eight_gpus()).expect("installs");
+    let mut table = SeriesTable::new();
+    let mut tick = Tick::default();
+    let host = table.entity(Entity::new(EntityKind::Host, "bench"));
+    let context = GpuContext { host_pids: true, ..GpuContext::live(host, Some(library)) };
+    let mut probe = Nvidia.open(&context);
+    let mut mono_ns = 0;
+    let mut sample = || {
+        mono_ns += 1_000_000_000;
+        tick.clear();
+        probe.sample(Stamp { mono_ns, wall_ns: mono_ns }, &mut Sample::new(&mut table, &mut tick));
+        tick.seal();
+        tick.values.len()
+    };
+    assert!(sample() > 8 * 12, "the devices are read");
+    criterion.bench_function("gpu_tick/8_devices", |bencher| bencher.iter(|| black_box(sample())));
+}
+
+criterion_group!(benches, gpu_tick);
+criterion_main!(benches);

@@ -1,0 +1,159 @@
+//! NVML's errors as reasons a user can act on.
+
+use nvml_wrapper::error::NvmlError;
+use perfwatch_model::Reason;
+
+use crate::gpu::GpuContext;
+
+/// What the dynamic loader looks for when no path is given.
+pub(crate) const DEFAULT_LIBRARY: &str = "libnvidia-ml.so.1";
+
+/// The return code of newer drivers that the wrapper has no name for.
+const GPU_NOT_FOUND: u32 = 28;
+
+const CONTAINER_CURE: &str = "in a container: start it with the NVIDIA Container Toolkit and `--gpus all` \
+                              (Kubernetes: runtimeClassName nvidia, NVIDIA_VISIBLE_DEVICES=all)";
+
+/// NVML is there and works, and shows no device.
+pub(crate) const NO_DEVICE: Reason = Reason::fixed(
+    "NVML works but shows no GPU",
+    "in a container: pass the devices in (`--gpus all`, NVIDIA_VISIBLE_DEVICES=all); else check `nvidia-smi -L`",
+);
+
+/// The NVML thread could not be started or died.
+pub(crate) const NO_THREAD: Reason = Reason::fixed(
+    "the thread that talks to NVML has stopped",
+    "restart perfwatch; if it happens again, report it with the output of `perfwatch doctor`",
+);
+
+/// Pids of another namespace must not be looked up in ours.
+pub(crate) const FOREIGN_PIDS: Reason = Reason::fixed(
+    "NVML reports pids of the host, and this agent runs in a pid namespace of its own",
+    "run it in the host's pid namespace (`--pid=host`, Kubernetes `hostPID: true`)",
+);
+
+/// Why a process' share of the memory is unknown.
+pub(crate) const MEMORY_NOT_ATTRIBUTED: Reason = Reason::fixed(
+    "the driver does not attribute memory to processes here",
+    "none: WSL and some vGPUs do not support it",
+);
+
+/// Why NVML could not be loaded or initialised.
+pub(crate) fn at_load(error: &NvmlError, context: &GpuContext) -> Reason {
+    match error {
+        NvmlError::LibloadingError(error) => not_loaded(&with_sources(error), context),
+        NvmlError::FailedToLoadSymbol(_) => wrong_file(context, "it has no `nvmlInit_v2`"),
+        NvmlError::DriverNotLoaded => Reason::fixed(
+            "NVML is installed but the NVIDIA kernel driver is not loaded",
+            "load it (`modprobe nvidia`) or, after an update, reboot; check `dmesg | grep -i nvrm`",
+        ),
+        NvmlError::LibRmVersionMismatch => Reason::fixed(
+            "NVML and the loaded NVIDIA kernel driver are of different versions",
+            "the driver was updated while loaded: reload its modules or reboot; in a container: restart it",
+        ),
+        NvmlError::NoPermission | NvmlError::OperatingSystem => Reason::fixed(
+            "the operating system denies access to the NVIDIA device nodes",
+            "allow /dev/nvidiactl and /dev/nvidia* (group `video`, systemd DeviceAllow=, the container's device cgroup)",
+        ),
+        NvmlError::UnexpectedVariant(GPU_NOT_FOUND) | NvmlError::NotFound => NO_DEVICE,
+        NvmlError::Unknown => Reason::fixed(
+            "NVML cannot be initialised: the driver answers `unknown error`",
+            "the device nodes are probably missing: in a container restart it with `--gpus all`; else check /dev/nvidia* \
+             and `dmesg | grep -i nvrm`",
+        ),
+        NvmlError::UnexpectedVariant(code) => Reason::new(
+            format!("NVML cannot be initialised: return code {code}"),
+            "look the code up as nvmlReturn_t in NVIDIA's documentation; compare `nvidia-smi`",
+        ),
+        other => Reason::new(
+            format!("NVML cannot be initialised: {other}"),
+            "compare `nvidia-smi`, which uses the same library",
+        ),
+    }
+}
+
+/// A file that has NVML's first symbol and not its last: loading it on would end in a panic.
+pub(crate) fn wrong_file(context: &GpuContext, what: &str) -> Reason {
+    let file = name_of(context);
+    Reason::new(
+        format!("{file} is not NVML: {what}"),
+        "let --nvml-lib (PERFWATCH_NVML_LIB) name a libnvidia-ml.so.1, or unset it",
+    )
+}
+
+fn not_loaded(said: &str, context: &GpuContext) -> Reason {
+    if said.contains("Dynamic loading not supported") {
+        return Reason::fixed(
+            "this perfwatch is a static (musl) build, which cannot load NVML",
+            "use the glibc build of perfwatch on machines with a GPU",
+        );
+    }
+    let absent = said.contains("No such file or directory");
+    match &context.nvml_lib {
+        Some(path) if absent => Reason::new(
+            format!("there is no NVML at {}", path.display()),
+            "let --nvml-lib (PERFWATCH_NVML_LIB) name a libnvidia-ml.so.1, or unset it to search the system",
+        ),
+        None if absent && context.nvidia_kernel_driver => {
+            Reason::fixed("the NVIDIA kernel driver is loaded but its libnvidia-ml.so.1 is not here", CONTAINER_CURE)
+        }
+        None if absent => Reason::fixed(
+            "no NVIDIA driver here: libnvidia-ml.so.1 is not installed",
+            "none needed without an NVIDIA GPU; with one: install its driver, or name the library with --nvml-lib PATH",
+        ),
+        _ if ["file too short", "invalid ELF header", "wrong ELF class"].iter().any(|sign| said.contains(sign)) => {
+            wrong_file(context, said.rsplit(": ").next().unwrap_or(said))
+        }
+        _ => Reason::new(
+            format!("{} cannot be loaded: {said}", name_of(context)),
+            "check the file and its permissions; --nvml-lib PATH names another",
+        ),
+    }
+}
+
+fn name_of(context: &GpuContext) -> String {
+    context.nvml_lib.as_ref().map_or_else(|| DEFAULT_LIBRARY.to_owned(), |path| path.display().to_string())
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !said.contains(&more) {
+            said = format!("{said}: {more}");
+        }
+        source = error.source();
+    }
+    said
+}
+
+/// Why one call on one device gave no value. Costs no allocation for what recurs with every sample.
+pub(crate) fn at_call(error: &NvmlError, call: &'static str) -> Reason {
+    match error {
+        NvmlError::NotSupported | NvmlError::FunctionNotFound => {
+            Reason::fixed("this device does not support the reading", "none: the driver offers it on other products")
+        }
+        NvmlError::FailedToLoadSymbol(_) => {
+            Reason::new(format!("the installed driver is too old: it has no `{call}`"), "update the NVIDIA driver")
+        }
+        NvmlError::GpuLost => Reason::fixed(
+            "the GPU has fallen off the bus",
+            "check `dmesg | grep -i xid` (79), power and seating; it needs a reset or a reboot",
+        ),
+        NvmlError::ResetRequired => {
+            Reason::fixed("the GPU needs a reset", "stop its users and run `nvidia-smi --gpu-reset`")
+        }
+        NvmlError::NoPermission => Reason::new(
+            format!("no permission for `{call}`"),
+            "run perfwatch as root or with the permission the driver asks for",
+        ),
+        NvmlError::Timeout => Reason::new(format!("`{call}` timed out in the driver"), "check `dmesg | grep -i nvrm`"),
+        other => Reason::new(format!("`{call}` failed: {other}"), "check `dmesg | grep -i nvrm`"),
+    }
+}
+
+/// Errors after which no call on any handle can work until NVML is initialised anew.
+pub(crate) fn ends_session(error: &NvmlError) -> bool {
+    matches!(error, NvmlError::Uninitialized | NvmlError::DriverNotLoaded | NvmlError::LibRmVersionMismatch)
+}

@@ -1,0 +1,36 @@
+//! NVIDIA GPUs through NVML.
+//!
+//! NVML calls can block for ever inside the kernel, so all of them are made by one thread of their own ([`sampler`]), which owns the
+//! loaded library on its stack and can drop and load it again. The probe ([`probe`]) hands that thread a request and waits no
+//! longer than its budget; a thread that does not answer is reported as an unresponsive driver until it does.
+//!
+//! A statically linked (musl) build cannot load any library; it says so and points to the glibc build.
+
+mod activity;
+mod energy;
+mod fault;
+mod probe;
+mod readings;
+mod retry;
+mod sampler;
+
+use perfwatch_model::{MetricDef, metrics};
+
+use crate::gpu::{GpuContext, GpuProbe, Vendor};
+
+/// NVIDIA, through `libnvidia-ml.so.1`.
+pub struct Nvidia;
+
+impl Vendor for Nvidia {
+    fn name(&self) -> &'static str {
+        "nvidia"
+    }
+
+    fn metrics(&self) -> &'static [&'static MetricDef] {
+        metrics::gpu::ALL
+    }
+
+    fn open(&self, context: &GpuContext) -> Box<dyn GpuProbe> {
+        Box::new(probe::NvidiaProbe::start(context.clone()))
+    }
+}

@@ -1,0 +1,299 @@
+//! The probe's side of the NVML thread: asks, waits no longer than its budget, and puts what came into the sample.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+
+use perfwatch_model::metrics::gpu;
+use perfwatch_model::{
+    Attr, Entity, EntityId, EntityKind, MetricDef, Number, Reading, Reason, Sample, SeriesId, Stamp,
+};
+
+use super::activity::Activity;
+use super::energy::EnergyCounter;
+use super::fault;
+use super::readings::{DeviceReadings, THROTTLE_REASONS};
+use super::sampler::{self, Description, Report, Request};
+use crate::Probe;
+use crate::gpu::{GpuContext, GpuDevice, GpuProbe};
+
+/// Process lists cost more than all other readings together, and change when models are loaded.
+const PROCESSES_EVERY_NS: u64 = 2_000_000_000;
+/// Limits change when somebody sets them.
+const LIMITS_EVERY_NS: u64 = 30_000_000_000;
+
+/// NVIDIA's GPUs, sampled.
+pub(crate) struct NvidiaProbe {
+    context: GpuContext,
+    activity: Activity,
+    requests: Option<Sender<Request>>,
+    reports: Receiver<Report>,
+    /// Set while the thread owes an answer to a request that was given up on.
+    overdue: Option<Overdue>,
+    /// The report's buffers, while the thread does not have them.
+    spare: Report,
+    processes_due_ns: u64,
+    limits_due_ns: u64,
+    devices: Vec<GpuDevice>,
+    series: Vec<DeviceSeries>,
+}
+
+/// A request that was not answered in time.
+struct Overdue {
+    reason: Reason,
+}
+
+impl NvidiaProbe {
+    /// Starts the NVML thread. It is never joined: it may be in a call that does not return.
+    pub(crate) fn start(context: GpuContext) -> Self {
+        let (requests, asked) = mpsc::channel();
+        let (answers, reports) = mpsc::channel();
+        let activity = Activity::default();
+        let (theirs, settings) = (activity.clone(), context.clone());
+        let thread = std::thread::Builder::new()
+            .name("perfwatch-nvml".into())
+            .spawn(move || sampler::run(&asked, &answers, &settings, &theirs));
+        Self {
+            context,
+            activity,
+            requests: thread.is_ok().then_some(requests),
+            reports,
+            overdue: None,
+            spare: Report::default(),
+            processes_due_ns: 0,
+            limits_due_ns: 0,
+            devices: Vec::new(),
+            series: Vec::new(),
+        }
+    }
+
+    /// One question to the thread and its answer, or why there is none.
+    fn ask(&mut self, now: Stamp, out: &mut Sample<'_>) -> Result<Report, Reason> {
+        if let Some(overdue) = &self.overdue {
+            match self.reports.try_recv() {
+                Ok(mut late) => {
+                    // Its numbers are of a time long past; the list of devices still holds.
+                    self.adopt(late.inventory.take(), out);
+                    self.spare = late;
+                    self.overdue = None;
+                }
+                Err(TryRecvError::Empty) => return Err(overdue.reason.clone()),
+                Err(TryRecvError::Disconnected) => return Err(fault::NO_THREAD),
+            }
+        }
+        let (processes, limits) = (now.mono_ns >= self.processes_due_ns, now.mono_ns >= self.limits_due_ns);
+        let request = Request { at: now, processes, limits, report: std::mem::take(&mut self.spare) };
+        self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or(fault::NO_THREAD)?;
+        match self.reports.recv_timeout(self.context.budget) {
+            Ok(mut report) => {
+                self.adopt(report.inventory.take(), out);
+                if processes {
+                    self.processes_due_ns = now.mono_ns.saturating_add(PROCESSES_EVERY_NS);
+                }
+                if limits {
+                    self.limits_due_ns = now.mono_ns.saturating_add(LIMITS_EVERY_NS);
+                }
+                match report.failure.take() {
+                    Some(reason) => {
+                        self.spare = report;
+                        Err(reason)
+                    }
+                    None => Ok(report),
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let reason = unresponsive(now, self.activity.call());
+                self.overdue = Some(Overdue { reason: reason.clone() });
+                Err(reason)
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(fault::NO_THREAD),
+        }
+    }
+
+    /// Takes over a new list of devices; those that are gone retire with their series.
+    fn adopt(&mut self, inventory: Option<Vec<Description>>, out: &mut Sample<'_>) {
+        let Some(inventory) = inventory else { return };
+        let gone = self.devices.iter().filter(|device| inventory.iter().all(|now| now.uuid != device.uuid));
+        for device in gone {
+            out.table().retire(device.entity);
+        }
+        let mut known = std::mem::take(&mut self.series);
+        self.devices.clear();
+        for description in inventory {
+            let entity = out.entity(entity(&description));
+            // The index may move from one initialisation to the next; the UUID does not.
+            let kept = known.iter().position(|series| series.entity == entity).map(|at| known.swap_remove(at));
+            self.series.push(kept.unwrap_or_else(|| DeviceSeries::intern(entity, out)));
+            self.devices.push(GpuDevice {
+                entity,
+                uuid: description.uuid,
+                name: description.name,
+                pci: description.pci,
+                driver_version: description.driver_version,
+                processes: Reading::Unavailable(Reason::fixed("not read yet", "")),
+            });
+        }
+    }
+
+    /// Says of every metric, of every device known or else of the machine, why it is missing.
+    fn report_absence(&mut self, reason: &Reason, out: &mut Sample<'_>) {
+        for device in &mut self.devices {
+            device.processes = Reading::Unavailable(reason.clone());
+        }
+        let known = self.devices.iter().map(|device| device.entity);
+        let nobody = self.devices.is_empty().then_some(self.context.host);
+        for entity in known.chain(nobody) {
+            for metric in gpu::ALL {
+                out.unavailable(metric, entity, reason.clone());
+            }
+        }
+    }
+}
+
+impl Probe for NvidiaProbe {
+    fn sample(&mut self, now: Stamp, out: &mut Sample<'_>) {
+        match self.ask(now, out) {
+            Ok(report) => {
+                for ((series, device), readings) in self.series.iter_mut().zip(&mut self.devices).zip(&report.devices) {
+                    series.publish(readings, out);
+                    device.processes.clone_from(&readings.processes);
+                }
+                self.spare = report;
+            }
+            Err(reason) => self.report_absence(&reason, out),
+        }
+    }
+}
+
+impl GpuProbe for NvidiaProbe {
+    fn devices(&self) -> &[GpuDevice] {
+        &self.devices
+    }
+}
+
+fn entity(description: &Description) -> Entity {
+    let mut entity = Entity::new(EntityKind::Gpu, description.uuid.clone())
+        .with("hw.id", description.uuid.clone())
+        .with("hw.name", description.name.clone())
+        .with("hw.vendor", "nvidia");
+    if let Reading::Value(version) = &description.driver_version {
+        entity = entity.with("hw.driver_version", version.clone());
+    }
+    entity
+}
+
+/// Why a driver that did not answer in time has no readings. The text stays the same for as long as the call hangs.
+fn unresponsive(since: Stamp, call: &str) -> Reason {
+    let seconds = since.wall_ns / 1_000_000_000 % 86_400;
+    let time = format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if call == sampler::INITIALISING {
+        return Reason::new(
+            format!("NVML has been initializing since {time}"),
+            "wait: without persistence mode the driver starts the GPUs first (`nvidia-smi -pm 1` keeps them up)",
+        );
+    }
+    Reason::new(
+        format!("driver unresponsive since {time}: `{call}` has not returned"),
+        "check `dmesg | grep -i -e nvrm -e xid`; a GPU that hangs needs a reset or a reboot",
+    )
+}
+
+/// A device's series, interned once.
+struct DeviceSeries {
+    entity: EntityId,
+    utilization: SeriesId,
+    memory_busy: SeriesId,
+    memory_used: SeriesId,
+    memory_total: SeriesId,
+    power: SeriesId,
+    power_limit: SeriesId,
+    energy: SeriesId,
+    temperature: SeriesId,
+    sm_clock: SeriesId,
+    memory_clock: SeriesId,
+    sm_clock_limit: SeriesId,
+    memory_clock_limit: SeriesId,
+    throttle: [SeriesId; THROTTLE_REASONS.len()],
+    throttle_other: SeriesId,
+    energy_counter: EnergyCounter,
+}
+
+/// Required by the semantic conventions wherever `hw.*` metrics are shared by kinds of hardware.
+const TYPE: Attr = Attr::fixed("hw.type", "gpu");
+const CLOCK_KEY: &str = "perfwatch.gpu.clock";
+const THROTTLE_KEY: &str = "perfwatch.gpu.throttle.reason";
+
+impl DeviceSeries {
+    fn intern(entity: EntityId, out: &mut Sample<'_>) -> Self {
+        let mut series = |metric: &'static MetricDef, attrs: &[Attr]| out.series(metric, entity, attrs);
+        let (sm, memory) = (Attr::fixed(CLOCK_KEY, "sm"), Attr::fixed(CLOCK_KEY, "memory"));
+        Self {
+            entity,
+            utilization: series(&gpu::UTILIZATION, &[Attr::fixed("hw.gpu.task", "general")]),
+            memory_busy: series(&gpu::MEMORY_BUSY, &[]),
+            memory_used: series(&gpu::MEMORY_USAGE, &[]),
+            memory_total: series(&gpu::MEMORY_LIMIT, &[]),
+            power: series(&gpu::POWER, &[TYPE]),
+            power_limit: series(&gpu::POWER_LIMIT, &[]),
+            energy: series(&gpu::ENERGY, &[TYPE]),
+            temperature: series(&gpu::TEMPERATURE, &[Attr::fixed("hw.sensor_location", "core")]),
+            sm_clock: series(&gpu::CLOCK, std::slice::from_ref(&sm)),
+            memory_clock: series(&gpu::CLOCK, std::slice::from_ref(&memory)),
+            sm_clock_limit: series(&gpu::CLOCK_LIMIT, &[sm]),
+            memory_clock_limit: series(&gpu::CLOCK_LIMIT, &[memory]),
+            throttle: THROTTLE_REASONS
+                .map(|(_, reason)| series(&gpu::THROTTLE_ACTIVE, &[Attr::fixed(THROTTLE_KEY, reason)])),
+            throttle_other: series(&gpu::THROTTLE_ACTIVE, &[Attr::fixed(THROTTLE_KEY, "other")]),
+            energy_counter: EnergyCounter::default(),
+        }
+    }
+
+    fn publish(&mut self, readings: &DeviceReadings, out: &mut Sample<'_>) {
+        let entity = self.entity;
+        let float = |reading: &Reading<f64>| reading.clone().map(Number::Float);
+        let int = |reading: &Reading<u64>| reading.clone().map(Number::Int);
+        let energy = match &readings.energy_mj {
+            Reading::Value(raw) => self.energy_counter.total(*raw),
+            Reading::Unavailable(reason) => Reading::Unavailable(reason.clone()),
+        };
+        let mut said: Option<&'static str> = None;
+        let mut put = |metric: &'static MetricDef, series: SeriesId, reading: Reading<Number>| match reading {
+            Reading::Value(Number::Float(value)) => out.gauge(series, value),
+            Reading::Value(Number::Int(value)) => out.gauge_int(series, value),
+            // The two clocks share a metric, and absence is said of a metric.
+            Reading::Unavailable(_) if said == Some(metric.name) => {}
+            Reading::Unavailable(reason) => {
+                said = Some(metric.name);
+                out.unavailable(metric, entity, reason);
+            }
+        };
+        put(&gpu::UTILIZATION, self.utilization, float(&readings.utilization));
+        put(&gpu::MEMORY_BUSY, self.memory_busy, float(&readings.memory_busy));
+        put(&gpu::MEMORY_USAGE, self.memory_used, int(&readings.memory_used));
+        put(&gpu::MEMORY_LIMIT, self.memory_total, int(&readings.memory_total));
+        put(&gpu::POWER, self.power, float(&readings.power_w));
+        put(&gpu::POWER_LIMIT, self.power_limit, float(&readings.power_limit_w));
+        put(&gpu::ENERGY, self.energy, energy.map(Number::Int));
+        put(&gpu::TEMPERATURE, self.temperature, float(&readings.temperature_c));
+        put(&gpu::CLOCK, self.sm_clock, int(&readings.sm_clock_hz));
+        put(&gpu::CLOCK, self.memory_clock, int(&readings.memory_clock_hz));
+        put(&gpu::CLOCK_LIMIT, self.sm_clock_limit, int(&readings.sm_clock_limit_hz));
+        put(&gpu::CLOCK_LIMIT, self.memory_clock_limit, int(&readings.memory_clock_limit_hz));
+        match &readings.throttle_mask {
+            Reading::Value(mask) => {
+                for ((bit, _), series) in THROTTLE_REASONS.iter().zip(self.throttle) {
+                    out.gauge(series, active(mask & bit));
+                }
+                out.gauge(self.throttle_other, active(mask & !known_bits()));
+            }
+            Reading::Unavailable(reason) => out.unavailable(&gpu::THROTTLE_ACTIVE, entity, reason.clone()),
+        }
+    }
+}
+
+fn active(bits: u64) -> f64 {
+    if bits == 0 { 0.0 } else { 1.0 }
+}
+
+/// The throttle bits that have a series of their own, and idle, which is none.
+fn known_bits() -> u64 {
+    THROTTLE_REASONS.iter().fold(0x1, |bits, (bit, _)| bits | bit)
+}

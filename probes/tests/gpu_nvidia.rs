@@ -1,0 +1,391 @@
+//! The NVIDIA probe against a scripted NVML, loaded through the real wrapper.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use perfwatch_model::metrics::gpu;
+use perfwatch_model::{
+    Attr, Entity, EntityId, EntityKind, MetricDef, Number, Reading, Reason, Sample, SeriesTable, Stamp, Tick,
+};
+use perfwatch_probes::gpu::{GpuContext, GpuProbe, Vendor, nvidia::Nvidia};
+
+/// 2026-01-02 03:04:05 UTC.
+const START_NS: u64 = 1_767_323_045_000_000_000;
+
+/// A probe with the table, tick and clock that an agent would give it.
+struct Bench {
+    probe: Box<dyn GpuProbe>,
+    table: SeriesTable,
+    tick: Tick,
+    host: EntityId,
+    now: Stamp,
+}
+
+impl Bench {
+    /// Healthy scenarios wait as long as a busy machine needs; only the tests of a hung driver shorten it.
+    const PATIENT: Duration = Duration::from_secs(20);
+
+    fn open(library: PathBuf, change: impl FnOnce(&mut GpuContext)) -> Self {
+        let mut table = SeriesTable::new();
+        let host = table.entity(Entity::new(EntityKind::Host, "test"));
+        let mut context = GpuContext {
+            host,
+            nvml_lib: Some(library),
+            budget: Self::PATIENT,
+            host_pids: true,
+            nvidia_kernel_driver: false,
+        };
+        change(&mut context);
+        let now = Stamp { mono_ns: 1_000_000_000, wall_ns: START_NS };
+        Self { probe: Nvidia.open(&context), table, tick: Tick::default(), host, now }
+    }
+
+    fn sample(&mut self) {
+        self.sample_after(1);
+    }
+
+    fn sample_after(&mut self, seconds: u64) {
+        self.now.mono_ns += seconds * 1_000_000_000;
+        self.now.wall_ns += seconds * 1_000_000_000;
+        self.tick.clear();
+        self.probe.sample(self.now, &mut Sample::new(&mut self.table, &mut self.tick));
+        self.tick.seal();
+    }
+
+    fn gpu(&self, uuid: &str) -> EntityId {
+        self.table.find_entity(EntityKind::Gpu, uuid).expect("the GPU has an entity")
+    }
+
+    fn value(&self, metric: &MetricDef, uuid: &str, attrs: &[Attr]) -> Option<Number> {
+        self.tick.value(self.table.find(metric, self.gpu(uuid), attrs).expect("the series is known"))
+    }
+
+    fn reasons(&self, metric: &MetricDef, entity: EntityId) -> Vec<&Reason> {
+        let absent = self.tick.absent.iter();
+        absent
+            .filter(|absence| absence.metric == metric.name && absence.entity == entity)
+            .map(|absence| &absence.reason)
+            .collect()
+    }
+
+    /// The one reason for which a metric is missing.
+    fn reason(&self, metric: &MetricDef, entity: EntityId) -> &Reason {
+        let reasons = self.reasons(metric, entity);
+        assert_eq!(reasons.len(), 1, "{} is called unavailable once: {reasons:?}", metric.name);
+        reasons[0]
+    }
+}
+
+fn install(dir: &Path, scenario: &str) -> PathBuf {
+    fake_nvml::install(dir, scenario).expect("the fake NVML installs")
+}
+
+fn temp() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temp dir")
+}
+
+const GENERAL: Attr = Attr::fixed("hw.gpu.task", "general");
+const TYPE: Attr = Attr::fixed("hw.type", "gpu");
+
+fn clock(which: &'static str) -> Attr {
+    Attr::fixed("perfwatch.gpu.clock", which)
+}
+
+fn throttle(reason: &'static str) -> Attr {
+    Attr::fixed("perfwatch.gpu.throttle.reason", reason)
+}
+
+const H100: &str = r#"{"driver": "580.95.05", "devices": [
+    {"uuid": "GPU-a", "name": "NVIDIA H100 80GB HBM3", "pci": "00000000:1B:00.0",
+     "utilization": {"gpu": [10, 97], "memory": [5, 40]},
+     "memory": {"total": 85520809984, "reserved": 662700032, "used": 58109952},
+     "power_mw": [95500, 690000], "power_limit_mw": 700000, "energy_mj": [1000000, 1000690], "temperature_c": 61,
+     "clocks_mhz": {"sm": 1980, "memory": 2619}, "max_clocks_mhz": {"sm": 1995, "memory": 2619},
+     "throttle_reasons": [5, 1024],
+     "processes": {"compute": [{"pid": 4243}, {"pid": 4242, "used": 1073741824}], "graphics": [], "mps": [{"pid": 4242, "used": 5}]}},
+    {"uuid": "GPU-b", "utilization": {"gpu": 0, "memory": 0}}]}"#;
+
+#[test]
+fn readings_are_the_scenario_in_si_units() {
+    let dir = temp();
+    let mut bench = Bench::open(install(dir.path(), H100), |_| ());
+    bench.sample();
+    let int = |value| Some(Number::Int(value));
+    let float = |value| Some(Number::Float(value));
+    assert_eq!(bench.value(&gpu::UTILIZATION, "GPU-a", &[GENERAL]), float(0.10));
+    assert_eq!(bench.value(&gpu::MEMORY_BUSY, "GPU-a", &[]), float(0.05));
+    assert_eq!(bench.value(&gpu::MEMORY_USAGE, "GPU-a", &[]), int(58_109_952));
+    assert_eq!(bench.value(&gpu::MEMORY_LIMIT, "GPU-a", &[]), int(85_520_809_984));
+    assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), float(95.5));
+    assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), float(700.0));
+    assert_eq!(bench.value(&gpu::ENERGY, "GPU-a", &[TYPE]), int(1_000_000));
+    assert_eq!(bench.value(&gpu::TEMPERATURE, "GPU-a", &[Attr::fixed("hw.sensor_location", "core")]), float(61.0));
+    assert_eq!(bench.value(&gpu::CLOCK, "GPU-a", &[clock("sm")]), int(1_980_000_000));
+    assert_eq!(bench.value(&gpu::CLOCK, "GPU-a", &[clock("memory")]), int(2_619_000_000));
+    assert_eq!(bench.value(&gpu::CLOCK_LIMIT, "GPU-a", &[clock("sm")]), int(1_995_000_000));
+    assert_eq!(bench.value(&gpu::THROTTLE_ACTIVE, "GPU-a", &[throttle("sw_power_cap")]), float(1.0));
+    assert_eq!(bench.value(&gpu::THROTTLE_ACTIVE, "GPU-a", &[throttle("hw_thermal")]), float(0.0));
+    assert_eq!(
+        bench.value(&gpu::THROTTLE_ACTIVE, "GPU-a", &[throttle("other")]),
+        float(0.0),
+        "idle holds nothing down"
+    );
+    bench.sample();
+    assert_eq!(bench.value(&gpu::UTILIZATION, "GPU-a", &[GENERAL]), float(0.97));
+    assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), float(690.0));
+    assert_eq!(bench.value(&gpu::ENERGY, "GPU-a", &[TYPE]), int(1_000_690));
+    assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), float(700.0), "limits stay between their reads");
+    assert_eq!(bench.value(&gpu::THROTTLE_ACTIVE, "GPU-a", &[throttle("sw_power_cap")]), float(0.0));
+    assert_eq!(
+        bench.value(&gpu::THROTTLE_ACTIVE, "GPU-a", &[throttle("other")]),
+        float(1.0),
+        "an unknown bit is shown"
+    );
+}
+
+#[test]
+fn devices_are_described_and_their_processes_listed_once_each() {
+    let dir = temp();
+    let mut bench = Bench::open(install(dir.path(), H100), |_| ());
+    bench.sample();
+    let [a, b] = bench.probe.devices() else { panic!("two devices") };
+    assert_eq!((a.uuid.as_str(), a.name.as_str()), ("GPU-a", "NVIDIA H100 80GB HBM3"));
+    assert_eq!(a.pci, Reading::Value("00000000:1B:00.0".into()));
+    assert_eq!(a.driver_version, Reading::Value("580.95.05".into()));
+    let rows = a.processes.as_value().expect("processes");
+    assert_eq!(rows.iter().map(|row| row.pid).collect::<Vec<_>>(), [4242, 4243]);
+    assert_eq!(rows[0].used, Reading::Value(1_073_741_824), "the MPS list repeats it with less");
+    assert!(matches!(rows[1].used, Reading::Unavailable(_)), "not 0");
+    assert!(matches!(b.processes, Reading::Unavailable(_)));
+    let entity = bench.table.entity_of(a.entity).expect("an entity");
+    for attr in [
+        Attr::fixed("hw.id", "GPU-a"),
+        Attr::fixed("hw.vendor", "nvidia"),
+        Attr::fixed("hw.driver_version", "580.95.05"),
+    ] {
+        assert!(entity.attributes.contains(&attr), "{attr:?} in {entity:?}");
+    }
+}
+
+#[test]
+fn what_a_device_does_not_support_has_no_value_and_is_said_once() {
+    let dir = temp();
+    let mut bench = Bench::open(install(dir.path(), H100), |_| ());
+    bench.sample();
+    let idle = bench.gpu("GPU-b");
+    assert_eq!(bench.value(&gpu::UTILIZATION, "GPU-b", &[GENERAL]), Some(Number::Float(0.0)));
+    assert_eq!(bench.value(&gpu::POWER, "GPU-b", &[TYPE]), None);
+    for metric in
+        gpu::ALL.iter().filter(|metric| ![gpu::UTILIZATION.name, gpu::MEMORY_BUSY.name].contains(&metric.name))
+    {
+        assert!(bench.reason(metric, idle).text.contains("does not support"), "{}", metric.name);
+    }
+    assert!(bench.reasons(&gpu::POWER, bench.host).is_empty(), "missing of the device, not of the machine");
+}
+
+#[test]
+fn values_that_cannot_be_true_have_no_reading() {
+    let dir = temp();
+    let scenario = r#"{"devices": [{"uuid": "GPU-a", "utilization": {"gpu": [808334905, 50], "memory": 40},
+        "memory": {"total": 100, "used": [101, 60]}, "energy_mj": [500, 20, 30]}]}"#;
+    let mut bench = Bench::open(install(dir.path(), scenario), |_| ());
+    bench.sample();
+    let device = bench.gpu("GPU-a");
+    assert!(bench.reason(&gpu::UTILIZATION, device).text.contains("808334905 %"));
+    assert!(bench.reason(&gpu::MEMORY_USAGE, device).text.contains("101 bytes in use of 100"));
+    assert_eq!(bench.value(&gpu::MEMORY_BUSY, "GPU-a", &[]), Some(Number::Float(0.4)), "the rest stays");
+    assert_eq!(bench.value(&gpu::ENERGY, "GPU-a", &[TYPE]), Some(Number::Int(500)));
+    bench.sample();
+    assert_eq!(bench.value(&gpu::UTILIZATION, "GPU-a", &[GENERAL]), Some(Number::Float(0.5)));
+    assert!(bench.reason(&gpu::ENERGY, device).text.contains("went back from 500 mJ to 20 mJ"));
+    assert_eq!(bench.value(&gpu::ENERGY, "GPU-a", &[TYPE]), None);
+    bench.sample();
+    assert_eq!(bench.value(&gpu::ENERGY, "GPU-a", &[TYPE]), Some(Number::Int(530)), "it counts on");
+}
+
+#[test]
+fn a_missing_nvml_is_reported_once_per_metric_with_its_cure() {
+    let dir = temp();
+    let mut bench = Bench::open(dir.path().join("libnvidia-ml.so.1"), |_| ());
+    for _ in 0..2 {
+        bench.sample();
+        assert!(bench.tick.values.is_empty());
+        for metric in gpu::ALL {
+            let reason = bench.reason(metric, bench.host);
+            assert!(reason.text.starts_with("there is no NVML at /"), "{reason:?}");
+            assert!(reason.cure.contains("--nvml-lib"), "{reason:?}");
+        }
+    }
+    assert!(bench.probe.devices().is_empty());
+}
+
+#[test]
+fn each_way_in_which_nvml_fails_to_start_has_its_own_reason() {
+    let cases = [
+        (r#"{"init": 9}"#, "kernel driver is not loaded", "modprobe nvidia"),
+        (r#"{"init": 18}"#, "different versions", "reboot"),
+        (r#"{"init": 999}"#, "unknown error", "--gpus all"),
+        (r#"{"init": 4}"#, "denies access", "/dev/nvidia"),
+        (r#"{"init": 28}"#, "shows no GPU", "--gpus all"),
+        (r#"{"init": 27}"#, "return code 27", "nvmlReturn_t"),
+        (r#"{"devices": []}"#, "shows no GPU", "--gpus all"),
+        (
+            r#"{"devices": [{"uuid": "GPU-a", "errors": {"nvmlDeviceGetUUID": "OPERATING_SYSTEM"}}]}"#,
+            "denies access",
+            "/dev/nvidia",
+        ),
+    ];
+    for (scenario, text, cure) in cases {
+        let dir = temp();
+        let mut bench = Bench::open(install(dir.path(), scenario), |_| ());
+        bench.sample();
+        let reason = bench.reason(&gpu::UTILIZATION, bench.host);
+        assert!(reason.text.contains(text) && reason.cure.contains(cure), "{scenario}: {reason:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_nvml_is_named_as_such() {
+    let dir = temp();
+    let empty = dir.path().join("empty.so");
+    std::fs::write(&empty, "").expect("written");
+    let text = dir.path().join("text.so");
+    std::fs::write(&text, "not a library, but long enough to have had an ELF header at its beginning ".repeat(9))
+        .expect("written");
+    for file in [empty, text] {
+        let mut bench = Bench::open(file.clone(), |_| ());
+        bench.sample();
+        let reason = bench.reason(&gpu::UTILIZATION, bench.host);
+        assert!(reason.text.starts_with(&format!("{} is not NVML: ", file.display())), "{reason:?}");
+    }
+}
+
+#[test]
+fn a_driver_that_failed_is_tried_again_after_ten_seconds() {
+    let dir = temp();
+    let library = install(dir.path(), r#"{"init": 9}"#);
+    let mut bench = Bench::open(library.clone(), |_| ());
+    bench.sample();
+    fake_nvml::rewrite(&library, H100).expect("rewritten");
+    bench.sample_after(9);
+    assert!(bench.reason(&gpu::POWER, bench.host).text.contains("not loaded"), "not before its time");
+    bench.sample_after(1);
+    assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(95.5)));
+    assert!(bench.reasons(&gpu::POWER, bench.host).is_empty());
+}
+
+#[test]
+fn a_driver_upgraded_under_the_agent_is_initialised_anew() {
+    let dir = temp();
+    let library = install(
+        dir.path(),
+        r#"{"devices": [{"uuid": "GPU-a", "power_mw": 1000, "errors": {"nvmlDeviceGetPowerUsage": [0, "LIB_RM_VERSION_MISMATCH"]}}, {"uuid": "GPU-gone"}]}"#,
+    );
+    let mut bench = Bench::open(library.clone(), |_| ());
+    bench.sample();
+    let (device, gone) = (bench.gpu("GPU-a"), bench.gpu("GPU-gone"));
+    bench.sample();
+    assert!(bench.tick.values.is_empty(), "nothing of a session that has ended is believed");
+    assert_eq!(bench.reasons(&gpu::POWER, device).len(), 1);
+    fake_nvml::rewrite(&library, r#"{"devices": [{"uuid": "GPU-new"}, {"uuid": "GPU-a", "power_mw": 2000}]}"#)
+        .expect("rewritten");
+    bench.sample_after(10);
+    assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(2.0)));
+    assert_eq!(bench.gpu("GPU-a"), device, "matched by UUID, not by index");
+    assert!(bench.table.entity_of(gone).is_none(), "a GPU that is gone retires");
+}
+
+#[test]
+fn a_lost_gpu_does_not_hide_the_others() {
+    let dir = temp();
+    let lost = r#"{"nvmlDeviceGetUtilizationRates": 15, "nvmlDeviceGetPowerUsage": 15}"#;
+    let scenario =
+        format!(r#"{{"devices": [{{"uuid": "GPU-a", "errors": {lost}}}, {{"uuid": "GPU-b", "power_mw": 1000}}]}}"#);
+    let mut bench = Bench::open(install(dir.path(), &scenario), |_| ());
+    bench.sample();
+    assert!(bench.reason(&gpu::POWER, bench.gpu("GPU-a")).text.contains("fallen off the bus"));
+    assert_eq!(bench.value(&gpu::POWER, "GPU-b", &[TYPE]), Some(Number::Float(1.0)));
+}
+
+#[test]
+fn pids_of_another_namespace_are_not_passed_off_as_ours() {
+    let dir = temp();
+    let mut bench = Bench::open(install(dir.path(), H100), |context| context.host_pids = false);
+    bench.sample();
+    let Reading::Unavailable(reason) = &bench.probe.devices()[0].processes else { panic!("no processes") };
+    assert!(reason.cure.contains("--pid=host"), "{reason:?}");
+    assert_eq!(
+        bench.value(&gpu::MEMORY_USAGE, "GPU-a", &[]),
+        Some(Number::Int(58_109_952)),
+        "the device's total stays"
+    );
+}
+
+#[test]
+fn the_call_that_blocks_for_20_ms_is_never_made() {
+    let dir = temp();
+    let log = dir.path().join("calls");
+    let scenario = format!(r#"{{"call_log": {log:?}, "devices": [{{"uuid": "GPU-a"}}]}}"#);
+    let mut bench = Bench::open(install(dir.path(), &scenario), |_| ());
+    for _ in 0..5 {
+        bench.sample();
+    }
+    let calls = std::fs::read_to_string(log).expect("a log");
+    let made = |symbol: &str| calls.lines().filter(|call| call.split(' ').next() == Some(symbol)).count();
+    assert_eq!(made("nvmlDeviceGetPcieThroughput"), 0);
+    assert_eq!(made("nvmlInit_v2"), 1, "not once per sample");
+    assert_eq!(made("nvmlDeviceGetUtilizationRates"), 5);
+    assert_eq!(made("nvmlDeviceGetEnforcedPowerLimit"), 1, "every 30 s");
+    assert_eq!(made("nvmlDeviceGetComputeRunningProcesses_v3"), 3, "every 2 s");
+}
+
+#[test]
+fn a_hung_driver_costs_no_more_than_the_budget_and_recovers() {
+    let dir = temp();
+    let scenario = r#"{"devices": [{"uuid": "GPU-a", "power_mw": [1000, 2000, 3000, 4000],
+        "delays_ms": {"nvmlDeviceGetPowerUsage": [0, 6000, 0]}}]}"#;
+    // Wide of what a busy machine needs to answer, well below the hang.
+    let budget = Duration::from_secs(1);
+    let mut bench = Bench::open(install(dir.path(), scenario), |context| context.budget = budget);
+    // The first answer may take a busy machine longer than the budget; the wait for it is the wait of an agent's next ticks.
+    wait_for(&mut bench, |bench| !bench.tick.values.is_empty());
+    let device = bench.gpu("GPU-a");
+
+    let started = now();
+    bench.sample();
+    let asked = bench.now;
+    bench.sample();
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(4), "two samples of a driver that hangs for 6 s took {took:?}");
+    let reason = bench.reason(&gpu::TEMPERATURE, device).clone();
+    let second = asked.wall_ns / 1_000_000_000 % 60;
+    let since = format!("driver unresponsive since 03:04:{second:02} UTC: `nvmlDeviceGetPowerUsage` has not returned");
+    assert_eq!(reason.text, since, "it names the first sample that was not answered");
+    assert!(bench.tick.values.is_empty());
+    assert!(matches!(bench.probe.devices()[0].processes, Reading::Unavailable(_)));
+
+    wait_for(&mut bench, |bench| !bench.tick.values.is_empty());
+    assert_eq!(
+        bench.value(&gpu::POWER, "GPU-a", &[TYPE]),
+        Some(Number::Float(3.0)),
+        "the late answer is not passed off as fresh"
+    );
+}
+
+/// Samples as the seconds of the agent's clock pass, until it is as `wanted`.
+fn wait_for(bench: &mut Bench, wanted: impl Fn(&Bench) -> bool) {
+    let started = now();
+    loop {
+        bench.sample();
+        if wanted(bench) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_mins(1), "nothing came: {:?}", bench.tick.absent.first());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test that a call returns in time needs the real clock")]
+fn now() -> Instant {
+    Instant::now()
+}
