@@ -1,0 +1,294 @@
+//! The state of the screen: what was pressed and what arrived go in, what to do comes out. No terminal, no clock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossterm::event::KeyEvent;
+use perfwatch_model::{Finding, Snapshot};
+
+use crate::feed::FeedEvent;
+use crate::history::History;
+use crate::keys::{self, Action};
+use crate::plain::{Clean, plain};
+use crate::views::VIEWS;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The feed brought something.
+    Feed(FeedEvent),
+    /// A key.
+    Key(KeyEvent),
+    /// The terminal has another size.
+    Resize,
+}
+
+/// What the caller must do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing visible changed.
+    None,
+    /// Draw a frame.
+    Draw,
+    /// Forget what is on the terminal and draw a frame.
+    Redraw,
+    /// Stop the process as `^Z` does.
+    Suspend,
+    /// End.
+    Quit,
+}
+
+/// Where the data comes from, right now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Connection {
+    /// No snapshot yet.
+    Waiting,
+    /// Snapshots arrive.
+    Live,
+    /// They stopped; the last one stays on screen.
+    Lost {
+        /// Why.
+        reason: String,
+        /// When the next attempt is made.
+        retry_in: Duration,
+    },
+    /// The source is finished; nothing more will come.
+    Ended,
+}
+
+/// While paused, this many snapshots are kept for the sparklines; older ones would have left them anyway.
+const PENDING: usize = crate::history::LENGTH;
+
+/// The state of the screen.
+#[derive(Debug)]
+pub struct App {
+    shown: Option<Arc<Clean>>,
+    pending: VecDeque<Arc<Clean>>,
+    history: History,
+    connection: Connection,
+    paused: bool,
+    help: bool,
+    view: usize,
+    server: Option<String>,
+    finding: Option<(String, String)>,
+    detail: bool,
+    scroll: usize,
+    quit_at_end: bool,
+}
+
+impl App {
+    /// An empty screen. With `quit_at_end` it ends when its feed does.
+    pub fn new(quit_at_end: bool) -> Self {
+        Self {
+            shown: None,
+            pending: VecDeque::new(),
+            history: History::default(),
+            connection: Connection::Waiting,
+            paused: false,
+            help: false,
+            view: 0,
+            server: None,
+            finding: None,
+            detail: false,
+            scroll: 0,
+            quit_at_end,
+        }
+    }
+
+    /// Takes in one event.
+    pub fn update(&mut self, event: Event) -> Effect {
+        match event {
+            Event::Feed(event) => self.on_feed(event),
+            Event::Key(key) => keys::action(key).map_or(Effect::None, |action| self.on_action(action)),
+            Event::Resize => Effect::Redraw,
+        }
+    }
+
+    fn on_feed(&mut self, event: FeedEvent) -> Effect {
+        match event {
+            FeedEvent::Snapshot(snapshot) => self.take(&snapshot),
+            FeedEvent::Disconnected { reason, retry_in } => {
+                self.connection = Connection::Lost { reason: plain(&reason).into_owned(), retry_in };
+            }
+            FeedEvent::Ended if self.quit_at_end => return Effect::Quit,
+            FeedEvent::Ended => self.connection = Connection::Ended,
+        }
+        Effect::Draw
+    }
+
+    fn take(&mut self, snapshot: &Snapshot) {
+        let clean = Arc::new(Clean::from(snapshot));
+        self.connection = Connection::Live;
+        if self.paused {
+            if self.pending.len() == PENDING {
+                self.pending.pop_front();
+            }
+            self.pending.push_back(clean);
+        } else {
+            self.show(clean);
+        }
+    }
+
+    fn show(&mut self, snapshot: Arc<Clean>) {
+        self.history.push(&snapshot);
+        // What is selected stays selected while it exists, wherever it moves.
+        if self.server.as_ref().is_some_and(|id| snapshot.servers.iter().all(|server| server.id != *id)) {
+            self.server = None;
+        }
+        if self.finding.as_ref().is_some_and(|key| snapshot.findings.iter().all(|finding| key_of(finding) != *key)) {
+            self.finding = None;
+            self.detail = false;
+            self.scroll = 0;
+        }
+        self.shown = Some(snapshot);
+    }
+
+    fn on_action(&mut self, action: Action) -> Effect {
+        match action {
+            Action::Quit => return Effect::Quit,
+            Action::Suspend => return Effect::Suspend,
+            Action::Redraw => return Effect::Redraw,
+            Action::Help => self.help = !self.help,
+            Action::Back if self.help => self.help = false,
+            // A key pressed at an open help closes it, rather than moving something out of sight.
+            _ if self.help => self.help = false,
+            Action::Pause => {
+                self.paused = !self.paused;
+                while let Some(snapshot) = self.pending.pop_front() {
+                    self.show(snapshot);
+                }
+            }
+            Action::Back if self.detail => (self.detail, self.scroll) = (false, 0),
+            Action::Back => self.go_to(0),
+            Action::Open if self.selected_finding().is_some() => {
+                self.go_to(crate::views::FINDINGS);
+                self.finding = self.selected_finding().map(key_of);
+                self.detail = true;
+            }
+            Action::Open => return Effect::None,
+            Action::NextView => self.go_to((self.view + 1) % VIEWS.len()),
+            Action::PreviousView => self.go_to((self.view + VIEWS.len() - 1) % VIEWS.len()),
+            Action::View(number) if number < VIEWS.len() => self.go_to(number),
+            Action::View(_) => return Effect::None,
+            Action::NextServer => self.move_server(1),
+            Action::PreviousServer => self.move_server(-1),
+            Action::Up => self.step(-1),
+            Action::Down => self.step(1),
+            Action::PageUp => self.step(-PAGE),
+            Action::PageDown => self.step(PAGE),
+            Action::First => self.step(isize::MIN),
+            Action::Last => self.step(isize::MAX),
+        }
+        Effect::Draw
+    }
+
+    fn go_to(&mut self, view: usize) {
+        self.view = view;
+        self.detail = false;
+        self.scroll = 0;
+    }
+
+    fn step(&mut self, by: isize) {
+        if self.detail || !VIEWS[self.view].selects_findings() {
+            self.scroll = self.scroll.saturating_add_signed(by).min(self.scroll_limit());
+            return;
+        }
+        let Some(snapshot) = &self.shown else { return };
+        let last = snapshot.findings.len().saturating_sub(1);
+        let at = self.finding_index().saturating_add_signed(by).min(last);
+        self.finding = snapshot.findings.get(at).map(key_of);
+    }
+
+    /// Generous: views clip the scroll to what they have; this only keeps `G` from running away.
+    fn scroll_limit(&self) -> usize {
+        self.shown.as_ref().map_or(0, |snapshot| snapshot.unavailable.len().max(200))
+    }
+
+    fn move_server(&mut self, by: isize) {
+        let Some(snapshot) = &self.shown else { return };
+        let last = snapshot.servers.len().saturating_sub(1);
+        let at = self.server_index().saturating_add_signed(by).min(last);
+        self.server = snapshot.servers.get(at).map(|server| server.id.clone());
+    }
+
+    /// Whether the action would do something now; the footer lists only such.
+    pub fn can(&self, action: Action) -> bool {
+        let findings = self.shown.as_ref().map_or(0, |snapshot| snapshot.findings.len());
+        let servers = self.shown.as_ref().map_or(0, |snapshot| snapshot.servers.len());
+        match action {
+            Action::Up | Action::Down if self.detail => true,
+            Action::Up | Action::Down if VIEWS[self.view].selects_findings() => findings > 1,
+            Action::Up | Action::Down => true,
+            Action::Open => findings > 0 && !self.detail && VIEWS[self.view].selects_findings(),
+            Action::Back => self.detail || self.view != 0,
+            Action::NextServer | Action::PreviousServer => servers > 1 && self.view == 0,
+            Action::Pause => self.connection != Connection::Ended || self.paused,
+            _ => true,
+        }
+    }
+
+    /// What is on screen; `None` until the first snapshot.
+    pub fn snapshot(&self) -> Option<&Clean> {
+        self.shown.as_deref()
+    }
+
+    /// The recent past of what is on screen.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Where the data comes from.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// How many snapshots arrived since the screen was frozen; `None` when it is not.
+    pub fn paused(&self) -> Option<usize> {
+        self.paused.then_some(self.pending.len())
+    }
+
+    /// Whether the list of keys is open.
+    pub fn help(&self) -> bool {
+        self.help
+    }
+
+    /// Number of the view on screen, from 0.
+    pub fn view(&self) -> usize {
+        self.view
+    }
+
+    /// Whether the selected finding fills the view.
+    pub fn detail(&self) -> bool {
+        self.detail
+    }
+
+    /// Lines that the view is scrolled down by.
+    pub fn scroll(&self) -> usize {
+        self.scroll
+    }
+
+    /// Place of the selected server in the snapshot.
+    pub fn server_index(&self) -> usize {
+        let find = |id: &String| self.shown.as_ref()?.servers.iter().position(|server| server.id == *id);
+        self.server.as_ref().and_then(find).unwrap_or(0)
+    }
+
+    /// Place of the selected finding in the snapshot.
+    pub fn finding_index(&self) -> usize {
+        let find = |key: &(String, String)| self.shown.as_ref()?.findings.iter().position(|one| key_of(one) == *key);
+        self.finding.as_ref().and_then(find).unwrap_or(0)
+    }
+
+    fn selected_finding(&self) -> Option<&Finding> {
+        self.shown.as_ref()?.findings.get(self.finding_index())
+    }
+}
+
+/// Rows that `PgUp` and `PgDn` move by.
+const PAGE: isize = 10;
+
+/// Which finding it is, from one snapshot to the next.
+fn key_of(finding: &Finding) -> (String, String) {
+    (finding.id.to_string(), finding.entity.clone())
+}

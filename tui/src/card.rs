@@ -1,0 +1,178 @@
+//! The answer to "why?" as text that can be pasted into a chat or a ticket: at most 80 columns, no colour.
+
+use std::fmt::Write;
+
+use perfwatch_model::snapshot::{DeviceView, ServerView};
+use perfwatch_model::{Finding, Snapshot};
+use ratatui::text::Span;
+
+use crate::line::wrap;
+use crate::parts::{self, Part};
+use crate::plain::Clean;
+use crate::theme::{Theme, ThemeName};
+use crate::widgets::{badge, ledger_bar};
+use crate::{units, wording};
+
+/// Columns of a card.
+const WIDTH: usize = 80;
+/// Columns before a line's text.
+const LABEL: usize = 10;
+/// Cells of a bar.
+const BAR: usize = 40;
+
+/// How a card is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CardOptions {
+    /// Only ASCII.
+    pub ascii: bool,
+}
+
+/// What is wrong and how we know, of every server: its numbers, where the time of its devices and requests went, then the
+/// findings with cost and remedy, and what could not be decided.
+pub fn card(snapshot: &Snapshot, options: CardOptions) -> String {
+    let snapshot = Clean::from(snapshot);
+    let theme = Theme::new(ThemeName::Mono, options.ascii);
+    let mut out = String::new();
+    let seconds = units::duration(snapshot.window_s);
+    let clock = wording::clock(&snapshot.time);
+    line(&mut out, "perfwatch", &format!("{}, {clock}, last {seconds}", snapshot.host.name));
+    if snapshot.servers.is_empty() {
+        line(
+            &mut out,
+            "servers",
+            "none seen; `perfwatch top` shows how to add one, `perfwatch demo` shows one at work",
+        );
+    }
+    for server in &snapshot.servers {
+        out.push('\n');
+        describe(&mut out, &snapshot, server, theme);
+    }
+    for finding in &snapshot.findings {
+        out.push('\n');
+        explain(&mut out, finding, theme);
+    }
+    out.push('\n');
+    if snapshot.findings.is_empty() && !snapshot.servers.is_empty() {
+        let words = if snapshot.undecided.is_empty() { "nothing" } else { "nothing, as far as can be said" };
+        line(&mut out, "wrong", words);
+    }
+    if !snapshot.undecided.is_empty() {
+        line(&mut out, "undecided", &snapshot.undecided.join(", "));
+    }
+    if options.ascii { to_ascii(&out) } else { out }
+}
+
+/// A label and text, wrapped under itself.
+fn line(out: &mut String, label: &str, text: &str) {
+    for (index, row) in wrap(text, WIDTH - LABEL).into_iter().enumerate() {
+        let label = if index == 0 { label } else { "" };
+        let _infallible = writeln!(out, "{label:<LABEL$}{row}");
+    }
+}
+
+fn describe(out: &mut String, snapshot: &Clean, server: &ServerView, theme: Theme) {
+    let mut words = vec![server.name.clone()];
+    words.extend(server.pid.map(|pid| format!("pid {pid}")));
+    words.push(if server.kind == "sdk" { "SDK".to_owned() } else { server.kind.clone() });
+    if !server.live {
+        words.push("silent".to_owned());
+    }
+    line(out, "server", &words.join(", "));
+    let number = |value: Option<f64>| value.map_or("n/a".to_owned(), units::digits);
+    let mut numbers = vec![
+        format!("{} req/s", number(server.requests_per_s)),
+        format!("{} in flight", number(server.in_flight.map(|count| count as f64))),
+        format!("{} err/s", number(server.errors_per_s)),
+    ];
+    if let Some(batch) = &server.batch {
+        let most = batch.max_size.map(|max| format!(" of {max}")).unwrap_or_default();
+        numbers.push(format!("batch {}{most}", units::digits(batch.mean_size)));
+    }
+    line(out, "requests", &numbers.join(", "));
+    match &server.latency {
+        Some(latency) => {
+            let [p50, p90, p99, max] =
+                [latency.p50_s, latency.p90_s, latency.p99_s, latency.max_s].map(units::duration);
+            line(out, "latency", &format!("p50 {p50}, p90 {p90}, p99 {p99}, max {max}"));
+        }
+        None => line(out, "latency", "n/a: no request ended in the window"),
+    }
+    for (label, device) in parts::devices_of(snapshot, server) {
+        ledger(out, &label, device.ledger.as_ref().map(parts::device_parts), used(device).as_deref(), theme);
+    }
+    ledger(out, "time", server.ledger.as_ref().map(parts::request_parts), None, theme);
+}
+
+/// `1.9 of 2 CPUs`.
+fn used(device: &DeviceView) -> Option<String> {
+    let cpu = device.cpu.as_ref()?;
+    Some(wording::cpus_used(cpu.used_cpus?, cpu.capacity_cpus?))
+}
+
+fn ledger(out: &mut String, label: &str, parts: Option<Vec<Part>>, note: Option<&str>, theme: Theme) {
+    let Some(parts) = parts else { return line(out, label, "n/a: nothing can be said yet") };
+    let bar = text(&ledger_bar::bar(&parts, BAR, theme));
+    let note = note.map(|note| format!("  {note}")).unwrap_or_default();
+    let _infallible = writeln!(out, "{label:<LABEL$}{bar}{note}");
+    let items: Vec<String> = ledger_bar::legend(&parts, theme).iter().map(|item| text(item)).collect();
+    line(out, "", &items.join(", "));
+}
+
+fn text(spans: &[Span<'_>]) -> String {
+    spans.iter().map(|span| span.content.as_ref()).collect()
+}
+
+/// The finding in one paragraph: what, numbers, cost, what to try.
+fn explain(out: &mut String, finding: &Finding, theme: Theme) {
+    let shape = badge::shape(finding.severity, theme);
+    let about = finding.entity.split_once(':').map_or(finding.entity.as_str(), |(_, id)| id);
+    let head = format!("{shape} {}. ({}, {about})", finding.summary.trim_end_matches('.'), finding.id);
+    for row in wrap(&head, WIDTH) {
+        let _infallible = writeln!(out, "{row}");
+    }
+    let mut paragraph = |label: &str, text: &str| {
+        let label = if label.is_empty() { String::new() } else { format!("{label} ") };
+        for row in wrap(&format!("{label}{text}"), WIDTH - 2) {
+            let _infallible = writeln!(out, "  {row}");
+        }
+    };
+    paragraph("", &finding.detail);
+    if let Some(cost) = wording::cost(finding) {
+        paragraph("Costs", &format!("{cost}."));
+    }
+    for remedy in &finding.remedies {
+        paragraph("Try:", &remedy.action);
+    }
+}
+
+fn to_ascii(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_ascii() { c.to_string() } else { crate::screen::ascii_twin(&c.to_string()).to_owned() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn a_card_names_numbers_ledgers_findings_and_what_is_undecided() {
+        insta::assert_snapshot!("overload", card(&fixtures::overload(), CardOptions::default()));
+        insta::assert_snapshot!("healthy", card(&fixtures::healthy(), CardOptions::default()));
+        insta::assert_snapshot!("two_gpus", card(&fixtures::two_gpus(), CardOptions::default()));
+        insta::assert_snapshot!("two_findings_ascii", card(&fixtures::two_findings(), CardOptions { ascii: true }));
+        insta::assert_snapshot!("no_server", card(&fixtures::no_server(), CardOptions::default()));
+    }
+
+    #[test]
+    fn a_card_fits_eighty_columns_and_ascii_is_ascii() {
+        let snapshot = fixtures::everything();
+        for row in card(&snapshot, CardOptions::default()).lines() {
+            assert!(row.width() <= WIDTH, "{row}");
+        }
+        assert!(card(&snapshot, CardOptions { ascii: true }).is_ascii());
+    }
+}

@@ -1,0 +1,164 @@
+//! The recent past, for sparklines: two minutes of a few numbers per thing, not of whole snapshots.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::plain::Clean;
+
+/// Samples kept per number.
+pub const LENGTH: usize = 120;
+
+/// One number over time; NaN where there was none.
+#[derive(Clone, Debug, Default)]
+pub struct Trail(VecDeque<f64>);
+
+impl Trail {
+    /// Oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = f64> + '_ {
+        self.0.iter().copied()
+    }
+
+    fn advance(&mut self, steps: usize) {
+        for _ in 0..steps {
+            if self.0.len() == LENGTH {
+                self.0.pop_front();
+            }
+            self.0.push_back(f64::NAN);
+        }
+    }
+
+    fn put(&mut self, value: Option<f64>) {
+        if self.0.is_empty() {
+            self.0.push_back(f64::NAN);
+        }
+        if let (Some(newest), Some(value)) = (self.0.back_mut(), value) {
+            *newest = value;
+        }
+    }
+
+    fn is_forgotten(&self) -> bool {
+        self.0.iter().all(|value| value.is_nan())
+    }
+}
+
+/// What is followed of a server.
+#[derive(Clone, Debug, Default)]
+pub struct ServerTrails {
+    /// Requests per second.
+    pub requests: Trail,
+    /// 50th percentile of latency, seconds.
+    pub p50: Trail,
+    /// 99th percentile of latency, seconds.
+    pub p99: Trail,
+    /// Requests inside.
+    pub in_flight: Trail,
+}
+
+impl ServerTrails {
+    fn all(&mut self) -> [&mut Trail; 4] {
+        [&mut self.requests, &mut self.p50, &mut self.p99, &mut self.in_flight]
+    }
+}
+
+/// Everything that is followed.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    newest: Option<i64>,
+    /// Share of all CPU time.
+    pub cpu: Trail,
+    /// By server id.
+    pub servers: BTreeMap<String, ServerTrails>,
+    /// Utilisation by device id.
+    pub gpus: BTreeMap<String, Trail>,
+}
+
+impl History {
+    /// Takes in a snapshot. One that comes late leaves the gap that it is; one for the same instant replaces.
+    pub fn push(&mut self, snapshot: &Clean) {
+        let steps = self.steps_to(snapshot);
+        self.cpu.advance(steps);
+        self.servers.values_mut().flat_map(ServerTrails::all).for_each(|trail| trail.advance(steps));
+        self.gpus.values_mut().for_each(|trail| trail.advance(steps));
+
+        self.cpu.put(snapshot.host.cpu_utilization);
+        for server in &snapshot.servers {
+            let trails = self.servers.entry(server.id.clone()).or_default();
+            trails.requests.put(server.requests_per_s);
+            trails.p50.put(server.latency.as_ref().map(|latency| latency.p50_s));
+            trails.p99.put(server.latency.as_ref().map(|latency| latency.p99_s));
+            trails.in_flight.put(server.in_flight.map(|count| count as f64));
+        }
+        for device in &snapshot.devices {
+            if let Some(gpu) = &device.gpu {
+                self.gpus.entry(device.id.clone()).or_default().put(gpu.utilization);
+            }
+        }
+        self.servers.retain(|_, trails| trails.all().iter().any(|trail| !trail.is_forgotten()));
+        self.gpus.retain(|_, trail| !trail.is_forgotten());
+    }
+
+    fn steps_to(&mut self, snapshot: &Clean) -> usize {
+        let now = seconds_of_day(&snapshot.time);
+        let before = std::mem::replace(&mut self.newest, now);
+        let (Some(now), Some(before)) = (now, before) else { return 1 };
+        let passed = (now - before).rem_euclid(86_400);
+        if passed > 43_200 {
+            return 1; // The clock was set back.
+        }
+        let interval = if snapshot.agent.interval_s > 0.0 { snapshot.agent.interval_s } else { 1.0 };
+        ((passed as f64 / interval).round() as usize).min(LENGTH)
+    }
+}
+
+/// Seconds since midnight of an RFC 3339 time.
+fn seconds_of_day(time: &str) -> Option<i64> {
+    let field = |at: usize| time.get(at..at + 2)?.parse::<i64>().ok();
+    Some(field(11)? * 3600 + field(14)? * 60 + field(17)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    fn at(time: &str, cpu: f64) -> Clean {
+        let mut snapshot = fixtures::healthy();
+        snapshot.time = format!("2026-03-04T{time}Z");
+        snapshot.host.cpu_utilization = Some(cpu);
+        snapshot.into()
+    }
+
+    fn cpu(history: &History) -> Vec<Option<f64>> {
+        history.cpu.iter().map(|value| (!value.is_nan()).then_some(value)).collect()
+    }
+
+    #[test]
+    fn a_gap_in_time_is_a_gap_in_the_graph() {
+        let mut history = History::default();
+        history.push(&at("23:59:58", 0.1));
+        history.push(&at("00:00:01", 0.2));
+        assert_eq!(cpu(&history), [Some(0.1), None, None, Some(0.2)]);
+    }
+
+    #[test]
+    fn the_same_instant_twice_counts_once() {
+        let mut history = History::default();
+        history.push(&at("10:00:00", 0.1));
+        history.push(&at("10:00:00", 0.3));
+        assert_eq!(cpu(&history), [Some(0.3)]);
+    }
+
+    #[test]
+    fn no_more_than_two_minutes_are_kept_and_what_left_is_forgotten() {
+        let mut history = History::default();
+        for second in 0..300 {
+            history.push(&at(&format!("10:{:02}:{:02}", second / 60, second % 60), 0.5));
+        }
+        assert_eq!(history.cpu.iter().count(), LENGTH);
+        assert_eq!(history.servers.len(), 1);
+        let mut gone = fixtures::healthy();
+        gone.servers.clear();
+        gone.time = "2026-03-04T11:00:00Z".to_owned();
+        history.push(&gone.into());
+        assert!(history.servers.is_empty());
+    }
+}

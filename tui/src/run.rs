@@ -1,0 +1,194 @@
+//! The loop: keys, signals and snapshots come in, frames go out.
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossterm::event::Event as TerminalEvent;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::iterator::Signals;
+
+use crate::app::{App, Effect, Event};
+use crate::feed::{Feed, FeedEvent};
+use crate::screen;
+use crate::terminal::Screen;
+use crate::theme::Theme;
+
+/// No more than ten frames a second: nobody reads faster, and a terminal over a slow line keeps up.
+const FRAME: Duration = Duration::from_millis(100);
+/// How long the thread that reads keys waits before it looks whether it should end.
+const KEYS: Duration = Duration::from_millis(200);
+
+/// How the screen looks and ends.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Colours and glyphs; see [`Theme::detect`].
+    pub theme: Theme,
+    /// End when the feed ends, as a demo of a given duration does. Otherwise the last frame stays until `q`.
+    pub quit_at_end: bool,
+}
+
+/// Why the screen ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Somebody pressed `q` or `^C`.
+    Quit,
+    /// The feed ended and [`Options::quit_at_end`] was set.
+    Ended,
+    /// This signal arrived. A shell expects the exit code 128 + n.
+    Signal(i32),
+}
+
+/// Why there was no screen, or no longer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Standard input or output is a file, a pipe, or nothing.
+    #[error("cannot draw a live screen: {0} is not a terminal; `--once` prints one frame as text")]
+    NotATerminal(&'static str),
+    /// The terminal failed.
+    #[error("cannot use the terminal: {0}")]
+    Terminal(#[from] io::Error),
+}
+
+enum Input {
+    App(Event),
+    Signal(i32),
+    Failed(io::Error),
+}
+
+/// Shows what `feed` brings until somebody quits. Takes the terminal, and gives it back however this ends: return, error,
+/// panic, SIGTERM, SIGHUP, SIGINT or `^Z`.
+///
+/// The feed runs on a thread of its own; when the screen ends first, that thread ends at its next event.
+pub fn run(feed: impl Feed + 'static, options: &Options) -> Result<Exit, Error> {
+    if !io::stdin().is_terminal() {
+        return Err(Error::NotATerminal("standard input"));
+    }
+    if !io::stdout().is_terminal() {
+        return Err(Error::NotATerminal("standard output"));
+    }
+    // crossterm looks at NO_COLOR itself; a theme that was asked for by name wins over it.
+    crossterm::style::force_color_output(options.theme.has_colour());
+    let mut signals = Signals::new([SIGTERM, SIGHUP, SIGINT, SIGTSTP])?;
+    let on_signal = signals.handle();
+    let (sender, inputs) = channel();
+    let reading = Arc::new(AtomicBool::new(true));
+    let screen = Screen::take()?;
+    spawn("perfwatch-signals", sender.clone(), move |sender| {
+        for signal in signals.forever() {
+            if sender.send(Input::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    spawn("perfwatch-feed", sender.clone(), move |sender| follow(feed, sender))?;
+    let still = Arc::clone(&reading);
+    let keys = spawn("perfwatch-keys", sender, move |sender| read_keys(sender, &still))?;
+    let ended = interact(screen, &inputs, options);
+    reading.store(false, Ordering::Relaxed);
+    on_signal.close();
+    // The terminal must not be read any more once the shell has it again.
+    drop(keys.join());
+    ended
+}
+
+fn spawn(
+    name: &str,
+    sender: Sender<Input>,
+    work: impl FnOnce(&Sender<Input>) + Send + 'static,
+) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || work(&sender))
+}
+
+fn follow(mut feed: impl Feed, sender: &Sender<Input>) {
+    loop {
+        let event = feed.next();
+        let last = matches!(event, FeedEvent::Ended);
+        if sender.send(Input::App(Event::Feed(event))).is_err() || last {
+            return;
+        }
+    }
+}
+
+fn read_keys(sender: &Sender<Input>, still: &AtomicBool) {
+    while still.load(Ordering::Relaxed) {
+        let event = match crossterm::event::poll(KEYS) {
+            Ok(false) => continue,
+            Ok(true) => crossterm::event::read(),
+            Err(error) => Err(error),
+        };
+        let input = match event {
+            Ok(TerminalEvent::Key(key)) => Input::App(Event::Key(key)),
+            Ok(TerminalEvent::Resize(..)) => Input::App(Event::Resize),
+            Ok(_) => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Input::Failed(error),
+        };
+        let failed = matches!(input, Input::Failed(_));
+        if sender.send(input).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn interact(mut screen: Screen, inputs: &Receiver<Input>, options: &Options) -> Result<Exit, Error> {
+    let mut app = App::new(options.quit_at_end);
+    let mut due = true;
+    let mut drawn: Option<Instant> = None;
+    loop {
+        let wait = if due { drawn.map_or(Duration::ZERO, |at| FRAME.saturating_sub(since(at))) } else { Duration::MAX };
+        if due && wait.is_zero() {
+            screen.draw(|buffer| screen::draw(&app, options.theme, true, buffer))?;
+            drawn = Some(now());
+            due = false;
+            continue;
+        }
+        let input = match inputs.recv_timeout(wait.min(Duration::from_secs(3600))) {
+            Ok(input) => input,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return Ok(Exit::Ended),
+        };
+        let effect = match input {
+            Input::App(event) => {
+                let ended = matches!(event, Event::Feed(FeedEvent::Ended));
+                match app.update(event) {
+                    Effect::Quit => return Ok(if ended { Exit::Ended } else { Exit::Quit }),
+                    effect => effect,
+                }
+            }
+            Input::Signal(SIGTSTP) => Effect::Suspend,
+            Input::Signal(signal) => return Ok(Exit::Signal(signal)),
+            Input::Failed(error) => return Err(error.into()),
+        };
+        match effect {
+            Effect::None | Effect::Quit => {}
+            Effect::Draw => due = true,
+            Effect::Redraw => {
+                screen.forget()?;
+                due = true;
+            }
+            Effect::Suspend => {
+                screen.suspend()?;
+                due = true;
+            }
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the pace of frames is real time; nothing shown depends on it")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn since(at: Instant) -> Duration {
+    now().saturating_duration_since(at)
+}
+
+/// Draws one interactive frame of this state into a whole buffer, as [`run`] does.
+pub fn draw(app: &App, theme: Theme, buffer: &mut ratatui::buffer::Buffer) {
+    screen::draw(app, theme, true, buffer);
+}

@@ -1,0 +1,310 @@
+//! The frame around every view: header, tabs, footer, the list of keys, and what is said when there is no room.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Margin, Rect};
+use ratatui::style::Modifier;
+use ratatui::text::{Line, Span};
+
+use crate::app::{App, Connection};
+use crate::keys::{BINDINGS, Hint};
+use crate::line::{Row, span};
+use crate::plain::Clean;
+use crate::theme::{Role, Theme};
+use crate::units;
+use crate::views::{Scene, VIEWS, put};
+use crate::widgets::badge;
+use crate::wording;
+
+/// Least columns in which anything useful fits.
+pub(crate) const MIN_WIDTH: u16 = 40;
+/// Least rows.
+pub(crate) const MIN_HEIGHT: u16 = 10;
+/// From this many rows on, the tabs get a row.
+const TABS_FROM: u16 = 14;
+/// A tick that closes later than this is worth saying.
+const LATE: f64 = 0.25;
+/// An agent that uses more of a core than this is worth saying.
+const BUSY: f64 = 0.02;
+/// An agent that holds more memory than this is worth saying.
+const LARGE: u64 = 96 << 20;
+
+/// Draws the whole screen.
+pub(crate) fn draw(app: &App, theme: Theme, interactive: bool, buffer: &mut Buffer) {
+    let area = buffer.area;
+    if area.width < MIN_WIDTH || area.height < MIN_HEIGHT {
+        too_small(theme, buffer);
+    } else {
+        frame(app, theme, interactive, buffer);
+    }
+    if theme.is_ascii() {
+        to_ascii(buffer);
+    }
+}
+
+fn frame(app: &App, theme: Theme, interactive: bool, buffer: &mut Buffer) {
+    let area = buffer.area;
+    let width = usize::from(area.width);
+    put(&[header(app, theme, interactive, width)], Rect { height: 1, ..area }, buffer);
+    let mut body = Rect { y: area.y + 1, height: area.height - 1, ..area };
+    if interactive {
+        if area.height >= TABS_FROM {
+            put(&[tabs(app, theme, width)], Rect { height: 1, ..body }, buffer);
+            body = Rect { y: body.y + 1, height: body.height - 1, ..body };
+        }
+        body.height -= 1;
+        put(&[footer(app, theme, width)], Rect { y: area.bottom() - 1, height: 1, ..area }, buffer);
+    }
+    match app.snapshot() {
+        Some(snapshot) => {
+            let scene = Scene { app, snapshot, theme };
+            VIEWS[app.view()].draw(scene, body, buffer);
+            if matches!(app.connection(), Connection::Lost { .. } | Connection::Ended) && interactive {
+                fade(theme, body, buffer);
+            }
+        }
+        None => waiting(app, theme, body, buffer),
+    }
+    if app.help() {
+        help(theme, body, buffer);
+    }
+}
+
+/// The last frame stays, but nobody takes it for a live one.
+fn fade(theme: Theme, area: Rect, buffer: &mut Buffer) {
+    let dim = theme.style(Role::Dim);
+    for position in area.positions() {
+        let cell = &mut buffer[position];
+        let filled = cell.bg != ratatui::style::Color::Reset;
+        cell.set_style(dim.remove_modifier(Modifier::BOLD));
+        if filled {
+            cell.bg = ratatui::style::Color::Reset;
+        }
+    }
+}
+
+fn header(app: &App, theme: Theme, interactive: bool, width: usize) -> Line<'static> {
+    let dim = theme.style(Role::Dim);
+    let mut row = Row::new().left(5, span("perfwatch", theme.style(Role::Strong)));
+    let Some(snapshot) = app.snapshot() else {
+        return row.right(0, mode(app, theme, None)).line(width);
+    };
+    row = row.left(3, span(snapshot.host.name.clone(), theme.style(Role::Accent)));
+    for (rank, item) in health(snapshot).into_iter().enumerate() {
+        row = row.left(6 + rank as u8, span(item, theme.style(Role::Warn)));
+    }
+    if interactive {
+        row = row.right(0, mode(app, theme, Some(snapshot)));
+    }
+    row.right(4, span(wording::clock(&snapshot.time), dim)).right(1, verdict(snapshot, theme)).line(width)
+}
+
+/// What is not as it should be with the agent itself; nothing when all is well.
+fn health(snapshot: &Clean) -> Vec<String> {
+    let agent = &snapshot.agent;
+    let mut items = Vec::new();
+    if agent.late_s >= LATE {
+        items.push(format!("late {}", units::duration(agent.late_s)));
+    }
+    if agent.dropped > 0 {
+        items.push(format!("dropped {}", units::digits(agent.dropped as f64)));
+    }
+    if agent.ticks_missed > 0 {
+        items.push(format!("missed {} ticks", units::digits(agent.ticks_missed as f64)));
+    }
+    if let Some(cores) = agent.cpu_cores.filter(|cores| *cores >= BUSY) {
+        items.push(format!("agent {} CPU", units::percent(cores)));
+    }
+    if let Some(rss) = agent.rss_bytes.filter(|rss| *rss >= LARGE) {
+        items.push(format!("agent {}", units::bytes(rss as f64)));
+    }
+    if agent.version != env!("CARGO_PKG_VERSION") {
+        items.push(format!("agent is {}", agent.version));
+    }
+    items
+}
+
+fn mode(app: &App, theme: Theme, snapshot: Option<&Clean>) -> Vec<Span<'static>> {
+    if let Connection::Lost { reason, retry_in } = app.connection() {
+        let words = format!("{} DISCONNECTED", theme.pick("○", "o"));
+        let retry = format!(" {reason}, reconnecting in {}", units::duration(retry_in.as_secs_f64().ceil()));
+        return vec![Span::styled(words, theme.style(Role::Crit)), Span::styled(retry, theme.style(Role::Warn))];
+    }
+    if let Some(behind) = app.paused() {
+        let words = format!("{} PAUSED", theme.pick("‖", "="));
+        let behind = if behind > 0 { format!(" {behind} behind") } else { String::new() };
+        return vec![Span::styled(words, theme.style(Role::Warn)), Span::styled(behind, theme.style(Role::Dim))];
+    }
+    match app.connection() {
+        Connection::Ended => span(format!("{} ENDED", theme.pick("■", "#")), theme.style(Role::Dim)),
+        Connection::Live => {
+            let interval =
+                snapshot.map(|one| format!(" {}", units::duration(one.agent.interval_s))).unwrap_or_default();
+            let live = format!("{} LIVE", theme.pick("●", "*"));
+            vec![Span::styled(live, theme.style(Role::Ok)), Span::styled(interval, theme.style(Role::Dim))]
+        }
+        _ => span("waiting for the first snapshot", theme.style(Role::Dim)),
+    }
+}
+
+/// The count of the worst kind of finding, and of all others behind it.
+fn verdict(snapshot: &Clean, theme: Theme) -> Vec<Span<'static>> {
+    let findings = &snapshot.findings;
+    let Some(worst) = findings.iter().map(|finding| finding.severity).max() else {
+        let sure = !snapshot.servers.is_empty() && snapshot.undecided.is_empty();
+        return if sure { span(theme.pick("✔ fine", "+ fine"), theme.style(Role::Ok)) } else { Vec::new() };
+    };
+    let count = findings.iter().filter(|finding| finding.severity == worst).count();
+    let plural = if count == 1 || worst == perfwatch_model::Severity::Critical { "" } else { "s" };
+    let mut text = format!("{} {count} {}{plural}", badge::shape(worst, theme), worst.name());
+    if findings.len() > count {
+        text.push_str(&format!(" +{}", findings.len() - count));
+    }
+    span(text, theme.style(badge::role(worst)))
+}
+
+fn tabs(app: &App, theme: Theme, width: usize) -> Line<'static> {
+    let mut row = Row::new();
+    for (index, view) in VIEWS.iter().enumerate() {
+        let count = app.snapshot().map_or(0, |snapshot| view.count(snapshot));
+        let count = if count > 0 { format!(" {count}") } else { String::new() };
+        let text = format!("{} {}{count}", index + 1, view.title());
+        let (text, role, rank) = if index == app.view() {
+            (format!("[{text}]"), Role::Strong, 0)
+        } else {
+            (text, Role::Dim, 1 + index as u8)
+        };
+        row = row.left(rank, span(text, theme.style(role)));
+    }
+    row.line(width)
+}
+
+fn footer(app: &App, theme: Theme, width: usize) -> Line<'static> {
+    let mut row = Row::new();
+    for binding in BINDINGS {
+        let Some(Hint { key, ascii, word, rank }) = binding.footer else { continue };
+        if !app.can(binding.action) {
+            continue;
+        }
+        let word = if binding.action == crate::keys::Action::Pause && app.paused().is_some() { "go on" } else { word };
+        let key = Span::styled(theme.pick(key, ascii), theme.style(Role::Strong));
+        row = row.left(rank, vec![key, Span::styled(format!(" {word}"), theme.style(Role::Dim))]);
+    }
+    row.line(width)
+}
+
+fn waiting(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
+    let words = match app.connection() {
+        Connection::Lost { .. } => "No agent to show anything of yet. Start one with: perfwatch agent",
+        Connection::Ended => "The agent ended before it said anything.",
+        _ => "The first second is being measured.",
+    };
+    let width = usize::from(area.width);
+    let mut lines = vec![Line::default()];
+    for line in crate::line::wrap(words, width.saturating_sub(2)) {
+        lines.push(Row::new().left(0, span(line, theme.style(Role::Dim))).line(width));
+    }
+    put(&lines, area, buffer);
+}
+
+/// All keys, over the view.
+fn help(theme: Theme, area: Rect, buffer: &mut Buffer) {
+    let labels =
+        BINDINGS.iter().map(|binding| theme.pick(binding.label, binding.ascii).chars().count()).max().unwrap_or(0);
+    let words = BINDINGS.iter().map(|binding| binding.words.chars().count()).max().unwrap_or(0);
+    // In two columns where one is too long.
+    let columns = if area.height < BINDINGS.len() as u16 + 2 && usize::from(area.width) >= 2 * (labels + words + 4) {
+        2
+    } else {
+        1
+    };
+    let rows = BINDINGS.len().div_ceil(columns);
+    let width = ((labels + words + 4) * columns + 2).min(usize::from(area.width)) as u16;
+    let height = (rows as u16 + 2).min(area.height);
+    let (x, y) = (area.x + (area.width - width) / 2, area.y + (area.height - height) / 2);
+    let place = Rect { x, y, width, height };
+    frame_box(theme, place, " Keys ", buffer);
+    let inside = place.inner(Margin { horizontal: 1, vertical: 1 });
+    let column = inside.width / columns as u16;
+    for (index, chunk) in BINDINGS.chunks(rows).enumerate() {
+        let part = Rect { x: inside.x + column * index as u16, width: column, ..inside };
+        let lines: Vec<Line<'static>> = chunk
+            .iter()
+            .map(|binding| {
+                let label = theme.pick(binding.label, binding.ascii);
+                Row::new()
+                    .left(0, span(format!("{label:<labels$}"), theme.style(Role::Strong)))
+                    .left(0, span(binding.words, theme.style(Role::Text)))
+                    .line(usize::from(part.width))
+            })
+            .collect();
+        put(&lines, part, buffer);
+    }
+}
+
+/// An empty box with a title, over whatever was there.
+fn frame_box(theme: Theme, place: Rect, title: &str, buffer: &mut Buffer) {
+    for position in place.positions() {
+        buffer[position].reset();
+    }
+    if place.width < 2 || place.height < 2 {
+        return;
+    }
+    let [top_left, top_right, bottom_left, bottom_right, across, down] =
+        theme.pick(["╭", "╮", "╰", "╯", "─", "│"], ["+", "+", "+", "+", "-", "|"]);
+    let inside = usize::from(place.width) - 2;
+    let style = theme.style(Role::Dim);
+    let title = crate::line::truncate(title, inside);
+    let fill = inside - title.chars().count();
+    buffer.set_string(place.x, place.y, format!("{top_left}{title}{}{top_right}", across.repeat(fill)), style);
+    let bottom = format!("{bottom_left}{}{bottom_right}", across.repeat(inside));
+    buffer.set_string(place.x, place.bottom() - 1, bottom, style);
+    for y in place.top() + 1..place.bottom() - 1 {
+        buffer.set_string(place.x, y, down, style);
+        buffer.set_string(place.right() - 1, y, down, style);
+    }
+}
+
+fn too_small(theme: Theme, buffer: &mut Buffer) {
+    let area = buffer.area;
+    let text = format!("perfwatch needs {MIN_WIDTH}×{MIN_HEIGHT}, this is {}×{}  (q quits)", area.width, area.height);
+    // One line where it fits, so that it reads as a sentence.
+    let lines: Vec<Line<'static>> = if unicode_width::UnicodeWidthStr::width(text.as_str()) <= usize::from(area.width) {
+        vec![Line::styled(text, theme.style(Role::Text))]
+    } else {
+        crate::line::wrap(&text, usize::from(area.width)).into_iter().map(Line::from).collect()
+    };
+    put(&lines, area, buffer);
+}
+
+/// Replaces what is not ASCII by something that is. Glyphs were chosen in ASCII already; this is for text.
+fn to_ascii(buffer: &mut Buffer) {
+    for cell in &mut buffer.content {
+        if !cell.symbol().is_ascii() {
+            let twin = ascii_twin(cell.symbol());
+            cell.set_symbol(twin);
+        }
+    }
+}
+
+/// The one-column stand-in of a character.
+pub(crate) fn ascii_twin(symbol: &str) -> &'static str {
+    match symbol {
+        "µ" => "u",
+        "×" => "x",
+        "·" => ".",
+        "…" => "~",
+        "–" | "—" | "−" => "-",
+        "‘" | "’" => "'",
+        "“" | "”" => "\"",
+        "→" => ">",
+        "≥" => ">",
+        "≤" => "<",
+        "≈" => "~",
+        "°" => "'",
+        "∩" => "&",
+        _ => "?",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! All findings, and everything known about the selected one.
+
+use perfwatch_model::{Evidence, Finding};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::overview::rule;
+use super::{Scene, View, put};
+use crate::line::{Row, span, wrap};
+use crate::plain::Clean;
+use crate::theme::Role;
+use crate::units;
+use crate::widgets::badge::badge;
+use crate::wording;
+
+/// The second view.
+pub(super) struct Findings;
+
+/// With fewer rows than this, list and detail do not fit on one screen.
+const BOTH: usize = 14;
+
+impl View for Findings {
+    fn name(&self) -> &'static str {
+        "findings"
+    }
+
+    fn title(&self) -> &'static str {
+        "Findings"
+    }
+
+    fn count(&self, snapshot: &Clean) -> usize {
+        snapshot.findings.len()
+    }
+
+    fn selects_findings(&self) -> bool {
+        true
+    }
+
+    fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+        let (width, height) = (usize::from(area.width), usize::from(area.height));
+        let findings = &scene.snapshot.findings;
+        let selected = scene.app.finding_index();
+        let Some(finding) = findings.get(selected) else {
+            put(&nothing(scene, width), area, buffer);
+            return;
+        };
+        if scene.app.detail() {
+            let lines = detail(scene, finding, width);
+            let top = scene.app.scroll().min(lines.len().saturating_sub(height));
+            put(&lines[top..], area, buffer);
+            return;
+        }
+        let rows = if height >= BOTH { findings.len().min(height / 3) } else { height };
+        let first = (selected + 1).saturating_sub(rows);
+        let mut lines: Vec<Line<'static>> = findings
+            .iter()
+            .enumerate()
+            .skip(first)
+            .take(rows)
+            .map(|(index, finding)| entry(scene, finding, index == selected, width))
+            .collect();
+        if height >= BOTH {
+            lines.push(Line::default());
+            let room = height.saturating_sub(lines.len());
+            let mut below = detail(scene, finding, width);
+            if below.len() > room && room > 0 {
+                below.truncate(room - 1);
+                let more = format!("{} shows the rest", scene.theme.pick("⏎", "Enter"));
+                below.push(Row::new().right(0, span(more, scene.theme.style(Role::Dim))).line(width));
+            }
+            lines.extend(below);
+        }
+        put(&lines, area, buffer);
+    }
+}
+
+fn entry(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize) -> Line<'static> {
+    let theme = scene.theme;
+    let summary = theme.style(if selected { Role::Selected } else { Role::Text });
+    Row::new()
+        .left(1, vec![badge(finding.severity, theme)])
+        .tight(0, span(finding.summary.to_string(), summary))
+        .right(3, span(finding.entity.clone(), theme.style(Role::Dim)))
+        .right(2, span(finding.id.to_string(), theme.style(Role::Dim)))
+        .line(width)
+}
+
+fn nothing(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
+    let text = |words: String, role: Role| {
+        wrap(&words, width.saturating_sub(2))
+            .into_iter()
+            .map(|line| Row::new().left(0, span(line, scene.theme.style(role))).line(width))
+            .collect::<Vec<_>>()
+    };
+    let mut lines = text("Nothing is wrong, as far as the rules can tell.".to_owned(), Role::Text);
+    if !scene.snapshot.undecided.is_empty() {
+        let words = format!("Undecided, for want of history or of a reading: {}.", scene.snapshot.undecided.join(", "));
+        lines.extend(text(words, Role::Dim));
+    }
+    lines
+}
+
+/// What it means, how it was decided, what it costs, what to try.
+fn detail(scene: Scene<'_>, finding: &Finding, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let room = width.saturating_sub(2);
+    let text = |words: &str, indent: usize, role: Role| -> Vec<Line<'static>> {
+        wrap(words, room.saturating_sub(indent))
+            .into_iter()
+            .map(|line| Row::new().left(0, span(format!("{:indent$}{line}", ""), theme.style(role))).line(width))
+            .collect()
+    };
+    let mut lines = vec![rule(scene, &finding.id, &finding.entity, width)];
+    lines.push(
+        Row::new()
+            .left(1, vec![badge(finding.severity, theme)])
+            .tight(0, span(finding.summary.to_string(), theme.style(Role::Strong)))
+            .line(width),
+    );
+    lines.extend(text(&finding.detail, 0, Role::Text));
+    if let Some(cost) = wording::cost(finding) {
+        lines.extend(text(&format!("It costs {cost}."), 0, Role::Warn));
+    }
+    if !finding.remedies.is_empty() {
+        lines.push(Line::default());
+        lines.push(rule(scene, "What to try", "best first", width));
+        for (number, remedy) in finding.remedies.iter().enumerate() {
+            let mut action = wrap(&remedy.action, room.saturating_sub(3)).into_iter();
+            let first = action.next().unwrap_or_default();
+            lines.push(
+                Row::new()
+                    .left(0, span(format!("{}.", number + 1), theme.style(Role::Dim)))
+                    .tight(0, span(first, theme.style(Role::Ok)))
+                    .line(width),
+            );
+            for line in action {
+                lines.push(Row::new().left(0, span(format!("   {line}"), theme.style(Role::Ok))).line(width));
+            }
+            lines.extend(text(&remedy.why, 3, Role::Text));
+        }
+    }
+    if !finding.evidence.is_empty() {
+        lines.push(Line::default());
+        lines.push(rule(scene, "How this was decided", "", width));
+        let names = finding.evidence.iter().map(|evidence| evidence.metric.chars().count()).max().unwrap_or(0);
+        for evidence in &finding.evidence {
+            lines.push(evidence_line(scene, evidence, names.min(width / 2), width));
+        }
+    }
+    lines
+}
+
+fn evidence_line(scene: Scene<'_>, evidence: &Evidence, names: usize, width: usize) -> Line<'static> {
+    let theme = scene.theme;
+    let dim = theme.style(Role::Dim);
+    let name = crate::line::truncate(&evidence.metric, names);
+    let value = units::with_unit(evidence.value, &evidence.unit);
+    let against = evidence
+        .threshold
+        .map(|threshold| format!("threshold {}", units::with_unit(threshold, &evidence.unit)))
+        .unwrap_or_default();
+    Row::new()
+        .left(0, vec![Span::styled(format!("{name:<names$}"), theme.style(Role::Text))])
+        .left(0, span(format!("{value:>8}"), theme.style(Role::Strong)))
+        .left(1, span(format!("{against:<16}"), dim))
+        .left(3, span(format!("over {}", units::duration(evidence.window_s)), dim))
+        .left(2, span(wording::source(evidence.quality), dim))
+        .line(width)
+}

@@ -1,0 +1,77 @@
+//! The views, one file each. To add one: write the file, and add its `mod` line and its place in [`VIEWS`] here; number
+//! key, tab, footer and help follow.
+
+mod findings;
+mod overview;
+mod unavailable;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+
+use crate::app::App;
+use crate::plain::Clean;
+use crate::theme::Theme;
+
+/// All views, in the order of their number keys.
+pub const VIEWS: &[&dyn View] = &[&overview::Overview, &findings::Findings, &unavailable::Unavailable];
+
+/// Number of the view in which a finding is opened.
+pub(crate) const FINDINGS: usize = 1;
+
+/// What a view may look at.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// What was pressed and chosen.
+    pub app: &'a App,
+    /// What there is to show.
+    pub snapshot: &'a Clean,
+    /// How it looks.
+    pub theme: Theme,
+}
+
+/// One screenful of something.
+pub trait View: Sync {
+    /// The name of its file.
+    fn name(&self) -> &'static str;
+    /// What its tab says.
+    fn title(&self) -> &'static str;
+    /// A count for its tab; 0 shows none.
+    fn count(&self, snapshot: &Clean) -> usize;
+    /// Whether up and down choose a finding here; else they scroll.
+    fn selects_findings(&self) -> bool;
+    /// Draws into `area`, which may be of any size, even none.
+    fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer);
+}
+
+/// Puts lines into an area, as many as it has rows.
+pub(crate) fn put(lines: &[Line<'static>], area: Rect, buffer: &mut Buffer) {
+    for (line, y) in lines.iter().zip(area.top()..area.bottom()) {
+        buffer.set_line(area.x, y, line, area.width);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_this_folder_is_a_listed_view() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/views");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .expect("the folder of this file")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|name| Some(name.strip_suffix(".rs")?.to_owned()))
+            .filter(|name| name != "mod")
+            .collect();
+        files.sort();
+        let mut listed: Vec<&str> = VIEWS.iter().map(|view| view.name()).collect();
+        listed.sort_unstable();
+        assert_eq!(files, listed, "add the view to VIEWS in tui/src/views/mod.rs");
+    }
+
+    #[test]
+    fn findings_open_in_the_view_that_shows_them() {
+        assert_eq!(VIEWS[FINDINGS].name(), "findings");
+    }
+}

@@ -1,0 +1,166 @@
+//! The first screen: where the time of devices and requests went, and what to do about it.
+
+mod findings;
+mod machine;
+mod server;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+
+use super::{Scene, View, put};
+use crate::line::{Row, span};
+use crate::plain::Clean;
+use crate::theme::Role;
+
+/// The first view.
+pub(super) struct Overview;
+
+/// How much of each part is drawn. Starts with all of it; [`SACRIFICES`] take away until the rest fits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// Table of stages, with percentiles of each.
+    stages: bool,
+    /// Blank lines between parts.
+    air: bool,
+    /// Shares of time in which tasks waited for a resource.
+    pressure: bool,
+    /// CPU and memory of the machine.
+    host: bool,
+    /// Memory, power and temperature beside a GPU's utilisation.
+    gpu_details: bool,
+    /// Sparklines.
+    trails: bool,
+    /// A line per GPU; else all in one.
+    gpu_lines: bool,
+    /// Titles between the parts.
+    titles: bool,
+    /// Servers in the list, when there are several.
+    servers: usize,
+    /// Rows for the legend of one ledger.
+    legend: usize,
+    /// Bars of devices.
+    devices: usize,
+    /// GPUs at all.
+    gpus: bool,
+    /// The second line of numbers of the server.
+    second_line: bool,
+}
+
+const EVERYTHING: Plan = Plan {
+    stages: true,
+    air: true,
+    pressure: true,
+    host: true,
+    gpu_details: true,
+    trails: true,
+    gpu_lines: true,
+    titles: true,
+    servers: 8,
+    legend: 3,
+    devices: 8,
+    gpus: true,
+    second_line: true,
+};
+
+/// What leaves when there is not room for all, first to last.
+const SACRIFICES: &[fn(&mut Plan)] = &[
+    |plan| plan.stages = false,
+    |plan| plan.air = false,
+    |plan| plan.pressure = false,
+    |plan| plan.servers = 4,
+    |plan| plan.host = false,
+    |plan| plan.gpu_details = false,
+    |plan| plan.legend = 2,
+    |plan| plan.gpu_lines = false,
+    |plan| plan.devices = 3,
+    |plan| plan.titles = false,
+    |plan| plan.gpus = false,
+    |plan| plan.trails = false,
+    |plan| plan.servers = 2,
+    |plan| plan.devices = 1,
+    |plan| plan.legend = 1,
+    |plan| plan.servers = 0,
+    |plan| plan.second_line = false,
+];
+
+impl View for Overview {
+    fn name(&self) -> &'static str {
+        "overview"
+    }
+
+    fn title(&self) -> &'static str {
+        "Overview"
+    }
+
+    fn count(&self, _snapshot: &Clean) -> usize {
+        0
+    }
+
+    fn selects_findings(&self) -> bool {
+        true
+    }
+
+    fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+        let (width, height) = (usize::from(area.width), usize::from(area.height));
+        let wanted = findings::least_rows(scene, width);
+        let mut plan = EVERYTHING;
+        let mut lines = above(scene, plan, width);
+        for sacrifice in SACRIFICES {
+            if lines.len() + wanted + usize::from(plan.titles) <= height {
+                break;
+            }
+            sacrifice(&mut plan);
+            lines = above(scene, plan, width);
+        }
+        let mut left = height.saturating_sub(lines.len());
+        if plan.titles && left > 1 {
+            lines.push(rule(scene, "Findings", "", width));
+            left -= 1;
+        }
+        lines.extend(findings::lines(scene, width, left));
+        put(&lines, area, buffer);
+    }
+}
+
+/// Everything above the findings.
+fn above(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
+    let mut parts = vec![server::lines(scene, plan, width), machine::lines(scene, plan, width)];
+    parts.retain(|part| !part.is_empty());
+    let mut lines = Vec::new();
+    for part in parts {
+        lines.extend(part);
+        if plan.air {
+            lines.push(Line::default());
+        }
+    }
+    lines
+}
+
+/// A title on a line across the screen, with a note at its right end.
+pub(super) fn rule(scene: Scene<'_>, title: &str, note: &str, width: usize) -> Line<'static> {
+    let theme = scene.theme;
+    let dash = theme.pick("─", "-");
+    let mut title = crate::line::truncate(title, width.saturating_sub(6));
+    let mut note = note.to_owned();
+    let taken = |title: &str, note: &str| {
+        let note = unicode_width::UnicodeWidthStr::width(note);
+        unicode_width::UnicodeWidthStr::width(title) + 5 + if note > 0 { note + 4 } else { 0 }
+    };
+    if taken(&title, &note) > width {
+        note.clear();
+    }
+    if taken(&title, &note) > width {
+        title.clear();
+    }
+    let fill = width.saturating_sub(taken(&title, &note) + 1);
+    let mut row = Vec::new();
+    row.extend(span(dash.repeat(2), theme.style(Role::Dim)));
+    row.extend(span(format!(" {title} "), theme.style(Role::Strong)));
+    row.extend(span(dash.repeat(fill), theme.style(Role::Dim)));
+    if !note.is_empty() {
+        row.extend(span(format!(" {note} "), theme.style(Role::Dim)));
+        row.extend(span(dash.repeat(2), theme.style(Role::Dim)));
+    }
+    Row::new().left(0, row).line(width)
+}

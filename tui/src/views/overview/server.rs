@@ -1,0 +1,323 @@
+//! Servers: the list when there are several, and numbers and ledgers of the one that is selected.
+
+use perfwatch_model::snapshot::{LatencyView, ServerView};
+use ratatui::text::{Line, Span};
+
+use super::{Plan, rule};
+use crate::history::Trail;
+use crate::line::{Row, flow, span, truncate};
+use crate::parts::{self, Part};
+use crate::theme::Role;
+use crate::units;
+use crate::views::Scene;
+use crate::widgets::ledger_bar;
+use crate::widgets::sparkline::sparkline;
+use crate::wording;
+
+/// Columns before a bar, for its name.
+const LABEL: usize = 9;
+/// Columns of a sparkline.
+const TRAIL: usize = 10;
+
+/// How to put a server on the screen: two lines of Rust.
+const TWO_LINES: [&str; 2] =
+    ["let server = perfwatch_sdk::Server::builder(\"my-model\").start();", "let request = server.request();"];
+
+pub(super) fn lines(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
+    let servers = &scene.snapshot.servers;
+    let Some(server) = servers.get(scene.app.server_index()) else { return invitation(scene, plan, width) };
+    let mut lines = Vec::new();
+    if servers.len() > 1 && plan.servers > 0 {
+        lines.extend(list(scene, plan, width));
+    }
+    if plan.titles {
+        lines.push(rule(scene, &server.name, &origin(server), width));
+    }
+    lines.extend(numbers(scene, server, plan, width));
+    lines.extend(ledgers(scene, server, plan, width));
+    if plan.stages && !server.stages.is_empty() {
+        if plan.air {
+            lines.push(Line::default());
+        }
+        lines.extend(stages(scene, server, width));
+    }
+    lines
+}
+
+/// Where a server's numbers come from.
+fn origin(server: &ServerView) -> String {
+    let mut words = vec![if server.kind == "sdk" { "SDK".to_owned() } else { server.kind.clone() }];
+    match server.pids.as_slice() {
+        [] => words.extend(server.pid.map(|pid| format!("pid {pid}"))),
+        [pid] => words.push(format!("pid {pid}")),
+        [first, rest @ ..] => words.push(format!("pid {first} and {} more", rest.len())),
+    }
+    if !server.live {
+        words.push("silent for more than 3 s".to_owned());
+    }
+    words.join(", ")
+}
+
+fn list(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let servers = &scene.snapshot.servers;
+    let selected = scene.app.server_index();
+    let mut lines = Vec::new();
+    if plan.titles {
+        let hidden = servers.len().saturating_sub(plan.servers);
+        let note =
+            if hidden > 0 { format!("{hidden} more with {}", theme.pick("←→", "h l")) } else { String::new() };
+        lines.push(rule(scene, &format!("{} model servers", servers.len()), &note, width));
+    }
+    let first = (selected + 1).saturating_sub(plan.servers);
+    let name_width = servers.iter().map(|server| server.name.chars().count()).max().unwrap_or(0).clamp(8, 24);
+    for (index, server) in servers.iter().enumerate().skip(first).take(plan.servers) {
+        let here = index == selected;
+        let marker = if here { theme.pick("▸ ", "> ") } else { "  " };
+        let name = truncate(&server.name, name_width);
+        let style = theme.style(if here { Role::Strong } else { Role::Text });
+        let name = span(format!("{marker}{}", pad(&name, name_width)), style);
+        let requests = server.requests_per_s.map_or("n/a".to_owned(), |rate| format!("{} req/s", units::digits(rate)));
+        let p99 = server.latency.as_ref().map_or("n/a".to_owned(), |latency| units::duration(latency.p99_s));
+        let inside = server.in_flight.map_or("n/a".to_owned(), |count| units::digits(count as f64));
+        let state = if server.live {
+            span(theme.pick("● live", "* live"), theme.style(Role::Ok))
+        } else {
+            span(theme.pick("○ silent", "o silent"), theme.style(Role::Warn))
+        };
+        let row = Row::new()
+            .left(0, name)
+            .left(1, span(format!("{requests:>12}"), theme.style(Role::Text)))
+            .left(2, span(format!("p99 {p99:>7}"), theme.style(Role::Text)))
+            .left(4, span(format!("{inside:>6} in flight"), theme.style(Role::Text)))
+            .left(3, state)
+            .right(5, span(server.kind.clone(), theme.style(Role::Dim)));
+        lines.push(row.line(width));
+    }
+    lines
+}
+
+/// Text filled up with spaces to a width in columns.
+fn pad(text: &str, width: usize) -> String {
+    let columns = unicode_width::UnicodeWidthStr::width(text);
+    format!("{text}{}", " ".repeat(width.saturating_sub(columns)))
+}
+
+fn numbers(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let trails = scene.app.history().servers.get(&server.id);
+    let trail = |pick: fn(&crate::history::ServerTrails) -> &Trail| match trails {
+        Some(trails) if plan.trails => span(sparkline(pick(trails).iter(), TRAIL, theme), theme.style(Role::Accent)),
+        _ => Vec::new(),
+    };
+    let mut rate = Row::new()
+        .left(0, number(scene, server.requests_per_s.map(units::digits), " req/s"))
+        .tight(7, trail(|trails| &trails.requests))
+        .left(3, number(scene, server.in_flight.map(|count| units::digits(count as f64)), " in flight"))
+        .tight(8, trail(|trails| &trails.in_flight));
+    let failing = server.errors_per_s.is_some_and(|rate| rate > 0.0);
+    let errors = server.errors_per_s.map_or("n/a errors".to_owned(), |rate| format!("{} err/s", units::digits(rate)));
+    rate = rate.left(2, span(errors, theme.style(if failing { Role::Crit } else { Role::Text })));
+    if let Some(batch) = &server.batch {
+        let most = batch.max_size.map(|max| format!(" of {max}")).unwrap_or_default();
+        let per_s = span(format!("{}/s", units::digits(batch.per_s)), theme.style(Role::Dim));
+        rate = rate
+            .left(5, number(scene, Some(format!("batch {}", units::digits(batch.mean_size))), &most))
+            .tight(9, per_s);
+    }
+    let mut lines = Vec::new();
+    match &server.latency {
+        Some(latency) => {
+            let times = percentiles(scene, latency).into_iter().zip([1, 3, 0, 4]).enumerate().fold(
+                Row::new(),
+                |row, (index, (item, rank))| {
+                    let row = row.left(rank, item);
+                    match index {
+                        0 => row.tight(8, trail(|trails| &trails.p50)),
+                        2 => row.tight(7, trail(|trails| &trails.p99)),
+                        _ => row,
+                    }
+                },
+            );
+            if plan.second_line {
+                lines.push(rate.line(width));
+                lines.push(times.line(width));
+            } else {
+                let [p50, _, p99, _] = percentiles(scene, latency);
+                let merged = Row::new()
+                    .left(0, number(scene, server.requests_per_s.map(units::digits), " req/s"))
+                    .left(2, p50)
+                    .left(1, p99)
+                    .left(3, number(scene, server.in_flight.map(|count| units::digits(count as f64)), " in flight"));
+                lines.push(merged.line(width));
+            }
+        }
+        None => {
+            lines.push(rate.line(width));
+            if plan.second_line {
+                let why = "latency n/a: no request ended in the window";
+                lines.push(Row::new().left(0, span(why, theme.style(Role::Dim))).line(width));
+            }
+        }
+    }
+    lines
+}
+
+fn percentiles(scene: Scene<'_>, latency: &LatencyView) -> [Vec<Span<'static>>; 4] {
+    [("p50", latency.p50_s), ("p90", latency.p90_s), ("p99", latency.p99_s), ("max", latency.max_s)].map(
+        |(name, seconds)| {
+            vec![
+                Span::styled(format!("{name} "), scene.theme.style(Role::Dim)),
+                Span::styled(units::duration(seconds), scene.theme.style(Role::Strong)),
+            ]
+        },
+    )
+}
+
+fn number(scene: Scene<'_>, value: Option<String>, unit: &str) -> Vec<Span<'static>> {
+    let value = value.unwrap_or_else(|| "n/a".to_owned());
+    vec![Span::styled(value, scene.theme.style(Role::Strong)), Span::raw(unit.to_owned())]
+}
+
+fn ledgers(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    if plan.titles {
+        let note = format!("last {} s", units::cpus(scene.snapshot.window_s));
+        lines.push(rule(scene, "Where the time went", &note, width));
+    }
+    let devices = parts::devices_of(scene.snapshot, server);
+    let shown = devices.len().min(plan.devices);
+    for (label, device) in devices.iter().take(shown) {
+        let parts = device.ledger.as_ref().map(parts::device_parts);
+        let used = device.cpu.as_ref().and_then(|cpu| Some(wording::cpus_used(cpu.used_cpus?, cpu.capacity_cpus?)));
+        lines.extend(ledger(scene, label, parts, used, plan, width));
+    }
+    if devices.len() > shown {
+        let more = format!("{} more devices", devices.len() - shown);
+        lines.push(Row::new().left(0, span(format!("{:LABEL$}{more}", ""), scene.theme.style(Role::Dim))).line(width));
+    }
+    if devices.is_empty() {
+        lines.extend(ledger(scene, "DEVICE", None, None, plan, width));
+    }
+    let parts = server.ledger.as_ref().map(parts::request_parts);
+    let inside = server.ledger.as_ref().filter(|_| scene.snapshot.window_s > 0.0).map(|ledger| {
+        let mean = ledger.interval_ns as f64 / 1e9 / scene.snapshot.window_s;
+        format!("{} at a time", units::digits(mean))
+    });
+    lines.extend(ledger(scene, "REQUESTS", parts, inside, plan, width));
+    lines
+}
+
+/// One bar with its name, a note at its end, and its legend below.
+fn ledger(
+    scene: Scene<'_>,
+    label: &str,
+    parts: Option<Vec<Part>>,
+    note: Option<String>,
+    plan: Plan,
+    width: usize,
+) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let label = span(format!("{label:<LABEL$}"), theme.style(Role::Strong));
+    let Some(parts) = parts else {
+        let why = span("n/a: nothing can be said yet", theme.style(Role::Dim));
+        return vec![Row::new().left(0, [label, why].concat()).line(width)];
+    };
+    let note = note.filter(|_| width >= 60).map(|note| format!("{note:>NOTE$}")).unwrap_or_default();
+    let taken = LABEL + 2 + if note.is_empty() { 0 } else { unicode_width::UnicodeWidthStr::width(note.as_str()) + 2 };
+    let bar = ledger_bar::bar(&parts, width.saturating_sub(taken), theme);
+    let row = Row::new().left(0, [label, bar].concat()).right(1, span(note, theme.style(Role::Dim)));
+    let mut lines = vec![row.line(width)];
+    lines.extend(legend(scene, &parts, plan.legend, width));
+    lines
+}
+
+/// Columns kept for the note at the end of a bar, so that bars below each other are equally long.
+const NOTE: usize = 15;
+
+/// The legend in at most `rows` lines: when it needs more, the smallest parts leave and are counted instead.
+fn legend(scene: Scene<'_>, parts: &[Part], rows: usize, width: usize) -> Vec<Line<'static>> {
+    let indent = if width >= 60 { LABEL + 1 } else { 1 };
+    let items = ledger_bar::legend(parts, scene.theme);
+    let lines = flow(items, indent, width);
+    if lines.len() <= rows {
+        return lines;
+    }
+    let mut sizes: Vec<u64> = parts.iter().map(|part| part.ns).filter(|ns| *ns > 0).collect();
+    sizes.sort_unstable();
+    for dropped in 1..sizes.len() {
+        let limit = sizes[dropped - 1];
+        let mut left = dropped;
+        let percents = ledger_bar::percents(parts);
+        let mut rest = 0;
+        let mut kept = Vec::new();
+        let items = ledger_bar::legend(parts, scene.theme);
+        let spent = parts.iter().zip(percents).filter(|(part, _)| part.ns > 0);
+        for (item, (part, percent)) in items.into_iter().zip(spent) {
+            if part.ns <= limit && left > 0 {
+                left -= 1;
+                rest += percent;
+            } else {
+                kept.push(item);
+            }
+        }
+        kept.push(span(format!("+{dropped} more {rest} %"), scene.theme.style(Role::Dim)));
+        let lines = flow(kept, indent, width);
+        if lines.len() <= rows {
+            return lines;
+        }
+    }
+    lines.into_iter().take(rows).collect()
+}
+
+fn stages(scene: Scene<'_>, server: &ServerView, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let dim = theme.style(Role::Dim);
+    let name = |text: &str| format!("{:<LABEL$}{:<16}", "", truncate(text, 16));
+    let mut lines = vec![
+        Row::new()
+            .left(0, span(name("by stage"), dim))
+            .left(1, span(format!("{:>8}", "p50"), dim))
+            .left(2, span(format!("{:>8}", "p90"), dim))
+            .left(1, span(format!("{:>8}", "p99"), dim))
+            .left(3, span(format!("{:>8}", "max"), dim))
+            .line(width),
+    ];
+    for stage in &server.stages {
+        let time = |seconds: f64| format!("{:>8}", units::duration(seconds));
+        let text = theme.style(Role::Text);
+        let row = Row::new()
+            .left(0, span(name(&parts::stage_words(&stage.stage)), text))
+            .left(1, span(time(stage.latency.p50_s), text))
+            .left(2, span(time(stage.latency.p90_s), text))
+            .left(1, span(time(stage.latency.p99_s), theme.style(Role::Strong)))
+            .left(3, span(time(stage.latency.max_s), text));
+        lines.push(row.line(width));
+    }
+    lines
+}
+
+/// What to do when there is nothing to watch.
+fn invitation(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let mut lines = Vec::new();
+    if plan.titles {
+        lines.push(rule(scene, "No model server yet", "", width));
+    }
+    let words = |text: &str| {
+        crate::line::wrap(text, width.saturating_sub(2))
+            .into_iter()
+            .map(|line| Row::new().left(0, span(line, theme.style(Role::Text))).line(width))
+            .collect::<Vec<_>>()
+    };
+    lines.extend(words("Two lines put a Rust server on this screen:"));
+    for code in TWO_LINES {
+        let indent = if width > code.len() + 5 { "  " } else { "" };
+        for line in crate::line::wrap(code, width.saturating_sub(2 + indent.len())) {
+            let item = span(format!("{indent}{line}"), theme.style(Role::Accent));
+            lines.push(Row::new().left(0, item).line(width));
+        }
+    }
+    lines.extend(words("To see it on a real model server now: perfwatch demo"));
+    lines
+}

@@ -1,0 +1,66 @@
+//! What could not be measured here, why, and what would give it.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+
+use super::{Scene, View, put};
+use crate::line::{Row, span, wrap};
+use crate::plain::Clean;
+use crate::theme::Role;
+
+/// The third view.
+pub(super) struct Unavailable;
+
+impl View for Unavailable {
+    fn name(&self) -> &'static str {
+        "unavailable"
+    }
+
+    fn title(&self) -> &'static str {
+        "Not available"
+    }
+
+    fn count(&self, snapshot: &Clean) -> usize {
+        snapshot.unavailable.len()
+    }
+
+    fn selects_findings(&self) -> bool {
+        false
+    }
+
+    fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+        let (width, height) = (usize::from(area.width), usize::from(area.height));
+        let lines = lines(scene, width);
+        let top = scene.app.scroll().min(lines.len().saturating_sub(height));
+        put(&lines[top..], area, buffer);
+    }
+}
+
+fn lines(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let room = width.saturating_sub(4);
+    let mut lines = Vec::new();
+    let text = |words: &str, role: Role| -> Vec<Line<'static>> {
+        wrap(words, room)
+            .into_iter()
+            .map(|line| Row::new().left(0, span(format!("  {line}"), theme.style(role))).line(width))
+            .collect()
+    };
+    for missing in &scene.snapshot.unavailable {
+        lines.push(
+            Row::new()
+                .left(0, span(missing.metric.clone(), theme.style(Role::Strong)))
+                .left(1, span(missing.entity.clone(), theme.style(Role::Dim)))
+                .line(width),
+        );
+        lines.extend(text(&missing.reason, Role::Text));
+        if !missing.cure.is_empty() {
+            lines.extend(text(&format!("{} {}", theme.pick("→", ">"), missing.cure), Role::Ok));
+        }
+    }
+    if lines.is_empty() {
+        lines.extend(text("Everything that perfwatch knows how to measure is measured here.", Role::Text));
+    }
+    lines
+}

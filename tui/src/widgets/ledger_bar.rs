@@ -1,0 +1,107 @@
+//! Where an interval went: one stacked bar, and its legend in percent that add to 100.
+
+use perfwatch_model::ledger::proportional;
+use ratatui::text::Span;
+
+use crate::parts::{Certainty, Part};
+use crate::theme::{Role, Theme};
+
+/// The parts as `cells` columns, in order, shared by largest remainder so that they fill the bar exactly.
+pub(crate) fn bar(parts: &[Part], cells: usize, theme: Theme) -> Vec<Span<'static>> {
+    let Some(shares) = proportional(cells as u64, parts.iter().map(|part| part.ns)) else {
+        let nothing = theme.pick("·", ".").repeat(cells);
+        return vec![Span::styled(nothing, theme.style(Role::Dim))];
+    };
+    let mut spans = Vec::with_capacity(parts.len());
+    for (part, share) in parts.iter().zip(shares) {
+        if share == 0 {
+            continue;
+        }
+        let style = if part.letter { theme.fill(part.role) } else { theme.style(part.role) };
+        spans.push(Span::styled(cells_of(part, share as usize, theme), style));
+    }
+    spans
+}
+
+/// What a model says, not a measurement, is hatched.
+fn cells_of(part: &Part, count: usize, theme: Theme) -> String {
+    let glyph = theme.pick(part.glyph, part.ascii);
+    let hatch = theme.pick('╱', '/');
+    (0..count).map(|at| if part.certainty == Certainty::Modelled && at % 2 == 1 { hatch } else { glyph }).collect()
+}
+
+/// `glyph words percent` for every part that took any time, in the bar's order. The percentages are whole and add to 100;
+/// a part that rounds to none reads `<1 %`. `≈` marks what follows from an assumption.
+pub(crate) fn legend(parts: &[Part], theme: Theme) -> Vec<Vec<Span<'static>>> {
+    let percents = percents(parts);
+    let mut items = Vec::with_capacity(parts.len());
+    for (part, percent) in parts.iter().zip(percents) {
+        if part.ns == 0 {
+            continue;
+        }
+        let sign = if part.certainty == Certainty::Measured { "" } else { theme.pick("≈", "~") };
+        let number = if percent == 0 { " <1 %".to_owned() } else { format!(" {sign}{percent} %") };
+        let style = if part.letter { theme.fill(part.role) } else { theme.style(part.role) };
+        items.push(vec![
+            Span::styled(theme.pick(part.glyph, part.ascii).to_string(), style),
+            Span::raw(format!(" {}", part.words)),
+            Span::styled(number, theme.style(Role::Strong)),
+        ]);
+    }
+    items
+}
+
+/// Whole percentages of the parts that add to 100; zeros when there is nothing to divide.
+pub(crate) fn percents(parts: &[Part]) -> Vec<u64> {
+    proportional(100, parts.iter().map(|part| part.ns)).unwrap_or_else(|| vec![0; parts.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::parts::device_part;
+    use perfwatch_model::Quality;
+
+    fn text(spans: &[Span<'_>]) -> String {
+        spans.iter().map(|span| span.content.as_ref()).collect()
+    }
+
+    #[test]
+    fn a_bar_is_filled_exactly_and_unknown_is_a_question_mark() {
+        let parts = [
+            device_part("used", 50, Quality::Counter),
+            device_part("starved.data_load", 30, Quality::Sdk),
+            device_part("no_demand", 10, Quality::Sdk),
+            device_part("unknown", 10, Quality::Unknown),
+        ];
+        assert_eq!(text(&bar(&parts, 10, Theme::default())), "█████lll·?");
+        assert_eq!(
+            legend(&parts, Theme::default()).iter().map(|item| text(item)).collect::<Vec<_>>(),
+            ["█ used 50 %", "l starved by data load 30 %", "· no demand 10 %", "? unknown 10 %"]
+        );
+    }
+
+    #[test]
+    fn what_is_modelled_is_hatched_and_marked() {
+        let parts = [device_part("compute", 1, Quality::Modelled)];
+        assert_eq!(text(&bar(&parts, 4, Theme::default())), "█╱█╱");
+        assert_eq!(text(&legend(&parts, Theme::default())[0]), "█ compute ≈100 %");
+    }
+
+    #[test]
+    fn an_empty_ledger_draws_an_empty_bar() {
+        assert_eq!(text(&bar(&[], 3, Theme::default())), "···");
+    }
+
+    proptest! {
+        #[test]
+        fn percentages_add_to_a_hundred_and_cells_to_the_width(ns in prop::collection::vec(0_u64..1 << 40, 1..12), cells in 0_usize..300) {
+            let parts: Vec<Part> = ns.iter().map(|ns| device_part("used", *ns, Quality::Counter)).collect();
+            let sum = percents(&parts).iter().sum::<u64>();
+            prop_assert_eq!(sum, if ns.iter().any(|ns| *ns > 0) { 100 } else { 0 });
+            prop_assert_eq!(text(&bar(&parts, cells, Theme::default())).chars().count(), cells);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Words that more than one view needs for the same thing.
+
+use perfwatch_model::{Finding, Quality};
+
+use crate::units;
+
+/// What a finding costs: `152 requests/s, p99 +2.4 s`.
+pub(crate) fn cost(finding: &Finding) -> Option<String> {
+    let cost = finding.cost.as_ref()?;
+    let what = units::counted(&cost.unit, 2.0);
+    let mut words = format!("{} {what}/s", units::digits(cost.capacity_per_s));
+    if let Some(p99) = cost.p99_s {
+        words.push_str(", p99 +");
+        words.push_str(&units::duration(p99));
+    }
+    Some(words)
+}
+
+/// How a number is known.
+pub(crate) fn source(quality: Quality) -> &'static str {
+    match quality {
+        Quality::Counter => "measured by a counter",
+        Quality::Sdk => "counted by the SDK",
+        Quality::Scraped => "told by the server",
+        Quality::Inferred => "inferred",
+        Quality::Modelled => "modelled",
+        Quality::Unknown => "unknown",
+    }
+}
+
+/// `14:02:31 UTC` of an RFC 3339 time; the whole text when it is something else.
+pub(crate) fn clock(time: &str) -> String {
+    match (time.get(11..19), time.ends_with('Z')) {
+        (Some(clock), true) => format!("{clock} UTC"),
+        (Some(clock), false) => clock.to_owned(),
+        _ => time.to_owned(),
+    }
+}
+
+/// `1.9 of 2 CPUs`.
+pub(crate) fn cpus_used(used: f64, capacity: f64) -> String {
+    let unit = if (capacity - 1.0).abs() < 0.005 { "CPU" } else { "CPUs" };
+    format!("{} of {} {unit}", units::cpus(used), units::cpus(capacity))
+}
