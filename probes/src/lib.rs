@@ -5,8 +5,13 @@
 
 pub mod gpu;
 pub mod host;
+pub mod inventory;
+mod kernel;
+pub mod name;
+pub mod ns;
 mod probe;
 mod process_list;
+pub mod redact;
 
 pub use host::{OpenProbe, open_all};
 pub use probe::{Cadence, Probe, ProbeContext, ProbeKind};

@@ -2,12 +2,22 @@
 //!
 //! To add a probe, copy the nearest file, and add its `mod` line and its line in [`PROBES`].
 
+mod cgroup;
+mod cpu;
+mod memory;
+mod pressure;
+mod process;
+mod served;
+
 use perfwatch_model::{Reason, SeriesTable};
 
 use crate::{Cadence, Probe, ProbeContext, ProbeKind};
 
+pub use served::NO_QUOTA;
+
 /// Every host probe.
-pub const PROBES: &[&dyn ProbeKind] = &[];
+pub const PROBES: &[&dyn ProbeKind] =
+    &[&cgroup::Cgroup, &cpu::Cpu, &memory::Memory, &pressure::Pressure, &process::Processes, &served::Served];
 
 /// A probe that could be opened here.
 pub struct OpenProbe {

@@ -1,0 +1,333 @@
+//! All processes of the machine as a typed list, and series of those that belong to model servers.
+//!
+//! Names are made printable and command lines are redacted where they are read, once per process and again when its name
+//! changes (`exec`). Only watched processes become series; the list is for screens.
+
+use std::path::{Path, PathBuf};
+
+use perfwatch_model::metrics::process::{CPU_TIME, MEMORY_USAGE, RUN_DELAY, THREAD_COUNT};
+use perfwatch_model::{Attr, Entity, EntityId, EntityKind, MetricDef, Reason, Sample, SeriesId, SeriesTable, Stamp};
+
+use crate::kernel::cpu_times::tick_ns;
+use crate::kernel::folder::{Folder, NumberedPath};
+use crate::kernel::held::HeldFile;
+use crate::kernel::parse;
+use crate::kernel::threads::{Scratch, ThreadSums, Threads, process_folder};
+use crate::name::printable;
+use crate::process_list::{ProcessList, ProcessRow};
+use crate::redact::command_line;
+use crate::{Cadence, Probe, ProbeContext, ProbeKind};
+
+/// `/proc/pid`.
+pub(super) struct Processes;
+
+/// A scan of 300 processes costs 0.6 to 1.6 ms: every third second that is half a thousandth of a core at most.
+const EVERY: u32 = 3;
+/// `stat` files kept open. Beyond it each is opened for each scan, at 1.6 times the cost.
+const HELD: usize = 384;
+/// A longer command line is cut; the kernel allows megabytes.
+const COMMAND_BYTES: usize = 4096;
+
+const NO_SCHEDSTAT: Reason = Reason::fixed(
+    "the kernel does not tell how long threads wait for a CPU",
+    "run a kernel with CONFIG_SCHED_INFO, and the agent as the process's user or root",
+);
+
+impl ProbeKind for Processes {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn metrics(&self) -> &'static [&'static MetricDef] {
+        &[&CPU_TIME, &MEMORY_USAGE, &THREAD_COUNT, &RUN_DELAY]
+    }
+
+    fn cadence(&self) -> Cadence {
+        Cadence::EverySeconds(EVERY)
+    }
+
+    fn open(&self, context: &ProbeContext, _table: &mut SeriesTable) -> Result<Box<dyn Probe>, Reason> {
+        let folder = Folder::open(&context.proc).map_err(|error| {
+            Reason::new(format!("cannot list {}: {error}", context.proc.display()), "mount procfs")
+        })?;
+        Ok(Box::new(ProcessProbe {
+            proc: context.proc.clone(),
+            folder,
+            ours: context.pids_are_ours(),
+            known: Vec::new(),
+            list: ProcessList::default(),
+            watched_pids: Vec::new(),
+            watched: Vec::new(),
+            held_left: HELD,
+            scratch: Scratch::new(),
+            last_ns: None,
+        }))
+    }
+}
+
+struct ProcessProbe {
+    proc: PathBuf,
+    folder: Folder,
+    ours: bool,
+    /// Side by side with the rows of `list`.
+    known: Vec<Known>,
+    list: ProcessList,
+    watched_pids: Vec<u32>,
+    watched: Vec<Watched>,
+    held_left: usize,
+    scratch: Scratch,
+    last_ns: Option<u64>,
+}
+
+struct Known {
+    stat: Option<HeldFile>,
+    /// The name as the kernel gave it.
+    name: Vec<u8>,
+    listed: bool,
+    /// The row has been filled once.
+    filled: bool,
+}
+
+struct Watched {
+    pid: u32,
+    start: u64,
+    entity: EntityId,
+    threads: Threads,
+    delay_ns: u64,
+    user: SeriesId,
+    system: SeriesId,
+    resident: SeriesId,
+    count: SeriesId,
+    delay: SeriesId,
+}
+
+impl Probe for ProcessProbe {
+    fn watch(&mut self, servers: &[(EntityId, Vec<u32>)]) {
+        self.watched_pids.clear();
+        self.watched_pids.extend(servers.iter().flat_map(|(_, pids)| pids));
+    }
+
+    fn processes(&self) -> Option<&ProcessList> {
+        Some(&self.list)
+    }
+
+    fn sample(&mut self, now: Stamp, out: &mut Sample<'_>) {
+        let elapsed_ns = self.last_ns.map(|last| now.mono_ns.saturating_sub(last)).filter(|ns| *ns > 0);
+        self.last_ns = Some(now.mono_ns);
+        self.scan(elapsed_ns);
+        self.follow_watched(out);
+        for watched in &mut self.watched {
+            if let Some(row) = self.list.get(watched.pid) {
+                watched.push(row, self.ours, &mut self.scratch, out);
+            }
+        }
+    }
+}
+
+impl ProcessProbe {
+    fn scan(&mut self, elapsed_ns: Option<u64>) {
+        let Self { proc, folder, known, list, held_left, scratch, .. } = self;
+        for process in known.iter_mut() {
+            process.listed = false;
+        }
+        // A listing that fails half way shows fewer processes, and all again at the next scan.
+        let _ = folder.numbers(&mut scratch.entries, |pid| match list.rows.binary_search_by_key(&pid, |row| row.pid) {
+            Ok(at) => known[at].listed = true,
+            Err(at) => {
+                let stat = if *held_left == 0 { None } else { open_stat(folder, pid) };
+                *held_left -= usize::from(stat.is_some());
+                known.insert(at, Known { stat, name: Vec::new(), listed: true, filled: false });
+                list.rows.insert(at, empty_row(pid));
+            }
+        });
+        for (process, row) in known.iter_mut().zip(&mut list.rows) {
+            process.listed &= process.update(row, proc, folder, &mut scratch.text, elapsed_ns).is_some();
+        }
+        let mut at = 0;
+        list.rows.retain(|_| {
+            at += 1;
+            known[at - 1].listed
+        });
+        known.retain(|process| {
+            *held_left += usize::from(!process.listed && process.stat.is_some());
+            process.listed
+        });
+    }
+
+    /// Opens what was named and is in sight, and retires what has ended or is not watched any more.
+    fn follow_watched(&mut self, out: &mut Sample<'_>) {
+        let Self { proc, list, watched_pids, watched, scratch, .. } = self;
+        watched.retain_mut(|process| {
+            let stays = watched_pids.contains(&process.pid)
+                && list.get(process.pid).is_some_and(|row| row.start == process.start);
+            if !stays {
+                process.threads.release(scratch);
+                out.table().retire(process.entity);
+            }
+            stays
+        });
+        for pid in watched_pids.iter() {
+            if !watched.iter().any(|process| process.pid == *pid)
+                && let Some(row) = list.get(*pid)
+                && let Ok(threads) = Threads::open(proc, *pid, false)
+            {
+                watched.push(Watched::new(row, threads, out));
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Fills the row from `/proc/pid/stat`; `None` when the process is gone.
+    fn update(
+        &mut self,
+        row: &mut ProcessRow,
+        proc: &Path,
+        folder: &Folder,
+        scratch: &mut Vec<u8>,
+        elapsed_ns: Option<u64>,
+    ) -> Option<()> {
+        let opened;
+        let file = match &self.stat {
+            Some(file) => file,
+            None => {
+                opened = open_stat(folder, row.pid)?;
+                &opened
+            }
+        };
+        let (name, fields) = parse::stat_fields(file.read(scratch).ok()?)?;
+        let stat = Stat::parse(fields)?;
+        // A file that was not held may be another process's by now.
+        let same = self.filled && row.start == stat.start;
+        let used = (stat.user_ns + stat.system_ns).saturating_sub(row.user_ns + row.system_ns);
+        row.cpus = elapsed_ns.filter(|_| same).map(|elapsed| used as f64 / elapsed as f64);
+        row.parent = stat.parent;
+        row.start = stat.start;
+        row.state = stat.state;
+        row.user_ns = stat.user_ns;
+        row.system_ns = stat.system_ns;
+        row.resident = stat.resident;
+        row.threads = stat.threads;
+        if !same || name != self.name {
+            self.name.clear();
+            self.name.extend_from_slice(name);
+            row.name = printable(name);
+            row.command = read_command(proc, row.pid);
+        }
+        self.filled = true;
+        Some(())
+    }
+}
+
+fn open_stat(folder: &Folder, pid: u32) -> Option<HeldFile> {
+    HeldFile::open_at(folder, NumberedPath::new(pid, "stat").as_c_str()).ok()
+}
+
+/// Only what is redacted leaves this function. Empty for kernel threads and for what may not be read.
+fn read_command(proc: &Path, pid: u32) -> String {
+    let mut bytes = [0; COMMAND_BYTES];
+    let text = HeldFile::open(&process_folder(proc, pid).join("cmdline")).and_then(|file| {
+        let length = file.read_start(&mut bytes)?.len();
+        Ok(command_line(&bytes[..length]))
+    });
+    text.unwrap_or_default()
+}
+
+fn empty_row(pid: u32) -> ProcessRow {
+    ProcessRow {
+        pid,
+        parent: 0,
+        start: 0,
+        name: String::new(),
+        command: String::new(),
+        state: '?',
+        user_ns: 0,
+        system_ns: 0,
+        cpus: None,
+        resident: 0,
+        threads: 0,
+    }
+}
+
+struct Stat {
+    state: char,
+    parent: u32,
+    user_ns: u64,
+    system_ns: u64,
+    threads: u32,
+    start: u64,
+    resident: u64,
+}
+
+impl Stat {
+    /// From the fields after the name. Numbers of fields as in proc(5), where the first of these is 3.
+    fn parse<'t>(mut fields: impl Iterator<Item = &'t [u8]>) -> Option<Self> {
+        let state = char::from(*fields.next()?.first()?);
+        let parent = parse::only_number(fields.next()?)? as u32;
+        let user_ns = parse::only_number(fields.nth(14 - 5)?)? * tick_ns();
+        let system_ns = parse::only_number(fields.next()?)? * tick_ns();
+        let threads = parse::only_number(fields.nth(20 - 16)?)? as u32;
+        let start = parse::only_number(fields.nth(22 - 21)?)?;
+        let resident = parse::only_number(fields.nth(24 - 23)?)?.saturating_mul(rustix::param::page_size() as u64);
+        Some(Self { state, parent, user_ns, system_ns, threads, start, resident })
+    }
+}
+
+impl Watched {
+    fn new(row: &ProcessRow, threads: Threads, out: &mut Sample<'_>) -> Self {
+        let entity = out.entity(
+            Entity::new(EntityKind::Process, format!("{}:{}", row.pid, row.start))
+                .with("process.pid", row.pid)
+                .with("process.executable.name", row.name.clone())
+                .with("process.command_line", row.command.clone()),
+        );
+        Self {
+            pid: row.pid,
+            start: row.start,
+            entity,
+            threads,
+            delay_ns: 0,
+            user: out.series(&CPU_TIME, entity, &[Attr::fixed("cpu.mode", "user")]),
+            system: out.series(&CPU_TIME, entity, &[Attr::fixed("cpu.mode", "system")]),
+            resident: out.series(&MEMORY_USAGE, entity, &[]),
+            count: out.series(&THREAD_COUNT, entity, &[]),
+            delay: out.series(&RUN_DELAY, entity, &[]),
+        }
+    }
+
+    fn push(&mut self, row: &ProcessRow, ours: bool, scratch: &mut Scratch, out: &mut Sample<'_>) {
+        out.counter(self.user, row.user_ns);
+        out.counter(self.system, row.system_ns);
+        out.gauge_int(self.resident, row.resident);
+        out.gauge_int(self.count, u64::from(row.threads));
+        if self.threads.list(scratch).is_err() {
+            return;
+        }
+        let mut sums = ThreadSums::NOTHING;
+        self.threads.measure(ours, scratch, &mut sums);
+        match sums.delay_ns.filter(|_| sums.ever_ran) {
+            Some(ns) => {
+                self.delay_ns += ns;
+                out.counter(self.delay, self.delay_ns);
+            }
+            None => out.unavailable(&RUN_DELAY, self.entity, NO_SCHEDSTAT),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_of_a_stat_line_are_where_the_manual_says() {
+        let line = b"4021 (py) thon) S 17 4021 4021 0 -1 4194304 900 0 3 0 250 40 7 8 20 0 9 0 123456 1000000 2048 \
+            18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+        let (name, fields) = parse::stat_fields(line).expect("well formed");
+        let stat = Stat::parse(fields).expect("well formed");
+        assert_eq!(name, b"py) thon");
+        assert_eq!((stat.state, stat.parent, stat.threads, stat.start), ('S', 17, 9, 123_456));
+        assert_eq!((stat.user_ns, stat.system_ns), (250 * tick_ns(), 40 * tick_ns()));
+        assert_eq!(stat.resident, 2048 * rustix::param::page_size() as u64);
+    }
+}

@@ -1,0 +1,61 @@
+//! Text from outside, made safe to show: names and command lines of other processes can hold anything.
+
+use std::fmt::Write;
+
+/// The text with everything that is not plainly printable escaped: control characters and escape sequences, characters
+/// that change the direction or are invisible, line separators, and bytes that are not UTF-8. No terminal, log or
+/// dashboard interprets the result.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if is_plain(character) {
+                text.push(character);
+            } else if (character as u32) < 0x100 {
+                let _ = write!(text, "\\x{:02x}", character as u32);
+            } else {
+                let _ = write!(text, "\\u{{{:x}}}", character as u32);
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Printable as it is. The standard library knows what is not (`escape_debug`), and escapes quotes besides.
+fn is_plain(character: char) -> bool {
+    matches!(character, '"' | '\'' | '\\') || character.escape_debug().len() == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hostile_names_lose_their_power_and_honest_ones_stay() {
+        assert_eq!(printable(b"python3.11 (worker) \"a\" C:\\x"), "python3.11 (worker) \"a\" C:\\x");
+        assert_eq!(printable("größe 模型".as_bytes()), "größe 模型");
+        assert_eq!(printable(b"\x1b]0;owned\x07\x1b[2J"), "\\x1b]0;owned\\x07\\x1b[2J");
+        assert_eq!(printable(b"a\nb\r\t\x7f\xff\xc3"), "a\\x0ab\\x0d\\x09\\x7f\\xff\\xc3");
+        assert_eq!(printable("\u{9b}31m \u{202e}cod\u{200b}".as_bytes()), "\\x9b31m \\u{202e}cod\\u{200b}");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_a_terminal_interprets_ever_comes_out(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let text = printable(&bytes);
+            prop_assert!(text.chars().all(|c| !c.is_control() && !('\u{200b}'..='\u{200f}').contains(&c)
+                && !('\u{202a}'..='\u{202e}').contains(&c) && !('\u{2066}'..='\u{2069}').contains(&c)));
+        }
+
+        #[test]
+        fn what_is_printable_already_does_not_change(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let once = printable(&bytes);
+            prop_assert_eq!(printable(once.as_bytes()), once);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The list of host probes is whole, and each probe emits what it declares and nothing else.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use perfwatch_model::{Entity, EntityKind, Sample, SeriesTable, Stamp, Tick};
+use perfwatch_probes::{ProbeContext, host};
+
+#[test]
+fn every_file_in_the_folder_is_a_listed_probe() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/host");
+    let files: BTreeSet<String> = std::fs::read_dir(folder)
+        .expect("the sources are here")
+        .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
+        .filter(|name| name != "mod.rs")
+        .map(|name| name.trim_end_matches(".rs").to_owned())
+        .collect();
+    let listed: BTreeSet<String> = host::PROBES.iter().map(|kind| kind.name().to_owned()).collect();
+    assert_eq!(files, listed, "add the probe to PROBES in probes/src/host/mod.rs, under the name of its file");
+    assert_eq!(listed.len(), host::PROBES.len(), "two probes share a name");
+}
+
+/// Names of the metrics that a probe filled or called unavailable in three samples.
+fn emitted(kind: &dyn perfwatch_probes::ProbeKind, context: &ProbeContext, table: &mut SeriesTable, pid: u32) -> BTreeSet<&'static str> {
+    let Ok(mut probe) = kind.open(context, table) else { return BTreeSet::new() };
+    let server = table.entity(Entity::new(EntityKind::Server, "served"));
+    probe.watch(&[(server, vec![pid])]);
+    let mut names = BTreeSet::new();
+    for second in 1..=3 {
+        let mut tick = Tick::default();
+        let now = Stamp { mono_ns: second * 1_000_000_000, wall_ns: 0 };
+        probe.sample(now, &mut Sample::new(table, &mut tick));
+        names.extend(tick.values.iter().map(|(id, _)| table.series_of(*id).expect("living").metric.name));
+        names.extend(tick.absent.iter().map(|absence| absence.metric));
+    }
+    names
+}
+
+#[test]
+fn a_probe_emits_every_metric_it_declares_and_no_other() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    for kind in host::PROBES {
+        let declared: BTreeSet<&str> = kind.metrics().iter().map(|metric| metric.name).collect();
+        for (tree, pid) in [("live", std::process::id()), ("v2-pod", 4021), ("v1-docker", 31)] {
+            let mut table = SeriesTable::new();
+            let host = table.entity(Entity::new(EntityKind::Host, "here"));
+            let mut context = ProbeContext::live(host);
+            if tree != "live" {
+                context.proc = fixtures.join(tree).join("proc");
+                context.cgroup = fixtures.join(tree).join("cgroup");
+            }
+            let emitted = emitted(*kind, &context, &mut table, pid);
+            // On the running machine a probe may be unavailable as a whole.
+            if tree != "live" || !emitted.is_empty() {
+                assert_eq!(emitted, declared, "{} on {tree}", kind.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_probe_that_cannot_be_opened_says_why_and_what_would_help() {
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let mut table = SeriesTable::new();
+    let host = table.entity(Entity::new(EntityKind::Host, "here"));
+    let context = ProbeContext { proc: empty.path().join("proc"), cgroup: empty.path().join("cgroup"), host };
+    let (open, closed) = host::open_all(&context, &mut table);
+    assert!(open.is_empty());
+    assert_eq!(closed.len(), host::PROBES.len());
+    for (name, reason) in closed {
+        assert!(!reason.text.is_empty() && !reason.cure.is_empty(), "{name}: {reason:?}");
+        assert!(!reason.text.ends_with('.') && reason.text.starts_with(|c: char| !c.is_uppercase()), "{name}: {reason:?}");
+    }
+}
