@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use perfwatch_diagnose::facts::{BatchFacts, CpuFacts, RequestFacts, SlotFacts};
+use perfwatch_diagnose::facts::{BatchFacts, CpuFacts, Preparing, RequestFacts, SlotFacts};
 use perfwatch_diagnose::ledger::{self, cpu_ledger, request_ledger, stalls};
 use perfwatch_diagnose::window::Record;
 use perfwatch_diagnose::{Fact, ServerFacts, ServerWindow};
@@ -61,7 +61,7 @@ fn slots() -> impl Strategy<Value = Fact<SlotFacts>> {
             .map(|(at, ns)| (Stage::from_index(*at).expect("in range"), Cow::Owned(format!("stage{at}")), *ns))
             .collect();
         let unknown_ns = (SLOTS - states.len()) as u64 * SLOT_NS;
-        let facts = SlotFacts { state_ns, unknown_ns, stage_ns, loading: vec![0.0; states.len()] };
+        let facts = SlotFacts { state_ns, unknown_ns, stage_ns, preparing: vec![Preparing::default(); states.len()] };
         Fact::known(facts, if combined { Quality::Inferred } else { Quality::Sdk })
     })
 }
@@ -115,7 +115,7 @@ fn known() -> ServerFacts {
                 state_ns,
                 unknown_ns: 0,
                 stage_ns: vec![(Stage::Compute, "compute".into(), 7)],
-                loading: vec![],
+                preparing: Vec::new(),
             },
             Quality::Sdk,
         ),
@@ -226,7 +226,7 @@ fn one_state_all_along_needs_no_assumption() {
         },
         unknown_ns: 0,
         stage_ns: Vec::new(),
-        loading: Vec::new(),
+        preparing: Vec::new(),
     };
     facts.slots = Fact::known(slots, Quality::Sdk);
     let ledger = cpu_ledger(&facts).expect("all is known");
@@ -257,7 +257,8 @@ fn slots_that_were_not_reported_keep_their_share_of_the_idle_time() {
     let mut facts = known();
     let mut state_ns = [0; State::COUNT];
     state_ns[State::Queue.index()] = 3 * SLOT_NS;
-    let slots = SlotFacts { state_ns, unknown_ns: 7 * SLOT_NS, stage_ns: Vec::new(), loading: vec![0.0; 3] };
+    let slots =
+        SlotFacts { state_ns, unknown_ns: 7 * SLOT_NS, stage_ns: Vec::new(), preparing: vec![Preparing::default(); 3] };
     facts.slots = Fact::known(slots, Quality::Sdk);
     let ledger = cpu_ledger(&facts).expect("all is known");
     assert_eq!(ledger.ns(ledger::IDLE_UNKNOWN), 280_000_000);

@@ -40,9 +40,9 @@ fn mostly(stage: Stage, share: f64) -> Signals {
     Signals { stages: vec![(stage, share), (rest, 1.0 - share)], states: state, ..Signals::default() }
 }
 
-fn two_loaders() -> Signals {
+fn two_loaders(slots: &[[f64; 2]]) -> Signals {
     Signals {
-        loading: Some(1.98),
+        loaders: slots.to_vec(),
         states: vec![(State::Compute, 0.3), (State::DataLoad, 0.7)],
         ..mostly(Stage::Queue, 1.0)
     }
@@ -76,14 +76,41 @@ fn rows() -> Vec<Row> {
             expected: &[("no-batching", WARNING)],
             ..row("no batching, configured", [0.94, 1.0], ALL, [0.85, 1.0], [-0.03, 0.14], batch_wait())
         },
+        // The demo's: .7 of the batched capacity, beyond what single requests can carry by far.
+        Row {
+            base: Signals { max_batch: Some(1), ..mostly(Stage::BatchWait, 0.92) },
+            expected: &[("no-batching", WARNING)],
+            ..row("no batching, beyond its capacity", ALL, ALL, ALL, [0.2, 0.4], batch_wait())
+        },
         Row {
             base: Signals { max_batch: Some(1), ..mostly(Stage::Compute, 0.7) },
             ..row("batch 1 at .2", [0.37, 0.48], ALL, [0.10, 0.18], NONE, batch_wait())
         },
         Row {
             expected: &[("data-loading-bound", WARNING)],
-            ..row("slow loading, 2 loaders", [0.50, 0.60], [1.0, 2.0], [0.0, 0.3], [0.5, 0.5], two_loaders())
+            ..row(
+                "slow loading, 2 loaders",
+                [0.50, 0.60],
+                [1.0, 2.0],
+                [0.0, 0.3],
+                [0.5, 0.5],
+                two_loaders(&[[1.98, 0.0]]),
+            )
         },
+        Row {
+            base: two_loaders(&[[1.9, 0.1], [1.2, 0.79]]),
+            expected: &[("data-loading-bound", WARNING)],
+            ..row(
+                "slow loading, 2 loaders that preprocess",
+                [0.50, 0.60],
+                [1.0, 2.0],
+                [0.0, 0.3],
+                [0.5, 0.5],
+                batch_wait(),
+            )
+        },
+        // More comes than is served and CPUs idle, but loaders have pauses: something else holds requests back.
+        row("idle loaders", [0.50, 0.60], [1.0, 2.0], [0.0, 0.3], [0.5, 0.5], two_loaders(&[[1.98, 0.0], [0.6, 0.0]])),
         Row {
             base: Signals {
                 states: vec![(State::Compute, 0.8), (State::DataLoad, 0.2)],
@@ -112,6 +139,12 @@ fn rows() -> Vec<Row> {
             wait: [0.50, 0.50],
             expected: &[("cpu-contention", CRITICAL)],
             ..row("neighbour, .6", [0.50, 0.50], [8.0, 8.0], ALL, [0.07, 0.27], batch_wait())
+        },
+        // Neighbours and a hypervisor that take a little leave less than .95 to use; nothing is left all the same.
+        Row {
+            wait: [0.06, 0.09],
+            expected: &[("overload", CRITICAL)],
+            ..row("overload 1.3 beside a small neighbour", [0.90, 0.93], [8.0, 8.0], ALL, [0.18, 0.39], batch_wait())
         },
         // Not in the table as rows: completions / used was .66 to .76 of the arrivals where overload came on top.
         Row {

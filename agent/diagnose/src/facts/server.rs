@@ -87,8 +87,17 @@ pub struct SlotFacts {
     pub unknown_ns: u64,
     /// Request-nanoseconds in each stage that has some, with the server's own name for it.
     pub stage_ns: Vec<(Stage, Cow<'static, str>, u64)>,
-    /// Requests that were loading data, as the mean of each reported slot, oldest first.
-    pub loading: Vec<f64>,
+    /// Requests that were being prepared in each reported slot, oldest first.
+    pub preparing: Vec<Preparing>,
+}
+
+/// How many requests were being prepared at a time, on average over a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Preparing {
+    /// In `preprocess`.
+    pub preprocess: f64,
+    /// In `data_load`.
+    pub data_load: f64,
 }
 
 /// Batches of a server in one tick.
@@ -111,7 +120,7 @@ impl ServerFacts {
         handles: &ServerHandles,
         reported: Option<&ServerTick>,
     ) -> Self {
-        let slots = slot_facts(reported);
+        let slots = slot_facts(reported, source.dt_ns());
         // Totals that come without a slot belong to an earlier absence: they reach the exported totals, not this tick.
         let present = slots.value().and(reported);
         let quality = slots.quality;
@@ -156,17 +165,18 @@ fn batch_facts(tick: &ServerTick) -> BatchFacts {
     }
 }
 
-fn slot_facts(reported: Option<&ServerTick>) -> Fact<SlotFacts> {
+fn slot_facts(reported: Option<&ServerTick>, dt_ns: u64) -> Fact<SlotFacts> {
     let Some(tick) = reported else { return silent() };
     let mut in_state = [0; State::COUNT];
     let mut in_stage = [0; Stage::COUNT];
-    let mut loading = Vec::with_capacity(SLOTS);
+    let mut preparing = Vec::with_capacity(SLOTS);
     for slot in tick.slots.iter().filter(|slot| slot.is_known()) {
         in_state.iter_mut().zip(slot.state_ns).for_each(|(sum, ns)| *sum += ns);
         in_stage.iter_mut().zip(slot.stage_ns).for_each(|(sum, ns)| *sum += ns);
-        loading.push(slot.stage_ns[Stage::DataLoad.index()] as f64 / SLOT_NS as f64);
+        let mean = |stage: Stage| slot.stage_ns[stage.index()] as f64 / SLOT_NS as f64;
+        preparing.push(Preparing { preprocess: mean(Stage::Preprocess), data_load: mean(Stage::DataLoad) });
     }
-    if loading.is_empty() {
+    if preparing.is_empty() {
         return silent();
     }
     let stage_ns = Stage::all()
@@ -174,10 +184,12 @@ fn slot_facts(reported: Option<&ServerTick>) -> Fact<SlotFacts> {
         .filter(|(_, ns)| *ns > 0)
         .map(|(stage, ns)| (stage, tick.stage_name(stage), ns))
         .collect();
-    let unknown_ns = (SLOTS - loading.len()) as u64 * SLOT_NS;
+    // A tick that had to cover missed ones is longer than its slots.
+    let beyond = dt_ns.saturating_sub(SLOTS as u64 * SLOT_NS);
+    let unknown_ns = (SLOTS - preparing.len()) as u64 * SLOT_NS + if beyond < SLOT_NS { 0 } else { beyond };
     // States of several workers are combined by rules that assume independence, so they follow, they are not counted.
     let quality = if tick.combined { Quality::Inferred } else { Quality::Sdk };
-    Fact::known(SlotFacts { state_ns: in_state, unknown_ns, stage_ns, loading }, quality)
+    Fact::known(SlotFacts { state_ns: in_state, unknown_ns, stage_ns, preparing }, quality)
 }
 
 impl CpuFacts {

@@ -39,8 +39,7 @@ fn costs_latency(window: &ServerWindow) -> Answer {
 }
 
 fn cpu_is_left(window: &ServerWindow) -> Answer {
-    let cpu = &window.cpu;
-    all([not(at_least(&cpu.used, CPU_SCARCE)), not(at_least(&cpu.hottest_thread, CPU_SCARCE))])
+    not(window.cpu.is_exhausted(CPU_SCARCE))
 }
 
 fn sum(left: &Fact<f64>, right: &Fact<f64>) -> Fact<f64> {
@@ -89,7 +88,7 @@ impl Rule for DataLoadingBound {
 }
 
 fn bound(window: &ServerWindow) -> Diagnosis {
-    let loaders = window.loaders.get().map_or(0.0, |loaders| loaders.max);
+    let loaders = window.loaders.get().map_or(0.0, |loaders| loaders.busiest().max);
     let detail = format!(
         "All {loaders:.0} data loaders were busy all the time and {} of the arrivals went unserved, while only {} of the \
          CPU time was used{}.",
@@ -137,17 +136,23 @@ fn diagnosis(
 ) -> Diagnosis {
     let growth = (severity > Severity::Note).then_some(GROWTH);
     let flat = (severity > Severity::Note).then_some(LOADERS_FLAT);
-    let flatness = window.loaders.clone().map(|loaders| loaders.flatness());
+    let flatness = window.loaders.clone().map(|loaders| loaders.busiest().flatness());
     Diagnosis {
         severity,
         detail,
         evidence: [
             window.evidence("load.unserved_ratio", &window.load.unserved, growth, "1"),
-            window.evidence("stage.data_load.flatness", &flatness, flat, "1"),
-            window.evidence("stage.data_load.mean", &window.loaders.clone().map(|l| l.mean), None, "{request}"),
+            window.evidence("loaders.busy_share", &flatness, flat, "1"),
+            window.evidence(
+                "loaders.loading",
+                &window.loaders.clone().map(|loaders| loaders.loading.mean),
+                None,
+                "{request}",
+            ),
             window.evidence("stage.queue_share", &window.stage_share("queue"), None, "1"),
             window.evidence("stage.data_load_share", &window.stage_share("data_load"), None, "1"),
-            window.evidence("cpu.used_share", &window.cpu.used, Some(CPU_SCARCE), "1"),
+            window.evidence("cpu.used_share", &window.cpu.used, None, "1"),
+            window.evidence("cpu.taken_share", &window.cpu.taken, Some(CPU_SCARCE), "1"),
             window.evidence("cpu.hottest_thread", &window.cpu.hottest_thread, Some(CPU_SCARCE), "1"),
         ]
         .into_iter()

@@ -3,7 +3,7 @@
 use perfwatch_model::metrics::server;
 use perfwatch_model::{MetricDef, Severity};
 
-use super::answer::{Answer, all, any, at_least, not};
+use super::answer::{Answer, all, at_least, not};
 use super::{Diagnosis, Rule, Verdict, external_cause, no_batching, p99_clause, percent, remedy};
 use crate::ServerWindow;
 use crate::window::{FAILING, GROWTH};
@@ -45,7 +45,7 @@ fn batching_is_missed(window: &ServerWindow) -> Answer {
 /// far: there the question is whether it could serve everything if they went away.
 fn is_exhausted(window: &ServerWindow) -> Answer {
     let cpu = &window.cpu;
-    let busy = any([at_least(&cpu.used, EXHAUSTED), at_least(&cpu.hottest_thread, EXHAUSTED)]);
+    let busy = cpu.is_exhausted(EXHAUSTED);
     match external_cause(window) {
         Ok(false) => busy,
         Ok(true) => {
@@ -121,7 +121,8 @@ fn diagnose(window: &ServerWindow) -> Diagnosis {
             window.evidence("load.unserved_ratio", &load.unserved, Some(GROWTH), "1"),
             window.evidence("load.arrivals", &load.arrivals, None, "{request}/s"),
             window.evidence("load.completions", &load.completions, None, "{request}/s"),
-            window.evidence("cpu.used_share", &cpu.used, Some(EXHAUSTED), "1"),
+            window.evidence("cpu.used_share", &cpu.used, None, "1"),
+            window.evidence("cpu.taken_share", &cpu.taken, Some(EXHAUSTED), "1"),
             window.evidence("cpu.hottest_thread", &cpu.hottest_thread, Some(EXHAUSTED), "1"),
             window.evidence("batch.mean_size", &batch.mean, batch.max().map(|max| FULL * max), "{request}"),
         ]

@@ -28,6 +28,8 @@ pub struct CpuWindow {
     pub others: Fact<f64>,
     /// Share that a hypervisor kept.
     pub steal: Fact<f64>,
+    /// Share used or taken away, by whatever: all that the server did not leave idle of its own accord.
+    pub taken: Fact<f64>,
 }
 
 impl CpuWindow {
@@ -56,7 +58,27 @@ impl CpuWindow {
                 Ok((others as f64, capacity * facts.dt_ns as f64, Quality::Counter))
             }),
             steal: share(records, span_ns, |stalls| stalls.steal_ns, |facts| &facts.cpu.steal_ns),
+            taken: share(
+                records,
+                span_ns,
+                |stalls| Some(stalls.used_ns? + stalls.quota_ns? + stalls.wait_ns? + stalls.steal_ns?),
+                |facts| &facts.cpu.used_ns,
+            ),
         }
+    }
+
+    /// Whether no CPU time is left, at `share`: all CPUs are used or taken away, or the busiest thread, which cannot use
+    /// more than one, is always on one. A few percent that neighbours or the hypervisor take are not left either.
+    pub fn is_exhausted(&self, share: f64) -> Result<bool, Reason> {
+        let mut missing = None;
+        for fact in [&self.used, &self.taken, &self.hottest_thread] {
+            match fact.known_or_reason() {
+                Ok(value) if *value >= share => return Ok(true),
+                Ok(_) => {}
+                Err(reason) => missing = Some(reason),
+            }
+        }
+        missing.map_or(Ok(false), Err)
     }
 
     /// How busy the scarcer of the two is: all CPUs, or the one thread that cannot use more than one. 0 to 1.

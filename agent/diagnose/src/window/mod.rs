@@ -13,7 +13,7 @@ use perfwatch_model::{EntityId, Evidence, Ledger, Quality, Reason, SparseHdr, St
 pub use batch::BatchWindow;
 pub use cpu::CpuWindow;
 pub use load::{FAILING, GROWTH, LoadWindow};
-pub use loading::{FLAT as LOADERS_FLAT, Loaders};
+pub use loading::{FLAT as LOADERS_FLAT, Loaders, Occupancy};
 
 use crate::Fact;
 use crate::facts::ServerFacts;
@@ -59,7 +59,7 @@ pub struct ServerWindow {
     pub load: LoadWindow,
     /// Batches executed.
     pub batch: BatchWindow,
-    /// Requests that were loading data.
+    /// Requests that were being preprocessed or waited for data.
     pub loaders: Fact<Loaders>,
     /// Durations of requests that ended, in nanoseconds.
     pub duration: SparseHdr,

@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test binary and the benchmark use a part of it")]
 
 use perfwatch_model::metrics::{host, server};
-use perfwatch_model::tick::{SLOT_NS, SLOTS};
+use perfwatch_model::tick::SLOT_NS;
 use perfwatch_model::{
     Attr, Entity, EntityId, EntityKind, Histogram, MetricDef, Sample, SeriesTable, ServerTick, Slot, SparseHdr, Stage,
     Stamp, State, Tick,
@@ -32,8 +32,9 @@ pub(crate) struct Signals {
     pub ready2: f64,
     /// Shares of request-seconds.
     pub(crate) stages: Vec<(Stage, f64)>,
-    /// Requests loading data at a time; given, it replaces the share.
-    pub(crate) loading: Option<f64>,
+    /// Requests at the loaders, in `data_load` and in `preprocess`, slot by slot over and over; given, they replace the
+    /// shares of these stages.
+    pub(crate) loaders: Vec<[f64; 2]>,
     /// Shares of time.
     pub(crate) states: Vec<(State, f64)>,
     /// Requests inside at the start.
@@ -60,7 +61,7 @@ impl Default for Signals {
             max_batch: Some(8),
             ready2: 0.45,
             stages: vec![(Stage::Compute, 0.65), (Stage::BatchWait, 0.2), (Stage::Preprocess, 0.15)],
-            loading: None,
+            loaders: Vec::new(),
             states: vec![(State::Compute, 0.5), (State::Preprocess, 0.1), (State::None, 0.4)],
             backlog: 40.0,
             missing: Vec::new(),
@@ -196,17 +197,18 @@ impl Running {
         for (stage, share) in &signals.stages {
             tick.in_flight[stage.index()] = (self.backlog * share).round() as u64;
         }
-        tick.slots = [self.slot(signals); SLOTS];
+        tick.slots = std::array::from_fn(|at| self.slot(signals, at));
         tick
     }
 
-    fn slot(&self, signals: &Signals) -> Slot {
+    fn slot(&self, signals: &Signals, at: usize) -> Slot {
         let mut slot = Slot::default();
         for (stage, share) in &signals.stages {
             slot.stage_ns[stage.index()] = (self.backlog * share * SLOT_NS as f64) as u64;
         }
-        if let Some(loading) = signals.loading {
+        if let Some([loading, preprocessing]) = signals.loaders.get(at % signals.loaders.len().max(1)) {
             slot.stage_ns[Stage::DataLoad.index()] = (loading * SLOT_NS as f64) as u64;
+            slot.stage_ns[Stage::Preprocess.index()] = (preprocessing * SLOT_NS as f64) as u64;
         }
         for (state, share) in &signals.states {
             slot.state_ns[state.index()] = (share * SLOT_NS as f64) as u64;
