@@ -1,7 +1,6 @@
 //! From ticks to judgements, calmly.
 //!
-//! Rules answer anew each tick; the engine makes findings of their answers. A finding rises when its rule fired several
-//! times in a row and falls when it was clear several times in a row, so that a single second neither raises nor hides it.
+//! Rules answer anew each tick; the engine keeps each server's history, asks them, and makes findings of their answers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,17 +8,10 @@ use std::sync::Arc;
 use perfwatch_model::{EntityId, Finding, Reason, SeriesTable, Severity, Stamp, Tick};
 
 use crate::facts::{FactReader, HostFacts};
-use crate::rules::{Diagnosis, RULES, Verdict};
+use crate::rules::{RULES, Verdict};
+use crate::standing::Standing;
 use crate::window::{Record, ServerWindow};
 
-/// Evaluations in a row that must fire before a finding rises. Windows overlap by nine tenths, so three say that the
-/// cause lasted for two seconds more than the window in which it first showed; a lone burst at one edge does not.
-const RISE: u32 = 3;
-/// Evaluations in a row that must be clear before it falls: longer than the rise, so that a cause that comes and goes is
-/// one finding and not many.
-const FALL: u32 = 5;
-/// Evaluations in a row without an answer after which a finding falls: nothing that proved it is left in a window of 10 s.
-const STALE: u32 = 10;
 /// Silence after which a server is no longer live. A flush comes each second; two may be late.
 const SILENCE_NS: u64 = 3_000_000_000;
 
@@ -56,17 +48,6 @@ struct History {
     records: VecDeque<Arc<Record>>,
     silent_ns: u64,
     standings: [Standing; RULES.len()],
-}
-
-/// Where a rule stands with a server.
-#[derive(Clone, Debug, Default)]
-struct Standing {
-    fired: u32,
-    cleared: u32,
-    undecided: u32,
-    /// Evaluations in a row that were less severe than the finding says.
-    milder: u32,
-    finding: Option<Diagnosis>,
 }
 
 /// Everything that one tick leads to.
@@ -199,7 +180,7 @@ impl History {
                 undecided.push(Undecided { rule: rule.id(), entity: entity.to_owned(), reason: reason.clone() });
             }
             standing.update(verdict);
-            if let Some(diagnosis) = &standing.finding {
+            if let Some(diagnosis) = standing.finding() {
                 let finding = Finding {
                     id: rule.id().into(),
                     severity: diagnosis.severity,
@@ -213,112 +194,5 @@ impl History {
                 found.push((diagnosis.severity, order, finding));
             }
         }
-    }
-}
-
-impl Standing {
-    fn update(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Firing(diagnosis) => {
-                self.fired += 1;
-                (self.cleared, self.undecided) = (0, 0);
-                if self.finding.is_some() || self.fired >= RISE {
-                    self.adopt(diagnosis);
-                }
-            }
-            Verdict::Clear => {
-                self.cleared += 1;
-                (self.fired, self.undecided) = (0, 0);
-                if self.cleared >= FALL {
-                    self.finding = None;
-                }
-            }
-            // A missing answer breaks a rise, and does not count towards a fall until nothing is left to stand on.
-            Verdict::Undecided(_) => {
-                self.undecided += 1;
-                (self.fired, self.cleared) = (0, 0);
-                if self.undecided >= STALE {
-                    self.finding = None;
-                }
-            }
-        }
-    }
-
-    /// Takes over the newest numbers. Severity rises at once and falls as slowly as a finding does.
-    fn adopt(&mut self, mut diagnosis: Diagnosis) {
-        match &self.finding {
-            Some(standing) if diagnosis.severity < standing.severity => {
-                self.milder += 1;
-                if self.milder < FALL {
-                    diagnosis.severity = standing.severity;
-                } else {
-                    self.milder = 0;
-                }
-            }
-            _ => self.milder = 0,
-        }
-        self.finding = Some(diagnosis);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn firing(severity: Severity) -> Verdict {
-        Verdict::Firing(Diagnosis { severity, detail: String::new(), evidence: Vec::new(), remedies: Vec::new() })
-    }
-
-    fn undecided() -> Verdict {
-        Verdict::Undecided(Reason::fixed("missing", ""))
-    }
-
-    /// Whether the finding stands after each verdict.
-    fn stands(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<bool> {
-        let mut standing = Standing::default();
-        let after = |verdict| {
-            standing.update(verdict);
-            standing.finding.is_some()
-        };
-        verdicts.into_iter().map(after).collect()
-    }
-
-    #[test]
-    fn a_finding_rises_on_the_third_firing_in_a_row_and_falls_on_the_fifth_clear() {
-        let mut verdicts = vec![firing(Severity::Warning); 3];
-        verdicts.extend(vec![Verdict::Clear; 5]);
-        assert_eq!(stands(verdicts), [false, false, true, true, true, true, true, false]);
-    }
-
-    #[test]
-    fn firing_every_other_second_never_rises() {
-        let verdicts = (0..20).map(|at| if at % 2 == 0 { firing(Severity::Critical) } else { Verdict::Clear });
-        assert!(stands(verdicts).iter().all(|stands| !stands));
-    }
-
-    #[test]
-    fn a_missing_answer_breaks_a_rise_but_does_not_end_a_finding_at_once() {
-        let fire = || firing(Severity::Warning);
-        assert_eq!(stands([fire(), fire(), undecided(), fire(), fire()]), [false; 5]);
-        let mut verdicts = vec![fire(); 3];
-        verdicts.extend(vec![undecided(); 10]);
-        let stood = stands(verdicts);
-        assert!(stood[2..12].iter().all(|stands| *stands));
-        assert!(!stood[12], "nothing that proved it is left in the window");
-    }
-
-    #[test]
-    fn severity_rises_at_once_and_falls_slowly() {
-        let mut standing = Standing::default();
-        let mut severity = |verdict| {
-            standing.update(verdict);
-            standing.finding.as_ref().map(|finding| finding.severity)
-        };
-        (0..3).for_each(|_| _ = severity(firing(Severity::Warning)));
-        assert_eq!(severity(firing(Severity::Critical)), Some(Severity::Critical));
-        for _ in 0..4 {
-            assert_eq!(severity(firing(Severity::Warning)), Some(Severity::Critical));
-        }
-        assert_eq!(severity(firing(Severity::Warning)), Some(Severity::Warning));
     }
 }

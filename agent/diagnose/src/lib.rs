@@ -14,6 +14,7 @@ pub mod engine;
 pub mod facts;
 pub mod ledger;
 pub mod rules;
+mod standing;
 mod view;
 pub mod window;
 

@@ -36,8 +36,12 @@ fn row(case: &'static str, used: Range, batch: Range, ready2: Range, growth: Ran
 
 fn mostly(stage: Stage, share: f64) -> Signals {
     let rest = if stage == Stage::Compute { Stage::BatchWait } else { Stage::Compute };
-    let state = if share > 0.9 { vec![(State::Compute, 0.9)] } else { vec![(State::Compute, 0.5)] };
-    Signals { stages: vec![(stage, share), (rest, 1.0 - share)], states: state, ..Signals::default() }
+    let computing = if share > 0.9 { 0.9 } else { 0.5 };
+    Signals {
+        stages: vec![(stage, share), (rest, 1.0 - share)],
+        states: vec![(State::Compute, computing)],
+        ..Signals::default()
+    }
 }
 
 fn two_loaders(slots: &[[f64; 2]]) -> Signals {
@@ -48,11 +52,20 @@ fn two_loaders(slots: &[[f64; 2]]) -> Signals {
     }
 }
 
-fn rows() -> Vec<Row> {
-    const CRITICAL: Option<Severity> = Some(Severity::Critical);
-    const WARNING: Option<Severity> = Some(Severity::Warning);
-    const NOTE: Option<Severity> = Some(Severity::Note);
-    let batch_wait = || mostly(Stage::BatchWait, 0.97);
+const CRITICAL: Option<Severity> = Some(Severity::Critical);
+const WARNING: Option<Severity> = Some(Severity::Warning);
+const NOTE: Option<Severity> = Some(Severity::Note);
+
+fn batch_wait() -> Signals {
+    mostly(Stage::BatchWait, 0.97)
+}
+
+fn rows() -> impl Iterator<Item = Row> {
+    inner_rows().into_iter().chain(outer_rows())
+}
+
+/// What happens inside the server.
+fn inner_rows() -> Vec<Row> {
     vec![
         row("healthy .3", [0.48, 0.55], [1.6, 1.8], [0.42, 0.51], NONE, mostly(Stage::Compute, 0.65)),
         row("healthy .8", [0.86, 0.91], [5.3, 6.2], [0.95, 0.98], NONE, mostly(Stage::Compute, 0.6)),
@@ -121,6 +134,12 @@ fn rows() -> Vec<Row> {
         },
         // Its own rule, preprocess-cpu-bound, does not exist yet; none of the others may claim it.
         row("CPU-heavy decode", ALL, [3.6, 4.1], [0.5, 0.9], [0.5, 0.5], mostly(Stage::Queue, 1.0)),
+    ]
+}
+
+/// What happens around it.
+fn outer_rows() -> Vec<Row> {
+    vec![
         Row {
             periods: ALL,
             throttled: [0.70, 0.70],

@@ -167,12 +167,12 @@ fn batch_facts(tick: &ServerTick) -> BatchFacts {
 
 fn slot_facts(reported: Option<&ServerTick>, dt_ns: u64) -> Fact<SlotFacts> {
     let Some(tick) = reported else { return silent() };
-    let mut in_state = [0; State::COUNT];
-    let mut in_stage = [0; Stage::COUNT];
+    let mut exclusive = [0; State::COUNT];
+    let mut occupancy = [0; Stage::COUNT];
     let mut preparing = Vec::with_capacity(SLOTS);
     for slot in tick.slots.iter().filter(|slot| slot.is_known()) {
-        in_state.iter_mut().zip(slot.state_ns).for_each(|(sum, ns)| *sum += ns);
-        in_stage.iter_mut().zip(slot.stage_ns).for_each(|(sum, ns)| *sum += ns);
+        exclusive.iter_mut().zip(slot.state_ns).for_each(|(sum, ns)| *sum += ns);
+        occupancy.iter_mut().zip(slot.stage_ns).for_each(|(sum, ns)| *sum += ns);
         let mean = |stage: Stage| slot.stage_ns[stage.index()] as f64 / SLOT_NS as f64;
         preparing.push(Preparing { preprocess: mean(Stage::Preprocess), data_load: mean(Stage::DataLoad) });
     }
@@ -180,7 +180,7 @@ fn slot_facts(reported: Option<&ServerTick>, dt_ns: u64) -> Fact<SlotFacts> {
         return silent();
     }
     let stage_ns = Stage::all()
-        .map(|stage| (stage, in_stage[stage.index()]))
+        .map(|stage| (stage, occupancy[stage.index()]))
         .filter(|(_, ns)| *ns > 0)
         .map(|(stage, ns)| (stage, tick.stage_name(stage), ns))
         .collect();
@@ -189,7 +189,7 @@ fn slot_facts(reported: Option<&ServerTick>, dt_ns: u64) -> Fact<SlotFacts> {
     let unknown_ns = (SLOTS - preparing.len()) as u64 * SLOT_NS + if beyond < SLOT_NS { 0 } else { beyond };
     // States of several workers are combined by rules that assume independence, so they follow, they are not counted.
     let quality = if tick.combined { Quality::Inferred } else { Quality::Sdk };
-    Fact::known(SlotFacts { state_ns: in_state, unknown_ns, stage_ns, preparing }, quality)
+    Fact::known(SlotFacts { state_ns: exclusive, unknown_ns, stage_ns, preparing }, quality)
 }
 
 impl CpuFacts {
