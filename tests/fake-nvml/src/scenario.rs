@@ -227,7 +227,7 @@ impl TryFrom<String> for PciAddress {
         let mut parts = text.split([':', '.']);
         let (domain, bus, device) = (number(parts.next()), number(parts.next()), number(parts.next()));
         match (domain, bus, device, number(parts.next()), parts.next()) {
-            (Some(domain), Some(bus), Some(device), Some(_), None) if text.len() < 16 + 16 => {
+            (Some(domain), Some(bus), Some(device), Some(_), None) if text.len() < 32 => {
                 Ok(Self { text, domain, bus, device })
             }
             _ => Err(format!("pci address `{text}` is not of the form 00000000:1B:00.0")),

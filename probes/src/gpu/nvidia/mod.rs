@@ -1,7 +1,7 @@
 //! NVIDIA GPUs through NVML.
 //!
-//! NVML calls can block for ever inside the kernel, so all of them are made by one thread of their own ([`sampler`]), which owns the
-//! loaded library on its stack and can drop and load it again. The probe ([`probe`]) hands that thread a request and waits no
+//! NVML calls can block for ever inside the kernel, so all of them are made by one thread of their own (`sampler.rs`), which owns
+//! the loaded library on its stack and can drop and load it again. The probe (`probe.rs`) hands that thread a request and waits no
 //! longer than its budget; a thread that does not answer is reported as an unresponsive driver until it does.
 //!
 //! A statically linked (musl) build cannot load any library; it says so and points to the glibc build.

@@ -26,19 +26,14 @@ pub(crate) struct NvidiaProbe {
     activity: Activity,
     requests: Option<Sender<Request>>,
     reports: Receiver<Report>,
-    /// Set while the thread owes an answer to a request that was given up on.
-    overdue: Option<Overdue>,
+    /// Why there is nothing to read, while the thread owes an answer to a request that was given up on.
+    overdue: Option<Reason>,
     /// The report's buffers, while the thread does not have them.
     spare: Report,
     processes_due_ns: u64,
     limits_due_ns: u64,
     devices: Vec<GpuDevice>,
     series: Vec<DeviceSeries>,
-}
-
-/// A request that was not answered in time.
-struct Overdue {
-    reason: Reason,
 }
 
 impl NvidiaProbe {
@@ -67,7 +62,7 @@ impl NvidiaProbe {
 
     /// One question to the thread and its answer, or why there is none.
     fn ask(&mut self, now: Stamp, out: &mut Sample<'_>) -> Result<Report, Reason> {
-        if let Some(overdue) = &self.overdue {
+        if let Some(reason) = &self.overdue {
             match self.reports.try_recv() {
                 Ok(mut late) => {
                     // Its numbers are of a time long past; the list of devices still holds.
@@ -75,7 +70,7 @@ impl NvidiaProbe {
                     self.spare = late;
                     self.overdue = None;
                 }
-                Err(TryRecvError::Empty) => return Err(overdue.reason.clone()),
+                Err(TryRecvError::Empty) => return Err(reason.clone()),
                 Err(TryRecvError::Disconnected) => return Err(fault::NO_THREAD),
             }
         }
@@ -101,7 +96,7 @@ impl NvidiaProbe {
             }
             Err(RecvTimeoutError::Timeout) => {
                 let reason = unresponsive(now, self.activity.call());
-                self.overdue = Some(Overdue { reason: reason.clone() });
+                self.overdue = Some(reason.clone());
                 Err(reason)
             }
             Err(RecvTimeoutError::Disconnected) => Err(fault::NO_THREAD),

@@ -132,7 +132,7 @@ impl Reader<'_, '_> {
         into.memory_clock_hz = self.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::Memory)).map(hertz);
         into.throttle_mask = self.call("nvmlDeviceGetCurrentClocksThrottleReasons", || {
             match device.current_throttle_reasons_strict() {
-                // The wrapper refuses bits newer than itself; they are handed on, and reported by number of bit.
+                // The wrapper refuses bits newer than itself; they are handed on, and shown as `other`.
                 Err(NvmlError::IncorrectBits(Bits::U64(mask))) => Ok(mask),
                 other => other.map(|reasons: ThrottleReasons| reasons.bits()),
             }
