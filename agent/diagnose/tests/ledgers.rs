@@ -45,25 +45,32 @@ fn cpu() -> impl Strategy<Value = CpuFacts> {
 
 /// Slots of which some were not reported; each reported one splits into states somewhere.
 fn slots() -> impl Strategy<Value = Fact<SlotFacts>> {
-    let states = prop::collection::vec((0..State::COUNT, 0..=SLOT_NS), 1..=SLOTS);
-    let stages = prop::collection::vec((0..Stage::COUNT, 0..50 * SECOND), 0..6);
-    (states, stages, any::<bool>(), prop::bool::weighted(0.1)).prop_map(|(states, stages, combined, silent)| {
-        if silent {
-            return Fact::missing("the server reported nothing in this tick");
-        }
-        let mut state_ns = [0; State::COUNT];
-        for (state, part) in &states {
-            state_ns[*state] += part;
-            state_ns[State::None.index()] += SLOT_NS - part;
-        }
-        let stage_ns = stages
-            .iter()
-            .map(|(at, ns)| (Stage::from_index(*at).expect("in range"), Cow::Owned(format!("stage{at}")), *ns))
-            .collect();
-        let unknown_ns = (SLOTS - states.len()) as u64 * SLOT_NS;
-        let facts = SlotFacts { state_ns, unknown_ns, stage_ns, preparing: vec![Preparing::default(); states.len()] };
-        Fact::known(facts, if combined { Quality::Inferred } else { Quality::Sdk })
-    })
+    let exclusive = prop::collection::vec((0..State::COUNT, 0..=SLOT_NS), 1..=SLOTS);
+    let occupancy = prop::collection::vec((0..Stage::COUNT, 0..50 * SECOND), 0..6);
+    (exclusive, occupancy, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
+        |(exclusive, occupancy, combined, silent)| {
+            if silent {
+                return Fact::missing("the server reported nothing in this tick");
+            }
+            let mut by_state = [0; State::COUNT];
+            for (state, part) in &exclusive {
+                by_state[*state] += part;
+                by_state[State::None.index()] += SLOT_NS - part;
+            }
+            let stage_ns = occupancy
+                .iter()
+                .map(|(at, ns)| (Stage::from_index(*at).expect("in range"), Cow::Owned(format!("stage{at}")), *ns))
+                .collect();
+            let unknown_ns = (SLOTS - exclusive.len()) as u64 * SLOT_NS;
+            let facts = SlotFacts {
+                state_ns: by_state,
+                unknown_ns,
+                stage_ns,
+                preparing: vec![Preparing::default(); exclusive.len()],
+            };
+            Fact::known(facts, if combined { Quality::Inferred } else { Quality::Sdk })
+        },
+    )
 }
 
 fn facts() -> impl Strategy<Value = ServerFacts> {
@@ -81,6 +88,9 @@ fn facts() -> impl Strategy<Value = ServerFacts> {
         stage_durations: Vec::new(),
     })
 }
+
+/// One of a record's ledgers.
+type Pick = fn(&Record) -> Option<&Ledger>;
 
 fn total(ledger: &Ledger) -> u64 {
     ledger.entries().iter().map(|entry| entry.ns).sum()
@@ -174,7 +184,6 @@ proptest! {
     fn the_ledger_of_a_window_is_the_sum_of_its_ticks(ticks in prop::collection::vec(facts(), 1..12)) {
         let records: Vec<Arc<Record>> = ticks.into_iter().map(|facts| Arc::new(Record::new(facts))).collect();
         let window = ServerWindow::of(&records, true).expect("there are records");
-        type Pick = fn(&Record) -> Option<&Ledger>;
         let sides: [(Option<Ledger>, Pick); 2] = [
             (window.cpu_ledger, |record| record.cpu.as_ref()),
             (window.request_ledger, |record| record.requests.as_ref()),
