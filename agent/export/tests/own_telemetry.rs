@@ -1,0 +1,54 @@
+//! The agent's spans and log arrive: `opentelemetry-otlp` as a sender that knows nothing of our receiver.
+
+mod feed;
+
+use std::time::Duration;
+
+use feed::{PROTOCOLS, config, endpoint};
+use perfwatch_export::OwnTelemetry;
+use perfwatch_export::receiver::Receiver;
+use tokio::runtime::Handle;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_and_events_of_the_agent_arrive() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start().await.expect("loopback has free ports");
+        let config = config(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint(&receiver, protocol)),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20t"),
+        ]);
+        let own =
+            OwnTelemetry::start(&config, &Handle::current()).expect("no files are needed").expect("endpoints are set");
+        let subscriber = tracing_subscriber::registry().with(own.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!(target: "perfwatch_agent::schedule", "tick", number = 7);
+            let _within = span.enter();
+            tracing::warn!(target: "perfwatch_agent::schedule", probe = "nvidia", "probe skipped this tick");
+            tracing::warn!(target: "perfwatch_export::client", "about exporting");
+        });
+        tokio::task::spawn_blocking(move || own.shutdown(Duration::from_secs(20))).await.expect("no panic");
+        let received = receiver
+            .wait_for(|received| !received.traces.is_empty() && !received.logs.is_empty())
+            .await
+            .unwrap_or_else(|| panic!("{protocol}: {:?}", receiver.received()));
+
+        let spans = &received.traces[0].resource_spans[0].scope_spans[0].spans;
+        assert_eq!((spans.len(), spans[0].name.as_str()), (1, "tick"), "{protocol}");
+        let records = &received.logs[0].resource_logs[0].scope_logs[0].log_records;
+        assert_eq!((records.len(), records[0].severity_text.as_str()), (1, "WARN"), "{protocol}");
+        assert_eq!(records[0].trace_id, spans[0].trace_id, "the event belongs to its span");
+        let resource = received.traces[0].resource_spans[0].resource.as_ref().expect("a resource");
+        assert!(resource.attributes.iter().any(|attribute| attribute.key == "service.name"), "{protocol}");
+        assert!(
+            received.attempts.iter().all(|attempt| attempt.header("authorization") == Some("Bearer t")),
+            "{protocol}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_an_endpoint_there_is_nothing() {
+    assert!(OwnTelemetry::start(&config(&[]), &Handle::current()).expect("nothing to go wrong").is_none());
+}
