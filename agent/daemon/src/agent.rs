@@ -2,12 +2,33 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use perfwatch_model::{Clock, Snapshot};
+use perfwatch_diagnose::Engine;
+use perfwatch_export::Exporter;
+use perfwatch_model::{Clock, Entity, EntityKind, SeriesTable, Snapshot};
+use perfwatch_wire::runtime_dir::{API_SOCKET, PROBE_SOCKET};
+use tokio::net::UnixListener;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::api::{self, Api};
+use crate::assemble::Assembler;
+use crate::config::{Config, Detail};
 use crate::error::Error;
-use crate::feed::Subscription;
+use crate::feed::{Subscription, feed};
+use crate::history::History;
+use crate::own::{FindingGauges, OwnMetrics};
+use crate::pipeline::{Pipeline, TickThread};
+use crate::probe_socket;
+use crate::probes::Probes;
+use crate::runtime_folder::RuntimeFolder;
+use crate::scheduler::ProbeSet;
+use crate::servers::Servers;
+
+/// What the exporter gets at the end: one attempt at a request that is already encoded, and a retry.
+const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
 /// What an agent is started for. It decides which runtime folder it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,18 +50,73 @@ impl Agent {
     /// do as long as it is driven.
     ///
     /// # Errors
-    /// The runtime folder is taken or unusable, a socket cannot be made, or the exporter refuses its configuration.
+    /// The runtime folder is taken or unusable, a socket cannot be made, `probes_off` names an unknown probe, or the
+    /// exporter refuses its configuration. Nothing is left behind then.
     pub async fn start(config: Config, role: Role, clock: Arc<dyn Clock>) -> Result<Running, Error> {
-        let _ = (config, role, clock);
-        unimplemented!("follows with the tick thread")
+        let started = clock.now();
+        let mut folder = RuntimeFolder::claim(&role, &config)?;
+        let otlp = config.otlp().map_err(|error| Error::Export { hint: error.hint().to_owned(), reason: error.to_string() })?;
+        for warning in &otlp.warnings {
+            tracing::warn!(warning, "export setting not followed");
+        }
+        let full = config.settings.otlp_level == Detail::Full;
+        let exporter = Exporter::start(&otlp, full, &Handle::current())
+            .map_err(|error| Error::Export { hint: String::new(), reason: error.to_string() })?;
+
+        let mut table = SeriesTable::new();
+        let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = table.entity(Entity::new(EntityKind::Host, host_name.clone()));
+        let probes = Probes::open(&config.settings, host, &mut table)?;
+        let own = OwnMetrics::new(&mut table);
+
+        let api_listener = folder.listen(API_SOCKET, config.settings.socket_mode)?;
+        let api_listener = UnixListener::from_std(api_listener).map_err(|source| Error::Bind {
+            socket: folder.path().join(API_SOCKET),
+            source,
+        })?;
+        let probe_listener = folder.listen(PROBE_SOCKET, config.settings.socket_mode)?;
+        let probe_socket = probe_socket::serve(probe_listener)
+            .map_err(|source| Error::Bind { socket: folder.path().join(PROBE_SOCKET), source })?;
+        let (publisher, subscription) = feed();
+        let history = Arc::new(History::new(started.mono_ns));
+        let pipeline = Pipeline {
+            table,
+            probes: ProbeSet::new(probes.host, probes.gpus, config.settings.budget.0),
+            servers: Servers::new(probe_socket, config.settings.watch.clone()),
+            history: Arc::clone(&history),
+            engine: Engine::new(perfwatch_diagnose::Config::default()),
+            assembler: Assembler::new(host_name, started.mono_ns, host, probes.closed.into_iter()),
+            exporter,
+            publisher,
+            own,
+            gauges: FindingGauges::default(),
+            findings: Vec::new(),
+            missed: 0,
+            late_ns: 0,
+        };
+        let ticks = TickThread::start(pipeline, Arc::clone(&clock))?;
+
+        let (stop, stopped) = watch::channel(());
+        let api = Api { subscription: subscription.clone(), history, config: config.describe().into(), clock };
+        let api = tokio::spawn(api::serve(api_listener, api, ended(stopped)));
+        tracing::info!(folder = %folder.path().display(), "agent started");
+        Ok(Running { subscription, ticks, api, stop, folder })
     }
+}
+
+/// Resolves once the sender is gone.
+async fn ended(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
 }
 
 /// An agent that runs until [`Running::shutdown`], or is dropped: then it stops without its farewells.
 #[derive(Debug)]
 pub struct Running {
     subscription: Subscription,
-    runtime_dir: PathBuf,
+    ticks: TickThread,
+    api: JoinHandle<()>,
+    stop: watch::Sender<()>,
+    folder: RuntimeFolder,
 }
 
 impl Running {
@@ -56,11 +132,24 @@ impl Running {
 
     /// The runtime folder, with `probe.sock` and `api.sock` in it.
     pub fn runtime_dir(&self) -> &Path {
-        &self.runtime_dir
+        self.folder.path()
     }
 
-    /// Stops: closes the tick at hand, flushes the exporter for at most 5 s, removes the sockets.
+    /// Stops: closes the tick at hand, flushes the exporter for at most 5 s, ends the streams of the local API, removes the
+    /// sockets.
     pub async fn shutdown(self) {
-        drop(self);
+        let Self { subscription: _, ticks, api, stop, folder } = self;
+        drop(stop);
+        let remains = tokio::task::spawn_blocking(|| ticks.stop()).await.ok().flatten();
+        match remains {
+            Some(remains) => remains.flush(FLUSH_WITHIN).await,
+            None => tracing::error!("the tick thread had panicked"),
+        }
+        // Streams ended with the tick thread; whoever still reads a long answer is not waited for for ever.
+        if tokio::time::timeout(Duration::from_secs(1), api).await.is_err() {
+            tracing::debug!("a reader of the local api did not finish");
+        }
+        drop(folder);
+        tracing::info!("agent stopped");
     }
 }

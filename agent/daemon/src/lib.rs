@@ -21,16 +21,21 @@
 //! tick 500 ms later, and hands it to the store, the diagnosis, the subscribers and the exporter.
 
 pub mod config;
+pub mod probe_socket;
 
 mod agent;
 mod api;
+mod assemble;
 mod clock;
 mod error;
 mod feed;
 mod history;
 mod own;
+mod pipeline;
+mod probes;
 mod runtime_folder;
 mod scheduler;
+mod servers;
 mod time;
 
 pub use agent::{Agent, Role, Running};

@@ -12,6 +12,8 @@ mod value;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use perfwatch_export::OtlpConfig;
+
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use settings::{KEYS, Key, Settings};
@@ -150,13 +152,27 @@ impl Config {
         self.file.as_deref()
     }
 
+    /// What the exporter is to do: the `otlp` settings, and every other `OTEL_*` variable as the environment has it.
+    ///
+    /// # Errors
+    /// A setting that the exporter cannot follow.
+    pub fn otlp(&self) -> Result<OtlpConfig, perfwatch_export::ConfigError> {
+        let protocol = position("otlp.protocol").is_some_and(|at| self.origins[at] != Origin::Default);
+        OtlpConfig::from_lookup(|name| match name {
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => self.settings.otlp_endpoint.clone(),
+            // Unset, the exporter may know better, for example from a signal's own variable.
+            "OTEL_EXPORTER_OTLP_PROTOCOL" => protocol.then(|| self.settings.otlp_protocol.name().to_owned()),
+            _ => self.environment.text(name).ok().flatten(),
+        })
+    }
+
     /// Every key with its value and where that came from, in the order of the documentation.
     pub fn describe(&self) -> Vec<Described> {
         KEYS.iter()
             .zip(&self.origins)
             .map(|(key, origin)| Described {
                 key: key.name,
-                value: (key.show)(&self.settings),
+                value: without_credentials((key.show)(&self.settings)),
                 origin: origin.to_string(),
                 variable: key.variable,
             })
@@ -185,6 +201,16 @@ impl Config {
             text.push_str(&format!("#{name} = {}\n", if value.is_empty() { key.example } else { &value }));
         }
         text
+    }
+}
+
+/// A URL without its user and password; anything else as it is.
+fn without_credentials(value: String) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else { return value };
+    let authority = rest.find('/').unwrap_or(rest.len());
+    match rest[..authority].rfind('@') {
+        Some(at) => format!("{scheme}://***{}", &rest[at..]),
+        None => value,
     }
 }
 

@@ -5,4 +5,4 @@ mod probes;
 mod schedule;
 
 pub(crate) use probes::ProbeSet;
-pub(crate) use schedule::{CLOSE_AFTER_NS, Schedule, TICK_NS};
+pub(crate) use schedule::{CLOSE_AFTER_NS, Due, Schedule, TICK_NS};

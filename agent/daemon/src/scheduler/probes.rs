@@ -2,7 +2,8 @@
 
 use perfwatch_model::snapshot::ProbeView;
 use perfwatch_model::{EntityId, Sample, Stamp};
-use perfwatch_probes::OpenProbe;
+use perfwatch_probes::gpu::{GpuDevice, GpuProbe};
+use perfwatch_probes::{OpenProbe, Probe, ProcessList};
 
 use super::budget::{Cost, stretch};
 use crate::clock::thread_cpu_ns;
@@ -12,8 +13,26 @@ const NEWEST: f64 = 0.1;
 /// Ticks between two decisions about stretching.
 const DECIDE_EVERY: u64 = 10;
 
+/// An opened probe of either sort.
+enum Source {
+    Host(Box<dyn Probe>),
+    Gpu(Box<dyn GpuProbe>),
+}
+
+impl Source {
+    fn probe(&mut self) -> &mut dyn Probe {
+        match self {
+            Self::Host(probe) => probe.as_mut(),
+            Self::Gpu(probe) => probe.as_mut(),
+        }
+    }
+}
+
 struct Slot {
-    open: OpenProbe,
+    name: &'static str,
+    /// Seconds between runs that it asks for.
+    every: u32,
+    source: Source,
     mean_ns: f64,
     max_ns: u64,
     total_ns: u64,
@@ -22,7 +41,7 @@ struct Slot {
 
 impl Slot {
     fn is_movable(&self) -> bool {
-        self.open.cadence.seconds() > 1
+        self.every > 1
     }
 }
 
@@ -36,21 +55,24 @@ pub(crate) struct ProbeSet {
 
 impl ProbeSet {
     /// `budget` is the share of one core that all probes together may use.
-    pub(crate) fn new(probes: Vec<OpenProbe>, budget: f64) -> Self {
-        let slot = |open| Slot { open, mean_ns: 0.0, max_ns: 0, total_ns: 0, runs: 0 };
-        Self { slots: probes.into_iter().map(slot).collect(), budget_ns: budget * 1e9, stretch: 1, tick: 0 }
+    pub(crate) fn new(probes: Vec<OpenProbe>, gpus: Vec<(&'static str, Box<dyn GpuProbe>)>, budget: f64) -> Self {
+        let slot = |name, every, source| Slot { name, every, source, mean_ns: 0.0, max_ns: 0, total_ns: 0, runs: 0 };
+        let host = probes.into_iter().map(|open| slot(open.name, open.cadence.seconds(), Source::Host(open.probe)));
+        // The vendors' libraries are asked each tick; what is slow there, the probe itself asks for less often.
+        let gpus = gpus.into_iter().map(|(name, probe)| slot(name, 1, Source::Gpu(probe)));
+        Self { slots: host.chain(gpus).collect(), budget_ns: budget * 1e9, stretch: 1, tick: 0 }
     }
 
     /// Runs the probes whose turn it is.
     pub(crate) fn sample(&mut self, now: Stamp, out: &mut Sample<'_>) {
         for slot in &mut self.slots {
-            let every = u64::from(slot.open.cadence.seconds());
+            let every = u64::from(slot.every);
             let every = if every > 1 { every * u64::from(self.stretch) } else { every };
             if !self.tick.is_multiple_of(every) {
                 continue;
             }
             let before = thread_cpu_ns();
-            slot.open.probe.sample(now, out);
+            slot.source.probe().sample(now, out);
             let cost = thread_cpu_ns().saturating_sub(before);
             slot.runs += 1;
             slot.total_ns += cost;
@@ -68,7 +90,7 @@ impl ProbeSet {
     }
 
     fn decide(&mut self) {
-        let cost = |slot: &Slot| Cost { mean_ns: slot.mean_ns, every: slot.open.cadence.seconds() };
+        let cost = |slot: &Slot| Cost { mean_ns: slot.mean_ns, every: slot.every };
         let costs: Vec<_> = self.slots.iter().map(cost).collect();
         let needed = stretch(&costs, self.budget_ns);
         // Come back one step at a time and only with room to spare, or cadences would swing.
@@ -86,22 +108,41 @@ impl ProbeSet {
     /// Tells the probes which servers there are.
     pub(crate) fn watch(&mut self, servers: &[(EntityId, Vec<u32>)]) {
         for slot in &mut self.slots {
-            slot.open.probe.watch(servers);
+            slot.source.probe().watch(servers);
         }
+    }
+
+    /// All processes of the machine, from the probe that lists them.
+    pub(crate) fn processes(&self) -> Option<&ProcessList> {
+        self.slots.iter().find_map(|slot| match &slot.source {
+            Source::Host(probe) => probe.processes(),
+            Source::Gpu(_) => None,
+        })
+    }
+
+    /// The GPUs that were seen last.
+    pub(crate) fn gpus(&self) -> impl Iterator<Item = &GpuDevice> {
+        self.slots
+            .iter()
+            .filter_map(|slot| match &slot.source {
+                Source::Gpu(probe) => Some(probe.devices()),
+                Source::Host(_) => None,
+            })
+            .flatten()
     }
 
     /// Total CPU time of each probe, by name.
     pub(crate) fn totals(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.slots.iter().map(|slot| (slot.open.name, slot.total_ns))
+        self.slots.iter().map(|slot| (slot.name, slot.total_ns))
     }
 
     /// What each costs and how often it runs.
     pub(crate) fn views(&self) -> Vec<ProbeView> {
         let view = |slot: &Slot| {
             let stretched = slot.is_movable() && self.stretch > 1;
-            let every = slot.open.cadence.seconds() * if stretched { self.stretch } else { 1 };
+            let every = slot.every * if stretched { self.stretch } else { 1 };
             ProbeView {
-                name: slot.open.name.to_owned(),
+                name: slot.name.to_owned(),
                 mean_s: slot.mean_ns / 1e9,
                 max_s: slot.max_ns as f64 / 1e9,
                 every_s: f64::from(every),

@@ -1,0 +1,117 @@
+//! What could not be read, each once, for as long as that holds.
+
+use perfwatch_model::snapshot::Unavailable;
+use perfwatch_model::{EntityId, MetricDef, Reason, SeriesTable, Tick};
+
+/// Ticks for which an absence is believed without being repeated: slow probes say it only when they run, and the slowest
+/// runs every minute, stretched every few.
+const BELIEVED: u64 = 600;
+
+struct Known {
+    metric: &'static str,
+    entity: EntityId,
+    reason: Reason,
+    /// Tick in which it was last said; `None` for a probe that could not be opened.
+    said: Option<u64>,
+}
+
+/// All absences that hold.
+pub(super) struct Absences {
+    known: Vec<Known>,
+    tick: u64,
+}
+
+impl Absences {
+    pub(super) fn new(host: EntityId, closed: impl Iterator<Item = (&'static MetricDef, Reason)>) -> Self {
+        let known = closed.map(|(metric, reason)| Known { metric: metric.name, entity: host, reason, said: None });
+        Self { known: known.collect(), tick: 0 }
+    }
+
+    /// Takes in what a tick says, and forgets what it refutes.
+    pub(super) fn update(&mut self, tick: &Tick, table: &SeriesTable) {
+        self.tick += 1;
+        for absence in &tick.absent {
+            let same = |known: &&mut Known| known.metric == absence.metric && known.entity == absence.entity;
+            match self.known.iter_mut().find(same) {
+                Some(known) => {
+                    known.said = Some(self.tick);
+                    if known.reason != absence.reason {
+                        known.reason.clone_from(&absence.reason);
+                    }
+                }
+                None => self.known.push(Known {
+                    metric: absence.metric,
+                    entity: absence.entity,
+                    reason: absence.reason.clone(),
+                    said: Some(self.tick),
+                }),
+            }
+        }
+        let now = self.tick;
+        self.known.retain(|known| match known.said {
+            None => true,
+            Some(said) if said == now => true,
+            Some(said) => {
+                let has_value = || {
+                    table.iter().any(|(id, series)| {
+                        series.entity == known.entity && series.metric.name == known.metric && tick.value(id).is_some()
+                    })
+                };
+                now - said <= BELIEVED && table.entity_of(known.entity).is_some() && !has_value()
+            }
+        });
+    }
+
+    pub(super) fn views(&self, table: &SeriesTable) -> Vec<Unavailable> {
+        self.known
+            .iter()
+            .filter_map(|known| {
+                Some(Unavailable {
+                    metric: known.metric.to_owned(),
+                    entity: table.entity_of(known.entity)?.to_string(),
+                    reason: known.reason.text.to_string(),
+                    cure: known.reason.cure.to_string(),
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perfwatch_model::metrics::host;
+    use perfwatch_model::{Absence, Entity, EntityKind, Number};
+
+    const WHY: Reason = Reason::fixed("no such file", "mount it");
+
+    #[test]
+    fn an_absence_is_listed_once_until_a_value_comes() {
+        let mut table = SeriesTable::new();
+        let entity = table.entity(Entity::new(EntityKind::Host, "here"));
+        let series = table.series(&host::MEMORY_LIMIT, entity, &[]);
+        let mut absences = Absences::new(entity, std::iter::empty());
+        let absent = Absence { metric: host::MEMORY_LIMIT.name, entity, reason: WHY };
+        let said = Tick { absent: vec![absent.clone(), absent], ..Tick::default() };
+        absences.update(&said, &table);
+        absences.update(&said, &table);
+        let views = absences.views(&table);
+        assert_eq!(views.len(), 1);
+        assert_eq!((views[0].entity.as_str(), views[0].cure.as_str()), ("host:here", "mount it"));
+        absences.update(&Tick::default(), &table);
+        assert_eq!(absences.views(&table).len(), 1, "a slow probe did not run in this tick");
+        absences.update(&Tick { values: vec![(series, Number::Int(1))], ..Tick::default() }, &table);
+        assert_eq!(absences.views(&table).len(), 0);
+    }
+
+    #[test]
+    fn what_a_closed_probe_would_have_measured_stays_listed() {
+        let mut table = SeriesTable::new();
+        let entity = table.entity(Entity::new(EntityKind::Host, "here"));
+        let mut absences = Absences::new(entity, [(&host::MEMORY_LIMIT, WHY)].into_iter());
+        for _ in 0..BELIEVED + 2 {
+            absences.update(&Tick::default(), &table);
+        }
+        assert_eq!(absences.views(&table)[0].metric, "system.memory.limit");
+    }
+}

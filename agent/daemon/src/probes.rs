@@ -1,0 +1,54 @@
+//! Opens every probe that this machine and the configuration allow.
+
+use perfwatch_model::{EntityId, MetricDef, Reason, SeriesTable};
+use perfwatch_probes::gpu::{GpuContext, GpuProbe, VENDORS};
+use perfwatch_probes::host::PROBES;
+use perfwatch_probes::{OpenProbe, ProbeContext};
+
+use crate::config::Settings;
+use crate::error::Error;
+
+/// The probes that run, and the metrics that others would have measured.
+pub(crate) struct Probes {
+    pub(crate) host: Vec<OpenProbe>,
+    pub(crate) gpus: Vec<(&'static str, Box<dyn GpuProbe>)>,
+    pub(crate) closed: Vec<(&'static MetricDef, Reason)>,
+}
+
+impl Probes {
+    pub(crate) fn open(settings: &Settings, host: EntityId, table: &mut SeriesTable) -> Result<Self, Error> {
+        let known = || PROBES.iter().map(|kind| kind.name()).chain(VENDORS.iter().map(|vendor| vendor.name()));
+        if let Some(unknown) = settings.probes_off.iter().find(|off| known().all(|name| name != off.as_str())) {
+            return Err(Error::UnknownProbe { name: unknown.clone(), known: known().collect() });
+        }
+        let is_off = |name: &str| settings.probes_off.iter().any(|off| off == name);
+        let off = |name: &str| Reason::new(format!("probe {name} is switched off"), "take it out of probes_off");
+        let context = ProbeContext::live(host);
+        let mut probes = Self { host: Vec::new(), gpus: Vec::new(), closed: Vec::new() };
+        for kind in PROBES {
+            let name = kind.name();
+            let opened = if is_off(name) { Err(off(name)) } else { kind.open(&context, table) };
+            match opened {
+                Ok(probe) => probes.host.push(OpenProbe { name, cadence: kind.cadence(), probe }),
+                Err(reason) => {
+                    tracing::info!(probe = name, reason = %reason.text, "probe not available");
+                    probes.close(kind.metrics(), &reason);
+                }
+            }
+        }
+        let context = GpuContext::live(host, settings.nvml_lib.clone());
+        for vendor in VENDORS {
+            let name = vendor.name();
+            if is_off(name) {
+                probes.close(vendor.metrics(), &off(name));
+            } else {
+                probes.gpus.push((name, vendor.open(&context)));
+            }
+        }
+        Ok(probes)
+    }
+
+    fn close(&mut self, metrics: &[&'static MetricDef], reason: &Reason) {
+        self.closed.extend(metrics.iter().map(|metric| (*metric, reason.clone())));
+    }
+}

@@ -1,0 +1,111 @@
+//! Which servers there are, and what becomes of what they send.
+
+mod processes;
+
+use perfwatch_model::{EntityId, SeriesTable, Tick};
+use perfwatch_probes::ProcessList;
+
+use crate::config::Watch;
+use crate::probe_socket::{ProbeSocket, Receipt, ServerBook};
+use processes::WatchedProcesses;
+
+/// Every server that is watched: SDK clients, and processes that the configuration names.
+pub(crate) struct Servers {
+    socket: ProbeSocket,
+    book: ServerBook,
+    processes: WatchedProcesses,
+    /// What the probes were last told.
+    told: Vec<(EntityId, Vec<u32>)>,
+    /// Malformed input and the like is counted by the socket; what does not fit the table, by the book.
+    dropped: [(&'static str, u64); 5],
+}
+
+impl Servers {
+    pub(crate) fn new(socket: ProbeSocket, watch: Vec<Watch>) -> Self {
+        Self {
+            socket,
+            book: ServerBook::new(),
+            processes: WatchedProcesses::new(watch),
+            told: Vec::new(),
+            dropped: [("probe_malformed", 0), ("probe_oversized", 0), ("probe_refused", 0), ("probe_series", 0), (
+                "probe_names",
+                0,
+            )],
+        }
+    }
+
+    /// Takes in who came and went, and looks for processes to watch in a new process list.
+    pub(crate) fn discover(&mut self, list: Option<&ProcessList>, table: &mut SeriesTable) {
+        self.take_in(table);
+        let instrumented: Vec<u32> = self.book.served().flat_map(|served| pids(&served.workers)).collect();
+        self.processes.discover(list, &instrumented, table);
+    }
+
+    fn take_in(&mut self, table: &mut SeriesTable) {
+        while let Ok(event) = self.socket.events.try_recv() {
+            self.book.take(event, table);
+        }
+    }
+
+    /// Servers and their pids, when they are others than at the last call.
+    pub(crate) fn changed_watch_set(&mut self) -> Option<&[(EntityId, Vec<u32>)]> {
+        let instrumented = self.book.served().map(|served| (served.entity, pids(&served.workers)));
+        let now: Vec<_> = instrumented.chain(self.processes.pids()).collect();
+        if now == self.told {
+            return None;
+        }
+        self.told = now;
+        Some(&self.told)
+    }
+
+    /// The pids of a server, as this agent sees them.
+    pub(crate) fn pids(&self, entity: EntityId) -> Vec<u32> {
+        self.told.iter().find(|(known, _)| *known == entity).map_or_else(Vec::new, |(_, pids)| pids.clone())
+    }
+
+    /// Whether a server that is watched without the SDK is there; `None` for an SDK client.
+    pub(crate) fn watched_process(&self, entity: EntityId) -> Option<bool> {
+        self.processes.is_there(entity)
+    }
+
+    /// Adds to a tick what servers sent for it. The receipts are to be committed once the tick is kept.
+    #[must_use = "the SDKs wait for their receipts"]
+    pub(crate) fn close(&mut self, tick: &mut Tick, table: &mut SeriesTable) -> Vec<Receipt> {
+        self.take_in(table);
+        self.book.close(tick, table)
+    }
+
+    /// Forgets watched processes that have been gone for long enough; the book does so for its own servers.
+    pub(crate) fn retire(&mut self, mono_ns: u64, table: &mut SeriesTable) {
+        self.processes.retire(mono_ns, table);
+    }
+
+    /// SDK sessions that are connected.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.socket.counters.read().connected
+    }
+
+    /// What had to be dropped since the start, by reason.
+    pub(crate) fn dropped(&mut self) -> &[(&'static str, u64)] {
+        let counts = self.socket.counters.read();
+        let now = [
+            counts.malformed,
+            counts.oversized,
+            counts.refused,
+            counts.series_dropped,
+            self.book.series_refused(),
+        ];
+        for ((_, count), now) in self.dropped.iter_mut().zip(now) {
+            *count = now;
+        }
+        &self.dropped
+    }
+}
+
+/// The pids of workers as this agent sees them, sorted. A worker in a pid namespace that it cannot see has none here.
+fn pids(workers: &[crate::probe_socket::WorkerUsage]) -> Vec<u32> {
+    let mut pids: Vec<u32> = workers.iter().filter_map(|worker| worker.peer.credentials?.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
