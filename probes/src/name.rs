@@ -44,12 +44,22 @@ mod tests {
         assert_eq!(printable("\u{9b}31m \u{202e}cod\u{200b}".as_bytes()), "\\x9b31m \\u{202e}cod\\u{200b}");
     }
 
+    /// Invisible characters, and those that turn the direction of what follows.
+    const HIDDEN: [std::ops::RangeInclusive<char>; 3] =
+        ['\u{200b}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
+
     proptest! {
         #[test]
-        fn nothing_a_terminal_interprets_ever_comes_out(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let text = printable(&bytes);
-            prop_assert!(text.chars().all(|c| !c.is_control() && !('\u{200b}'..='\u{200f}').contains(&c)
-                && !('\u{202a}'..='\u{202e}').contains(&c) && !('\u{2066}'..='\u{2069}').contains(&c)));
+        fn nothing_a_terminal_interprets_ever_comes_out(
+            bytes in proptest::collection::vec(any::<u8>(), 0..100),
+            characters in proptest::collection::vec(any::<char>(), 0..100),
+            hidden in prop::sample::select(HIDDEN.iter().cloned().flatten().collect::<Vec<_>>()),
+        ) {
+            let mut hostile = bytes;
+            hostile.extend(characters.iter().chain([&hidden]).collect::<String>().bytes());
+            let text = printable(&hostile);
+            let harmless = |c: char| !(c.is_control() || HIDDEN.iter().any(|range| range.contains(&c)));
+            prop_assert!(text.chars().all(harmless), "{}", text.escape_debug());
         }
 
         #[test]

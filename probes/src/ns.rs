@@ -51,7 +51,8 @@ pub fn find_pid(proc: &Path, chain: &[u32], control_group: Option<&str>) -> Resu
         && let Some(wanted) = control_group
     {
         let same = |pid: &u32| {
-            std::fs::read_to_string(process_folder(proc, *pid).join("cgroup")).is_ok_and(|text| same_group(&text, wanted))
+            std::fs::read_to_string(process_folder(proc, *pid).join("cgroup"))
+                .is_ok_and(|text| same_group(&text, wanted))
         };
         let narrowed: Vec<u32> = found.iter().copied().filter(same).collect();
         if !narrowed.is_empty() {
@@ -110,7 +111,9 @@ mod tests {
     #[test]
     fn containers_with_the_same_pid_inside_are_told_apart_by_their_group() {
         let proc = tree(&[(900, "900\t7", "/kubepods/a"), (901, "901\t7", "/kubepods/b"), (7, "7", "/")]);
-        assert!(matches!(find_pid(proc.path(), &[7], None), Err(ResolveError::Ambiguous(_, found)) if found.len() == 3));
+        assert!(
+            matches!(find_pid(proc.path(), &[7], None), Err(ResolveError::Ambiguous(_, found)) if found.len() == 3)
+        );
         assert_eq!(find_pid(proc.path(), &[7], Some("0::/kubepods/b\n")).expect("unique"), 901);
         assert_eq!(find_pid(proc.path(), &[900, 7], None).expect("unique"), 900);
     }

@@ -12,16 +12,43 @@ pub const REDACTED: &str = "[redacted]";
 
 /// Parts of a name that make it a secret's, wherever they occur in it.
 const INSIDE: &[&str] = &[
-    "password", "passwd", "passphrase", "secret", "credential", "apikey", "accesskey", "privatekey", "authkey",
-    "authorization", "cookie",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "credential",
+    "apikey",
+    "accesskey",
+    "privatekey",
+    "authkey",
+    "authorization",
+    "cookie",
 ];
 /// Whole words of a name that do. `tokens` is not one: `--max-tokens` is every model server's.
 const WORDS: &[&str] = &["key", "keys", "token", "auth", "pass", "pwd", "pw", "pat", "bearer", "jwt", "creds", "sas"];
 /// Beginnings of tokens that are recognisable by themselves, and how long such a token is at least.
 const ISSUED: &[(&str, usize)] = &[
-    ("sk-", 16), ("hf_", 16), ("ghp_", 16), ("gho_", 16), ("ghs_", 16), ("ghu_", 16), ("github_pat_", 16),
-    ("glpat-", 16), ("xoxb-", 16), ("xoxp-", 16), ("nvapi-", 16), ("AKIA", 20), ("ASIA", 20), ("AIza", 30), ("eyJ", 30),
-    ("ya29.", 20), ("gsk_", 16), ("r8_", 16), ("dckr_pat_", 16), ("npm_", 16), ("pypi-", 16),
+    ("sk-", 16),
+    ("hf_", 16),
+    ("ghp_", 16),
+    ("gho_", 16),
+    ("ghs_", 16),
+    ("ghu_", 16),
+    ("github_pat_", 16),
+    ("glpat-", 16),
+    ("xoxb-", 16),
+    ("xoxp-", 16),
+    ("nvapi-", 16),
+    ("AKIA", 20),
+    ("ASIA", 20),
+    ("AIza", 30),
+    ("eyJ", 30),
+    ("ya29.", 20),
+    ("gsk_", 16),
+    ("r8_", 16),
+    ("dckr_pat_", 16),
+    ("npm_", 16),
+    ("pypi-", 16),
 ];
 
 /// A command line as `/proc/pid/cmdline` holds it (arguments ended by NUL), printable and without the secrets.
@@ -99,10 +126,9 @@ fn word_end(text: &str) -> usize {
     for (at, character) in text.char_indices() {
         match quote {
             Some(open) if character == open => quote = None,
-            Some(_) => {}
             None if character == '"' || character == '\'' => quote = Some(character),
             None if character.is_whitespace() => return at,
-            None => {}
+            Some(_) | None => {}
         }
     }
     text.len()
@@ -171,35 +197,38 @@ fn names_secret(name: &str) -> bool {
         || (solid.ends_with("tokens") && ["api", "auth", "access"].iter().any(|part| solid.contains(part)))
 }
 
-/// `scheme://user:password@host` without what stands before the `@`.
+/// `scheme://user:password@host` without what stands before the `@`. A password that was not encoded may hold slashes and
+/// `@`s and look like a port, so wherever there may be one, everything up to the last `@` goes.
 fn without_user_info(word: &str) -> String {
     let Some(scheme_end) = word.find("://") else { return word.to_owned() };
     let (scheme, rest) = word.split_at(scheme_end + 3);
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // A password that was not encoded may hold a slash; then the last `@` of the word is the one that counts.
-    let at = rest[..authority_end].rfind('@').or_else(|| {
-        let colon = rest[..authority_end].find(':')?;
-        let port = rest[colon + 1..authority_end].bytes().all(|byte| byte.is_ascii_digit());
-        if port { None } else { rest.rfind('@') }
-    });
-    match at {
-        Some(at) => format!("{scheme}{REDACTED}{}", &rest[at..]),
-        None => word.to_owned(),
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    match rest.rfind('@') {
+        Some(at) if authority.contains(['@', ':']) => format!("{scheme}{REDACTED}{}", &rest[at..]),
+        _ => word.to_owned(),
     }
 }
 
+/// Hides a token from its telling beginning to the next character that no issuer uses.
 fn without_issued_tokens(word: &str) -> String {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let is_token = |c: char| is_name(c) || matches!(c, '.' | '+' | '/' | '=' | '~');
     let mut text = String::with_capacity(word.len());
     let mut rest = word;
     while !rest.is_empty() {
-        let run = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
-        let (token, after) = rest.split_at(run);
-        let issued = ISSUED.iter().any(|(prefix, least)| token.starts_with(prefix) && token.len() >= *least);
-        text.push_str(if issued { REDACTED } else { token });
-        let gap = after.find(is_part).unwrap_or(after.len());
-        text.push_str(&after[..gap]);
-        rest = &after[gap..];
+        let token = rest.find(|c: char| !is_token(c)).unwrap_or(rest.len());
+        let issued = ISSUED.iter().any(|(prefix, least)| rest.starts_with(prefix) && token >= *least);
+        // Past this token, or past this name and what separates it from the next.
+        let end = if issued {
+            text.push_str(REDACTED);
+            token
+        } else {
+            let name = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
+            let end = rest[name..].find(is_name).map_or(rest.len(), |gap| name + gap);
+            text.push_str(&rest[..end]);
+            end
+        };
+        rest = &rest[end..];
     }
     text
 }
@@ -222,6 +251,7 @@ mod tests {
             "llama-server -m /m/q4.gguf -c 4096 --host 127.0.0.1 --max-num-batched-tokens 8192 --tokenizer hf",
             "curl http://127.0.0.1:8000/v1/models?verbose=1 -o /dev/null",
             "ssh -p 22 host",
+            "pip install https://host/@scope/package@1.0",
         ] {
             assert_eq!(shown(&line.split(' ').collect::<Vec<_>>()), line);
         }

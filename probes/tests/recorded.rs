@@ -51,11 +51,14 @@ impl Machine {
     }
 
     fn int(&self, metric: &'static MetricDef, entity: EntityId) -> u64 {
-        self.value(metric, entity, &[]).and_then(Number::as_int).unwrap_or_else(|| panic!("{} has a value", metric.name))
+        self.value(metric, entity, &[])
+            .and_then(Number::as_int)
+            .unwrap_or_else(|| panic!("{} has a value", metric.name))
     }
 
     fn reason(&self, metric: &MetricDef, entity: EntityId) -> Option<&str> {
-        let absence = self.tick.absent.iter().find(|absence| absence.metric == metric.name && absence.entity == entity)?;
+        let absence =
+            self.tick.absent.iter().find(|absence| absence.metric == metric.name && absence.entity == entity)?;
         Some(&absence.reason.text)
     }
 
@@ -69,12 +72,17 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("the fixture is here") {
         let path: PathBuf = entry.expect("readable").path();
         let target = to.join(path.file_name().expect("has a name"));
-        if path.is_dir() { copy(&path, &target) } else { drop(fs::copy(&path, &target).expect("writable")) }
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("writable");
+        }
     }
 }
 
 const POD: &str = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f.slice";
-const CONTAINER: &str = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f.slice/cri-containerd-3c1.scope";
+const CONTAINER: &str =
+    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f.slice/cri-containerd-3c1.scope";
 
 fn v2_stat(periods: u64, throttled: u64, us: u64) -> String {
     format!("usage_usec 6500000\nnr_periods {periods}\nnr_throttled {throttled}\nthrottled_usec {us}\n")
@@ -203,7 +211,8 @@ fn a_cpu_that_is_unplugged_leaves_the_capacity() {
     let served = machine.serve(31);
     machine.sample();
     assert_eq!(machine.int(&server::CPU_CAPACITY, served), 4);
-    let three: String = cpus([300; 4]).lines().filter(|line| !line.starts_with("cpu2")).map(|line| format!("{line}\n")).collect();
+    let four = cpus([300; 4]);
+    let three: String = four.split_inclusive('\n').filter(|line| !line.starts_with("cpu2")).collect();
     machine.write("proc/stat", &three);
     machine.sample();
     assert_eq!(machine.int(&server::CPU_CAPACITY, served), 3);

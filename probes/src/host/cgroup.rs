@@ -28,8 +28,10 @@ const NO_MEMORY: Reason = Reason::fixed(
     "the group's memory controller is not visible here, or not switched on",
     "enable the memory controller for the group (cgroup.subtree_control) and mount /sys/fs/cgroup",
 );
-const NO_PRESSURE_V1: Reason =
-    Reason::fixed("control groups of version 1 have no pressure stall information", "boot with control groups of version 2");
+const NO_PRESSURE_V1: Reason = Reason::fixed(
+    "control groups of version 1 have no pressure stall information",
+    "boot with control groups of version 2",
+);
 const NO_PRESSURE: Reason = Reason::fixed(
     "the control group has no pressure stall information",
     "run a kernel built with CONFIG_PSI, with psi=1 on its command line",
@@ -232,9 +234,13 @@ impl Group {
     fn sample_cpu(&mut self, scratch: &mut Vec<u8>, out: &mut Sample<'_>) {
         let series = &self.series;
         let Some(cpu) = &mut self.cpu else {
-            for metric in
-                [&CGROUP_CPU_TIME, &CGROUP_CPU_LIMIT, &CGROUP_THROTTLED_PERIODS, &CGROUP_PERIODS, &CGROUP_THROTTLED_TIME]
-            {
+            for metric in [
+                &CGROUP_CPU_TIME,
+                &CGROUP_CPU_LIMIT,
+                &CGROUP_THROTTLED_PERIODS,
+                &CGROUP_PERIODS,
+                &CGROUP_THROTTLED_TIME,
+            ] {
                 out.unavailable(metric, self.entity, NO_CPU);
             }
             return;

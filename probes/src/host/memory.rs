@@ -108,7 +108,8 @@ impl MemInfo {
 mod tests {
     use super::*;
 
-    const TEXT: &[u8] = b"MemTotal:       1000 kB\nMemFree:         300 kB\nMemAvailable:    600 kB\nBuffers:          50 kB\n\
+    const TEXT: &[u8] =
+        b"MemTotal:       1000 kB\nMemFree:         300 kB\nMemAvailable:    600 kB\nBuffers:          50 kB\n\
         Cached:          200 kB\nSwapCached:       99 kB\nSReclaimable:     40 kB\n";
 
     #[test]

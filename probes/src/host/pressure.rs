@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn the_total_of_each_line_is_found() {
-        let text = b"some avg10=0.00 avg60=0.02 avg300=3.13 total=69769212\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        let text =
+            b"some avg10=0.00 avg60=0.02 avg300=3.13 total=69769212\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
         assert_eq!(total_us(text, "some"), Some(69_769_212));
         assert_eq!(total_us(text, "full"), Some(7));
         // Before Linux 5.13 the CPU has no such line.

@@ -47,9 +47,8 @@ impl ProbeKind for Processes {
     }
 
     fn open(&self, context: &ProbeContext, _table: &mut SeriesTable) -> Result<Box<dyn Probe>, Reason> {
-        let folder = Folder::open(&context.proc).map_err(|error| {
-            Reason::new(format!("cannot list {}: {error}", context.proc.display()), "mount procfs")
-        })?;
+        let folder = Folder::open(&context.proc)
+            .map_err(|error| Reason::new(format!("cannot list {}: {error}", context.proc.display()), "mount procfs"))?;
         Ok(Box::new(ProcessProbe {
             proc: context.proc.clone(),
             folder,
@@ -188,12 +187,11 @@ impl Known {
         elapsed_ns: Option<u64>,
     ) -> Option<()> {
         let opened;
-        let file = match &self.stat {
-            Some(file) => file,
-            None => {
-                opened = open_stat(folder, row.pid)?;
-                &opened
-            }
+        let file = if let Some(file) = &self.stat {
+            file
+        } else {
+            opened = open_stat(folder, row.pid)?;
+            &opened
         };
         let (name, fields) = parse::stat_fields(file.read(scratch).ok()?)?;
         let stat = Stat::parse(fields)?;

@@ -13,12 +13,13 @@ use perfwatch_model::metrics::server::{
 };
 use perfwatch_model::{EntityId, MetricDef, Reason, Sample, SeriesId, SeriesTable, Stamp};
 
-use crate::kernel::control_group::{self, CpuDenied, CpuGroup, CpuGroupSample, Mounts};
+use crate::kernel::control_group::{CpuGroupSample, Mounts};
 use crate::kernel::core_steps::CoreSteps;
+use crate::kernel::followed_group::FollowedGroup;
 use crate::kernel::held::HeldFile;
 use crate::kernel::parse;
 use crate::kernel::process_tree::{ProcessTree, TreeSample};
-use crate::kernel::threads::{Scratch, process_folder};
+use crate::kernel::threads::Scratch;
 use crate::{Cadence, Probe, ProbeContext, ProbeKind};
 
 /// The process trees of the model servers.
@@ -50,10 +51,14 @@ const NO_SCHEDSTAT: Reason = Reason::fixed(
     "the kernel does not tell how long threads wait for a CPU",
     "run a kernel with CONFIG_SCHED_INFO, and the agent as the server's user or root",
 );
-const NO_PROC_STAT: Reason =
-    Reason::fixed("the CPU time of the server's CPUs cannot be read from /proc/stat", "mount procfs in the agent's container");
-const NO_AFFINITY: Reason =
-    Reason::fixed("the CPUs that the server's threads may use cannot be read", "run the agent as the server's user or root");
+const NO_PROC_STAT: Reason = Reason::fixed(
+    "the CPU time of the server's CPUs cannot be read from /proc/stat",
+    "mount procfs in the agent's container",
+);
+const NO_AFFINITY: Reason = Reason::fixed(
+    "the CPUs that the server's threads may use cannot be read",
+    "run the agent as the server's user or root",
+);
 const CHILDREN_UNKNOWN: Reason = Reason::fixed(
     "the kernel does not tell which processes the server started, so others' CPU time is not known",
     "run a kernel with CONFIG_PROC_CHILDREN",
@@ -117,20 +122,34 @@ struct ServedProbe {
 struct Server {
     entity: EntityId,
     tree: ProcessTree,
-    group: Group,
-    series: Option<[SeriesId; METRICS.len()]>,
+    group: FollowedGroup,
+    series: Option<AllSeries>,
     totals: Totals,
 }
 
+#[derive(Clone, Copy)]
+struct AllSeries {
+    capacity: SeriesId,
+    cpu_time: SeriesId,
+    run_delay: SeriesId,
+    others: SeriesId,
+    steal: SeriesId,
+    throttled: SeriesId,
+    throttled_periods: SeriesId,
+    periods: SeriesId,
+    quota: SeriesId,
+    hottest: SeriesId,
+}
+
+/// Running totals in nanoseconds since the server was first seen.
 #[derive(Default)]
 struct Totals {
-    cpu_ns: u64,
-    delay_ns: u64,
-    others_ns: u64,
-    steal_ns: u64,
+    cpu: u64,
+    run_delay: u64,
+    others: u64,
+    steal: u64,
     /// By how much the processes' clocks are ahead of the CPUs'.
-    ahead_ns: u64,
-    denied: CpuDenied,
+    ahead: u64,
 }
 
 impl Probe for ServedProbe {
@@ -157,9 +176,10 @@ impl Probe for ServedProbe {
 
     fn sample(&mut self, now: Stamp, out: &mut Sample<'_>) {
         // The CPUs' times first, the processes' right after: what runs in between counts for the processes.
-        let cores_known = self.stat.as_ref().is_some_and(|file| {
-            file.read(&mut self.scratch.text).is_ok_and(|text| self.cores.take(text))
-        });
+        let cores_known = self
+            .stat
+            .as_ref()
+            .is_some_and(|file| file.read(&mut self.scratch.text).is_ok_and(|text| self.cores.take(text)));
         let elapsed_ns = self.last_ns.map(|last| now.mono_ns.saturating_sub(last)).filter(|ns| *ns > 0);
         self.last_ns = Some(now.mono_ns);
         let look_around = self.tasks_were_created();
@@ -192,7 +212,13 @@ impl ServedProbe {
 
 impl Server {
     fn new(entity: EntityId) -> Self {
-        Self { entity, tree: ProcessTree::new(), group: Group::default(), series: None, totals: Totals::default() }
+        Self {
+            entity,
+            tree: ProcessTree::new(),
+            group: FollowedGroup::default(),
+            series: None,
+            totals: Totals::default(),
+        }
     }
 
     fn push(
@@ -211,80 +237,94 @@ impl Server {
             }
             return;
         }
-        let series = *self.series.get_or_insert_with(|| {
-            let mut ids = [SeriesId(0); METRICS.len()];
-            for (id, metric) in ids.iter_mut().zip(METRICS) {
-                *id = out.series(metric, entity, &[]);
-            }
-            ids
-        });
-        let [capacity, cpu, delay, others, steal, throttled, throttled_periods, periods, quota, hottest] = series;
+        let series = *self.series.get_or_insert_with(|| AllSeries::new(entity, out));
+        self.push_used(&series, tree, elapsed_ns, out);
+        self.push_cpus(&series, tree, cores, out);
+        push_denied(&series, entity, group, out);
+    }
+
+    /// CPU time, waiting and the busiest thread.
+    fn push_used(&mut self, series: &AllSeries, tree: &TreeSample, elapsed_ns: Option<u64>, out: &mut Sample<'_>) {
         let totals = &mut self.totals;
-
-        totals.cpu_ns += tree.cpu_ns;
-        out.counter(cpu, totals.cpu_ns);
-
-        let allowed = &tree.threads.allowed;
-        let allowed_known = allowed.count() > 0;
-        if allowed_known {
-            out.gauge_int(capacity, u64::from(allowed.count()));
-        } else {
-            out.unavailable(&CPU_CAPACITY, entity, NO_AFFINITY);
-        }
-
+        totals.cpu += tree.cpu_ns;
+        out.counter(series.cpu_time, totals.cpu);
         // Without scheduler statistics the files exist and hold zeros.
         let counted = tree.threads.ever_ran || tree.cpu_ns == 0;
-        match tree.threads.delay_ns.filter(|_| counted) {
-            Some(ns) => {
-                totals.delay_ns += ns;
-                out.counter(delay, totals.delay_ns);
-                if let Some(elapsed) = elapsed_ns.filter(|_| tree.complete) {
-                    out.gauge(hottest, (tree.threads.hottest_ns as f64 / elapsed as f64).min(1.0));
-                }
+        if let Some(ns) = tree.threads.delay_ns.filter(|_| counted) {
+            totals.run_delay += ns;
+            out.counter(series.run_delay, totals.run_delay);
+            if let Some(elapsed) = elapsed_ns.filter(|_| tree.complete) {
+                out.gauge(series.hottest, (tree.threads.hottest_ns as f64 / elapsed as f64).min(1.0));
             }
-            None => {
-                out.unavailable(&CPU_RUN_DELAY, entity, NO_SCHEDSTAT);
-                out.unavailable(&HOTTEST_THREAD, entity, NO_SCHEDSTAT);
-            }
+        } else {
+            out.unavailable(&CPU_RUN_DELAY, self.entity, NO_SCHEDSTAT);
+            out.unavailable(&HOTTEST_THREAD, self.entity, NO_SCHEDSTAT);
         }
+    }
 
-        match cores {
-            Some(cores) if allowed_known => {
-                let (busy_ns, steal_ns) = cores.busy_and_steal_ns(allowed);
-                totals.steal_ns += steal_ns;
-                out.counter(steal, totals.steal_ns);
-                if self.tree.tells_children() {
-                    if tree.complete {
-                        totals.add_others(busy_ns, tree.cpu_ns, allowed.count());
-                    }
-                    out.counter(others, totals.others_ns);
-                } else {
-                    out.unavailable(&CPU_OTHERS, entity, CHILDREN_UNKNOWN);
-                }
-            }
-            known => {
-                let reason = if known.is_some() { NO_AFFINITY } else { NO_PROC_STAT };
-                out.unavailable(&CPU_STEAL, entity, reason.clone());
-                out.unavailable(&CPU_OTHERS, entity, reason);
-            }
+    /// The CPUs it may use, and who else had them.
+    fn push_cpus(&mut self, series: &AllSeries, tree: &TreeSample, cores: Option<&CoreSteps>, out: &mut Sample<'_>) {
+        let entity = self.entity;
+        let allowed = &tree.threads.allowed;
+        let absent = if allowed.count() == 0 {
+            out.unavailable(&CPU_CAPACITY, entity, NO_AFFINITY);
+            NO_AFFINITY
+        } else {
+            out.gauge_int(series.capacity, u64::from(allowed.count()));
+            NO_PROC_STAT
+        };
+        let Some(cores) = cores.filter(|_| allowed.count() > 0) else {
+            out.unavailable(&CPU_STEAL, entity, absent.clone());
+            out.unavailable(&CPU_OTHERS, entity, absent);
+            return;
+        };
+        let (busy_ns, steal_ns) = cores.busy_and_steal_ns(allowed);
+        let totals = &mut self.totals;
+        totals.steal += steal_ns;
+        out.counter(series.steal, totals.steal);
+        if !self.tree.tells_children() {
+            out.unavailable(&CPU_OTHERS, entity, CHILDREN_UNKNOWN);
+            return;
         }
+        // What a process that was just met did is not known, and must not be taken for others'.
+        if tree.complete {
+            totals.add_others(busy_ns, tree.cpu_ns, allowed.count());
+        }
+        out.counter(series.others, totals.others);
+    }
+}
 
-        match group {
-            Some(group) => {
-                totals.denied = group.denied;
-                out.counter(throttled, group.denied.throttled_ns);
-                out.counter(throttled_periods, group.denied.throttled_periods);
-                out.counter(periods, group.denied.periods);
-                match group.limit {
-                    Some(cpus) => out.gauge(quota, cpus),
-                    None => out.unavailable(&CPU_QUOTA, entity, NO_QUOTA),
-                }
-            }
-            None => {
-                for metric in [&CPU_THROTTLED, &CPU_THROTTLED_PERIODS, &CPU_PERIODS, &CPU_QUOTA] {
-                    out.unavailable(metric, entity, NO_GROUP);
-                }
-            }
+/// What the quota of its control group denied it.
+fn push_denied(series: &AllSeries, entity: EntityId, group: Option<CpuGroupSample>, out: &mut Sample<'_>) {
+    let Some(group) = group else {
+        for metric in [&CPU_THROTTLED, &CPU_THROTTLED_PERIODS, &CPU_PERIODS, &CPU_QUOTA] {
+            out.unavailable(metric, entity, NO_GROUP);
+        }
+        return;
+    };
+    out.counter(series.throttled, group.denied.throttled_ns);
+    out.counter(series.throttled_periods, group.denied.throttled_periods);
+    out.counter(series.periods, group.denied.periods);
+    match group.limit {
+        Some(cpus) => out.gauge(series.quota, cpus),
+        None => out.unavailable(&CPU_QUOTA, entity, NO_QUOTA),
+    }
+}
+
+impl AllSeries {
+    fn new(entity: EntityId, out: &mut Sample<'_>) -> Self {
+        let mut series = |metric| out.series(metric, entity, &[]);
+        Self {
+            capacity: series(&CPU_CAPACITY),
+            cpu_time: series(&CPU_TIME),
+            run_delay: series(&CPU_RUN_DELAY),
+            others: series(&CPU_OTHERS),
+            steal: series(&CPU_STEAL),
+            throttled: series(&CPU_THROTTLED),
+            throttled_periods: series(&CPU_THROTTLED_PERIODS),
+            periods: series(&CPU_PERIODS),
+            quota: series(&CPU_QUOTA),
+            hottest: series(&HOTTEST_THREAD),
         }
     }
 }
@@ -294,53 +334,10 @@ impl Totals {
     /// is taken off the next intervals, up to the noise of the CPUs' clocks: dropping it would let noise add up to a
     /// neighbour that is not there, and keeping all of it would hide one that is.
     fn add_others(&mut self, busy_ns: u64, own_ns: u64, cpus: u32) {
-        let own_ns = own_ns + self.ahead_ns;
-        self.others_ns += busy_ns.saturating_sub(own_ns);
-        self.ahead_ns = own_ns.saturating_sub(busy_ns).min(ACCOUNTING_NOISE_NS * u64::from(cpus));
+        let own_ns = own_ns + self.ahead;
+        self.others += busy_ns.saturating_sub(own_ns);
+        self.ahead = own_ns.saturating_sub(busy_ns).min(ACCOUNTING_NOISE_NS * u64::from(cpus));
     }
-}
-
-/// The control group of a server's leading process, followed when the process is moved.
-#[derive(Default)]
-struct Group {
-    leader: Option<u32>,
-    membership: Option<HeldFile>,
-    seen: Vec<u8>,
-    cpu: Option<CpuGroup>,
-    /// What groups that the server has left had denied it.
-    before: CpuDenied,
-    last: CpuDenied,
-}
-
-impl Group {
-    fn sample(
-        &mut self,
-        leader: Option<u32>,
-        proc: &std::path::Path,
-        mounts: Option<&Mounts>,
-        scratch: &mut Scratch,
-    ) -> Option<CpuGroupSample> {
-        if leader != self.leader {
-            self.leader = leader;
-            self.membership = leader.and_then(|pid| HeldFile::open(&process_folder(proc, pid).join("cgroup")).ok());
-        }
-        let text = self.membership.as_ref()?.read(&mut scratch.text).ok()?;
-        if self.cpu.is_none() || text != self.seen {
-            self.seen.clear();
-            self.seen.extend_from_slice(text);
-            self.before = self.last;
-            self.cpu = open_group(text, mounts?);
-        }
-        let mut sample = self.cpu.as_mut()?.sample(&mut scratch.text);
-        sample.denied = self.before.plus(sample.denied);
-        self.last = sample.denied;
-        Some(sample)
-    }
-}
-
-fn open_group(membership: &[u8], mounts: &Mounts) -> Option<CpuGroup> {
-    let location = mounts.locate(std::str::from_utf8(membership).ok()?, "cpu")?;
-    Some(control_group::CpuGroup::open(&location, None))
 }
 
 #[cfg(test)]
@@ -354,7 +351,7 @@ mod tests {
             let busy = if step % 2 == 0 { 990_000_000 } else { 1_010_000_000 };
             totals.add_others(busy, 1_000_000_000, 1);
         }
-        assert!(totals.others_ns <= 20_000_000, "{}", totals.others_ns);
+        assert!(totals.others <= 20_000_000, "{}", totals.others);
     }
 
     #[test]
@@ -363,8 +360,8 @@ mod tests {
         for _ in 0..1000 {
             totals.add_others(900_000_000, 1_000_000_000, 1);
         }
-        assert_eq!(totals.others_ns, 0);
+        assert_eq!(totals.others, 0);
         totals.add_others(1_000_000_000, 500_000_000, 1);
-        assert_eq!(totals.others_ns, 480_000_000);
+        assert_eq!(totals.others, 480_000_000);
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod cpu_clock;
 pub(crate) mod cpu_mask;
 pub(crate) mod cpu_times;
 pub(crate) mod folder;
+pub(crate) mod followed_group;
 pub(crate) mod held;
 pub(crate) mod parse;
 pub(crate) mod process_tree;

@@ -25,7 +25,15 @@ impl Process {
     fn open(proc: &Path, pid: u32, born: bool, ours: bool) -> std::io::Result<Self> {
         let stat = if ours { None } else { Some(HeldFile::open(&process_folder(proc, pid).join("stat"))?) };
         let cpu = if born { Step::from_zero() } else { Step::default() };
-        Ok(Self { pid, threads: Threads::open(proc, pid, born)?, cpu, stat, measured: born, newborn: born, alive: true })
+        Ok(Self {
+            pid,
+            threads: Threads::open(proc, pid, born)?,
+            cpu,
+            stat,
+            measured: born,
+            newborn: born,
+            alive: true,
+        })
     }
 
     fn cpu_ns(&self, scratch: &mut Scratch) -> Option<u64> {

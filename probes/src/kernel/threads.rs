@@ -64,7 +64,7 @@ impl Thread {
 /// The threads of one process.
 pub(crate) struct Threads {
     folder: Folder,
-    threads: Vec<Thread>,
+    list: Vec<Thread>,
     /// Set after the first look: threads that appear later began at 0 since.
     known: bool,
 }
@@ -73,29 +73,27 @@ impl Threads {
     /// `born` says that the process began since the last look, so that all of its past belongs to this one.
     pub(crate) fn open(proc: &Path, pid: u32, born: bool) -> io::Result<Self> {
         let folder = Folder::open(&proc.join(pid.to_string()).join("task"))?;
-        Ok(Self { folder, threads: Vec::new(), known: born })
+        Ok(Self { folder, list: Vec::new(), known: born })
     }
 
     /// Looks which threads there are. An error means that the process is gone.
     pub(crate) fn list(&mut self, scratch: &mut Scratch) -> io::Result<()> {
-        let Self { folder, threads, known } = self;
+        let Self { folder, list: threads, known } = self;
         let files_left = &mut scratch.files_left;
         for thread in threads.iter_mut() {
             thread.listed = false;
         }
-        folder.numbers(&mut scratch.entries, |tid| {
-            match threads.binary_search_by_key(&tid, |thread| thread.tid) {
-                Ok(at) => threads[at].listed = true,
-                Err(at) => {
-                    let mut hold = |file| {
-                        let held = if *files_left == 0 { None } else { open(folder, tid, file).ok() };
-                        *files_left -= usize::from(held.is_some());
-                        held
-                    };
-                    let step = if *known { Step::from_zero() } else { Step::default() };
-                    let (schedstat, children) = (hold("schedstat"), hold("children"));
-                    threads.insert(at, Thread { tid, ran: step, waited: step, schedstat, children, listed: true });
-                }
+        folder.numbers(&mut scratch.entries, |tid| match threads.binary_search_by_key(&tid, |thread| thread.tid) {
+            Ok(at) => threads[at].listed = true,
+            Err(at) => {
+                let mut hold = |file| {
+                    let held = if *files_left == 0 { None } else { open(folder, tid, file).ok() };
+                    *files_left -= usize::from(held.is_some());
+                    held
+                };
+                let step = if *known { Step::from_zero() } else { Step::default() };
+                let (schedstat, children) = (hold("schedstat"), hold("children"));
+                threads.insert(at, Thread { tid, ran: step, waited: step, schedstat, children, listed: true });
             }
         })?;
         threads.retain(|thread| {
@@ -107,7 +105,7 @@ impl Threads {
 
     /// Adds what the threads did since the last look to `sums`. `ours` says that tids mean the same to system calls.
     pub(crate) fn measure(&mut self, ours: bool, scratch: &mut Scratch, sums: &mut ThreadSums) {
-        for thread in &mut self.threads {
+        for thread in &mut self.list {
             let mut buffer = [0; 96];
             match read(thread.schedstat.as_ref(), &self.folder, thread.tid, "schedstat", &mut buffer) {
                 Ok(text) => {
@@ -143,7 +141,7 @@ impl Threads {
 
     /// Adds the pids of all child processes to `scratch.pids`.
     pub(crate) fn children(&self, scratch: &mut Scratch) {
-        for thread in &self.threads {
+        for thread in &self.list {
             let text = match &thread.children {
                 Some(file) => file.read_records(&mut scratch.text),
                 None => match open(&self.folder, thread.tid, "children") {
@@ -160,14 +158,14 @@ impl Threads {
 
     /// True when this kernel tells a process's children (`CONFIG_PROC_CHILDREN`).
     pub(crate) fn tells_children(&self) -> bool {
-        self.threads
+        self.list
             .first()
             .is_some_and(|thread| thread.children.is_some() || open(&self.folder, thread.tid, "children").is_ok())
     }
 
     /// Gives the files back to the allowance; called when the process is dropped.
     pub(crate) fn release(&mut self, scratch: &mut Scratch) {
-        scratch.files_left += self.threads.drain(..).map(|thread| thread.files()).sum::<usize>();
+        scratch.files_left += self.list.drain(..).map(|thread| thread.files()).sum::<usize>();
     }
 }
 
