@@ -81,10 +81,14 @@ fn without_others_cpu_time_contention_is_undecided_and_says_why() {
 
 #[test]
 fn a_full_cpu_proves_overload_whatever_else_cannot_be_read() {
-    let (mut world, mut engine) = (World::new(1), Engine::new(Config::default()));
-    let missing = vec![server::CPU_OTHERS.name, server::CPU_THROTTLED.name, server::HOTTEST_THREAD.name];
-    let judgement = run(&mut world, &mut engine, 15, &Signals { missing, ..overloaded() });
-    assert_eq!(ids(&judgement), ["overload"]);
+    for missing in [
+        vec![server::CPU_OTHERS.name, server::CPU_THROTTLED.name, server::HOTTEST_THREAD.name],
+        vec![server::CPU_STEAL.name, server::HOTTEST_THREAD.name],
+    ] {
+        let (mut world, mut engine) = (World::new(1), Engine::new(Config::default()));
+        let judgement = run(&mut world, &mut engine, 15, &Signals { missing, ..overloaded() });
+        assert_eq!(ids(&judgement), ["overload"]);
+    }
 }
 
 #[test]

@@ -152,7 +152,9 @@ proptest! {
 
     #[test]
     fn no_part_exceeds_what_was_measured_or_what_caps_it(facts in facts()) {
-        let Some(ledger) = cpu_ledger(&facts) else { return Ok(()) };
+        let (Some(ledger), Some(stalls)) = (cpu_ledger(&facts), stalls(&facts)) else { return Ok(()) };
+        let taken = [stalls.used_ns, stalls.quota_ns, stalls.wait_ns, stalls.steal_ns];
+        prop_assert!(taken.into_iter().flatten().sum::<u64>() <= stalls.capacity_ns);
         let cpu = &facts.cpu;
         for (label, limits) in [
             (ledger::USED, vec![&cpu.used_ns]),

@@ -165,6 +165,22 @@ fn outer_rows() -> Vec<Row> {
             expected: &[("overload", CRITICAL)],
             ..row("overload 1.3 beside a small neighbour", [0.90, 0.93], [8.0, 8.0], ALL, [0.18, 0.39], batch_wait())
         },
+        // Requests fail while CPUs idle: something, but not too much demand.
+        row("failing for a reason of its own", [0.50, 0.93], [8.0, 8.0], ALL, [0.2, 0.4], batch_wait()),
+        // Loaders that wait for a CPU are not short of data.
+        Row {
+            wait: [0.20, 0.40],
+            base: two_loaders(&[[1.98, 0.0]]),
+            expected: &[("cpu-contention", CRITICAL)],
+            ..row("neighbour of the loaders", [0.30, 0.50], [1.0, 2.0], [0.0, 0.3], [0.5, 0.5], batch_wait())
+        },
+        Row {
+            periods: [0.9, 1.0],
+            throttled: [0.3, 0.4],
+            base: mostly(Stage::DataLoad, 0.7),
+            expected: &[("cpu-quota-throttled", WARNING)],
+            ..row("quota, loading slowed by it", [0.5, 0.5], [3.9, 5.2], ALL, NONE, batch_wait())
+        },
         // Not in the table as rows: completions / used was .66 to .76 of the arrivals where overload came on top.
         Row {
             wait: [0.50, 0.50],
