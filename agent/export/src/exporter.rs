@@ -77,11 +77,9 @@ impl Exporter {
         let now = tick.end.mono_ns;
         // Ticks end within milliseconds of a whole second; one that is a little early is the one that was meant.
         let slack = tick.dt_ns / 2;
-        match self.due_ns {
-            None => self.due_ns = Some(now.saturating_sub(tick.dt_ns).saturating_add(self.interval_ns)),
-            Some(_) => {}
-        }
-        if self.due_ns.is_some_and(|due| now.saturating_add(slack) >= due) {
+        let first_due = now.saturating_sub(tick.dt_ns).saturating_add(self.interval_ns);
+        let due = *self.due_ns.get_or_insert(first_due);
+        if now.saturating_add(slack) >= due {
             self.export(table);
             self.due_ns = Some(now.saturating_add(self.interval_ns));
         }
@@ -92,7 +90,9 @@ impl Exporter {
         // Without a destination the accumulators are emptied all the same.
         let requests = self.encoder.metrics(table);
         if let Some(metrics) = &self.metrics {
-            requests.into_iter().for_each(|request| metrics.offer(request));
+            for request in requests {
+                metrics.offer(request);
+            }
         }
     }
 

@@ -29,20 +29,20 @@ async fn spans_and_events_of_the_agent_arrive() {
             tracing::warn!(target: "perfwatch_export::client", "about exporting");
         });
         tokio::task::spawn_blocking(move || own.shutdown(Duration::from_secs(20))).await.expect("no panic");
-        let received = receiver
+        let arrived = receiver
             .wait_for(|received| !received.traces.is_empty() && !received.logs.is_empty())
             .await
             .unwrap_or_else(|| panic!("{protocol}: {:?}", receiver.received()));
 
-        let spans = &received.traces[0].resource_spans[0].scope_spans[0].spans;
+        let spans = &arrived.traces[0].resource_spans[0].scope_spans[0].spans;
         assert_eq!((spans.len(), spans[0].name.as_str()), (1, "tick"), "{protocol}");
-        let records = &received.logs[0].resource_logs[0].scope_logs[0].log_records;
+        let records = &arrived.logs[0].resource_logs[0].scope_logs[0].log_records;
         assert_eq!((records.len(), records[0].severity_text.as_str()), (1, "WARN"), "{protocol}");
         assert_eq!(records[0].trace_id, spans[0].trace_id, "the event belongs to its span");
-        let resource = received.traces[0].resource_spans[0].resource.as_ref().expect("a resource");
+        let resource = arrived.traces[0].resource_spans[0].resource.as_ref().expect("a resource");
         assert!(resource.attributes.iter().any(|attribute| attribute.key == "service.name"), "{protocol}");
         assert!(
-            received.attempts.iter().all(|attempt| attempt.header("authorization") == Some("Bearer t")),
+            arrived.attempts.iter().all(|attempt| attempt.header("authorization") == Some("Bearer t")),
             "{protocol}"
         );
     }

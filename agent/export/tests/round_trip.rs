@@ -64,7 +64,9 @@ fn latencies(seed: u64) -> (Vec<u64>, SparseHdr) {
         })
         .collect();
     let mut histogram = SparseHdr::new();
-    values.iter().for_each(|value| histogram.record(*value));
+    for value in &values {
+        histogram.record(*value);
+    }
     (values, histogram)
 }
 
@@ -103,31 +105,31 @@ async fn round_trip(protocol: &str, compression: &str) {
         exporter.offer(&tick, &feed.table, &[overload()]);
     }
     exporter.flush(&feed.table, PATIENCE).await;
-    let received = receiver.received();
+    let arrived = receiver.received();
     let case = format!("{protocol} {compression}: {:?}", exporter.views());
 
-    assert_eq!(numbers(&received, "perfwatch.server.requests.in_flight"), [(0, 1, 0.5), (0, 2, 1.0)], "{case}");
+    assert_eq!(numbers(&arrived, "perfwatch.server.requests.in_flight"), [(0, 1, 0.5), (0, 2, 1.0)], "{case}");
     assert_eq!(
-        numbers(&received, "perfwatch.server.requests.started"),
+        numbers(&arrived, "perfwatch.server.requests.started"),
         [(0, 0, 0.0), (0, 1, 10.0), (0, 2, 20.0)],
         "{case}"
     );
-    assert_eq!(numbers(&received, "perfwatch.server.cpu.time"), [(0, 1, 0.25), (0, 2, 0.5)], "{case}");
-    check_exponential(&received, &all);
-    check_bounded(&received, &bounded);
+    assert_eq!(numbers(&arrived, "perfwatch.server.cpu.time"), [(0, 1, 0.25), (0, 2, 0.5)], "{case}");
+    check_exponential(&arrived, &all);
+    check_bounded(&arrived, &bounded);
 
-    let resource = received.metrics[0].resource_metrics[0].resource.as_ref().expect("a resource");
+    let resource = arrived.metrics[0].resource_metrics[0].resource.as_ref().expect("a resource");
     let resource = texts(&resource.attributes);
     assert_eq!(resource["service.name"], "perfwatch");
     assert_eq!(resource["host.name"], "node-7");
     assert_eq!(resource["host.arch"], "amd64", "what is known about the host completes the resource");
 
-    let record = &received.logs[0].resource_logs[0].scope_logs[0].log_records[0];
-    assert_eq!((received.logs.len(), record.event_name.as_str()), (1, "perfwatch.finding"), "{case}");
+    let record = &arrived.logs[0].resource_logs[0].scope_logs[0].log_records[0];
+    assert_eq!((arrived.logs.len(), record.event_name.as_str()), (1, "perfwatch.finding"), "{case}");
     assert_eq!(texts(&record.attributes[..3])["perfwatch.server.name"], "shop");
-    assert_eq!(numbers(&received, "perfwatch.finding.active"), [(0, 1, 1.0), (0, 2, 1.0)], "{case}");
+    assert_eq!(numbers(&arrived, "perfwatch.finding.active"), [(0, 1, 1.0), (0, 2, 1.0)], "{case}");
 
-    for attempt in received.attempts(Signal::Metrics) {
+    for attempt in arrived.attempts(Signal::Metrics) {
         assert_eq!(attempt.header("x-scope"), Some("team a"), "{case}");
         assert!(attempt.header("user-agent").is_some_and(|agent| agent.starts_with("perfwatch/")), "{case}");
         let encoding = attempt.header("content-encoding").or(attempt.header("grpc-encoding"));

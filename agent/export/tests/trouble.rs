@@ -53,9 +53,9 @@ async fn a_busy_receiver_gets_the_same_bytes_again_after_the_time_it_asked_for()
         let (mut exporter, mut feed) = (exporter(&endpoint(&receiver, protocol), protocol, &[]), Feed::new());
         let begin = tokio::time::Instant::now();
         offer(&mut exporter, &mut feed);
-        let received = receiver.wait_for(|received| received.metrics.len() == 1).await.expect("it is sent at last");
+        let arrived = receiver.wait_for(|received| received.metrics.len() == 1).await.expect("it is sent at last");
         assert!(begin.elapsed() >= Duration::from_secs(1), "Retry-After and RetryInfo are honoured");
-        let attempts: Vec<&Attempt> = received.attempts(Signal::Metrics).collect();
+        let attempts: Vec<&Attempt> = arrived.attempts(Signal::Metrics).collect();
         assert_eq!(attempts.len(), 3);
         assert!(attempts.windows(2).all(|pair| pair[0].message == pair[1].message), "the same bytes");
         exporter.flush(&feed.table, PATIENCE).await;
@@ -132,8 +132,8 @@ async fn a_slow_receiver_is_asked_again_after_the_timeout() {
         let timeout = [("OTEL_EXPORTER_OTLP_TIMEOUT", "300")];
         let (mut exporter, mut feed) = (exporter(&endpoint(&receiver, protocol), protocol, &timeout), Feed::new());
         offer(&mut exporter, &mut feed);
-        let received = receiver.wait_for(|received| received.metrics.len() == 1).await.expect("the second attempt");
-        assert_eq!(received.attempts.len(), 2);
+        let arrived = receiver.wait_for(|received| received.metrics.len() == 1).await.expect("the second attempt");
+        assert_eq!(arrived.attempts.len(), 2);
     }
 }
 
@@ -150,8 +150,8 @@ async fn a_full_queue_drops_the_oldest_and_counts_them() {
         offer(&mut exporter, &mut feed);
     }
     exporter.flush(&feed.table, PATIENCE).await;
-    let received = receiver.received();
-    let times: Vec<u64> = received
+    let arrived = receiver.received();
+    let times: Vec<u64> = arrived
         .metrics
         .iter()
         .map(|request| {

@@ -21,7 +21,7 @@ impl Default for RetryPolicy {
 }
 
 /// Longest wait that a receiver can impose; a mistaken date must not silence an agent for days.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// The waits of one request.
 pub(crate) struct Backoff {
@@ -74,6 +74,6 @@ mod tests {
         let mut backoff = Backoff::new(RetryPolicy::default());
         let wait = backoff.wait(Some(Duration::from_secs(7)));
         assert!(wait >= Duration::from_secs(7) && wait <= Duration::from_millis(7_500));
-        assert!(backoff.wait(Some(Duration::from_secs(86_400))) <= Duration::from_secs(301));
+        assert!(backoff.wait(Some(Duration::from_hours(24))) <= Duration::from_secs(301));
     }
 }

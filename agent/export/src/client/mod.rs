@@ -47,7 +47,7 @@ pub enum StartError {
 
 /// A way to one endpoint. Connects when something is to be sent, not before.
 pub(crate) enum Transport {
-    Http(http::HttpTransport),
+    Http(Box<http::HttpTransport>),
     Grpc(Box<grpc::GrpcTransport>),
 }
 
@@ -55,7 +55,7 @@ impl Transport {
     /// Must be called within a Tokio runtime.
     pub(crate) fn open(target: &Target, signal: Signal) -> Result<Self, StartError> {
         Ok(match target.protocol {
-            Protocol::HttpProtobuf => Self::Http(http::HttpTransport::open(target, signal)?),
+            Protocol::HttpProtobuf => Self::Http(Box::new(http::HttpTransport::open(target, signal)?)),
             Protocol::Grpc => Self::Grpc(Box::new(grpc::GrpcTransport::open(target, signal)?)),
         })
     }

@@ -217,7 +217,9 @@ impl Accumulators {
             // A counter is reported as of when it was read, and not at all when it could not be; a histogram stands.
             let time = if let State::Counter { seen, .. } = entry.state { seen } else { now };
             if time > entry.exported {
-                entry.total(time).into_iter().for_each(|point| each(entry.metric, point));
+                if let Some(total) = entry.total(time) {
+                    each(entry.metric, total);
+                }
                 entry.exported = time;
             }
         }

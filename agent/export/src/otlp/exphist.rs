@@ -168,7 +168,9 @@ mod tests {
 
     fn record(values: &[u64]) -> SparseHdr {
         let mut histogram = SparseHdr::new();
-        values.iter().for_each(|value| histogram.record(*value));
+        for value in values {
+            histogram.record(*value);
+        }
         histogram
     }
 
