@@ -25,7 +25,9 @@ fn model(c: &mut Criterion) {
             let inputs = batch(size);
             // Elements per second = requests per second: the ratio of two lines is the gain from batching.
             group.throughput(Throughput::Elements(size as u64));
-            group.bench_function(format!("{}/batch {size}", kernel.name()), |b| b.iter(|| model.evaluate(black_box(&inputs))));
+            group.bench_function(format!("{}/batch {size}", kernel.name()), |b| {
+                b.iter(|| model.evaluate(black_box(&inputs)));
+            });
         }
     }
     group.finish();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::error::DemoError;
 
 /// A server writes 80 MB of weights first; a minute is for the slowest machine, not the usual one.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a process may take to end by itself once its pipe is closed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 

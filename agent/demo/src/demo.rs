@@ -62,6 +62,7 @@ pub struct Demo {
     prompts: Arc<Prompts>,
     running: Option<Running>,
     server: Process,
+    /// Holds the demo itself off the server's CPU.
     _kept_off: KeptOff,
     folder: tempfile::TempDir,
 }
@@ -92,7 +93,8 @@ impl Demo {
         let kept_off = placement.keep_off().map_err(DemoError::system("stay off the server's CPU"))?;
         let folder = tempfile::Builder::new().prefix("perfwatch-demo-").tempdir();
         let folder = folder.map_err(DemoError::system("create a folder for the demo's files"))?;
-        std::fs::create_dir(runtime_dir(folder.path())).map_err(DemoError::system("create the demo's runtime folder"))?;
+        std::fs::create_dir(runtime_dir(folder.path()))
+            .map_err(DemoError::system("create the demo's runtime folder"))?;
         let prompts = Arc::new(Prompts::new(options.seed));
         let healthy = ServerOptions {
             cpu: Some(placement.server),
@@ -100,7 +102,7 @@ impl Demo {
         };
 
         progress("starting a healthy server to calibrate with");
-        let server = start(&options.program, &healthy, runtime_dir(folder.path()), None)?;
+        let server = start(&options.program, &healthy, &runtime_dir(folder.path()), None)?;
         warm_up(server.address, &prompts)?;
         let known: &[u32] = if placement.shared() { &[std::process::id()] } else { &[] };
         let (cpu, pid) = (placement.server, server.tied.id());
@@ -126,10 +128,22 @@ impl Demo {
             fault.shape(&mut watched, offered);
         }
         progress("starting the server to be watched");
-        let server = start(&options.program, &watched, runtime_dir(folder.path()), options.fault)?;
+        let server = start(&options.program, &watched, &runtime_dir(folder.path()), options.fault)?;
         warm_up(server.address, &prompts)?;
-        let (running, _kept_off) = (None, kept_off);
-        Ok(Self { options, placement, capacity, offered, load, reference, prompts, running, server, _kept_off, folder })
+        let running = None;
+        Ok(Self {
+            options,
+            placement,
+            capacity,
+            offered,
+            load,
+            reference,
+            prompts,
+            running,
+            server,
+            _kept_off: kept_off,
+            folder,
+        })
     }
 
     /// The folder in which the server looks for an agent, private to this demo.
@@ -213,7 +227,8 @@ impl Demo {
         let usage = running.meter.usage()?;
         let load: LoadReport = running.load.finish();
         drop(running.neighbour);
-        let bite = self.reference.filter(|_| self.options.fault.is_some()).map(|reference| Bite::judge(reference, &load));
+        let bite =
+            self.reference.filter(|_| self.options.fault.is_some()).map(|reference| Bite::judge(reference, &load));
         let contaminated = !self.capacity.clean || usage.outside > crate::calibrate::OUTSIDE_LIMIT;
         Ok(DemoReport {
             fault: self.options.fault.map(Fault::name),
@@ -241,12 +256,12 @@ fn data_dir(folder: &Path, name: &str) -> Result<PathBuf, DemoError> {
 fn start(
     program: &Program,
     options: &ServerOptions,
-    runtime_dir: PathBuf,
+    runtime_dir: &Path,
     fault: Option<&'static dyn Fault>,
 ) -> Result<Process, DemoError> {
     let mut args = program.server.clone();
     args.extend(options.to_args());
-    let mut tied = Tied::spawn(&program.executable, args, &runtime_dir)?;
+    let mut tied = Tied::spawn(&program.executable, args, runtime_dir)?;
     let group = match fault {
         Some(fault) => fault.confine(tied.id())?,
         None => None,

@@ -109,9 +109,9 @@ fn siblings(cpu: usize) -> Vec<usize> {
 fn parse_list(list: &str) -> Vec<usize> {
     let mut cpus = Vec::new();
     for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(first), Ok(last)) = (first.parse(), last.parse::<usize>()) {
-            cpus.extend(first..=last);
+        let (low, high) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(low), Ok(high)) = (low.parse(), high.parse::<usize>()) {
+            cpus.extend(low..=high);
         }
     }
     cpus

@@ -124,7 +124,10 @@ impl fmt::Display for DemoReport {
             )?;
         }
         if self.contaminated {
-            write!(f, "\nwarning   other processes took CPU time from the server: do not conclude anything from this run")?;
+            write!(
+                f,
+                "\nwarning   other processes took CPU time from the server: do not conclude anything from this run"
+            )?;
         }
         Ok(())
     }
@@ -177,7 +180,8 @@ mod tests {
         let fault = Some("overload");
         let mut report = DemoReport { fault, capacity, load_share: 0.5, load, usage, stats, contaminated: true, bite };
         let text = report.to_string();
-        for part in ["100 requests/s offered = 0.50 of the capacity of 200; 80 answered", "the fault bites", "warning"] {
+        for part in ["100 requests/s offered = 0.50 of the capacity of 200; 80 answered", "the fault bites", "warning"]
+        {
             assert!(text.contains(part), "{part:?} in\n{text}");
         }
         assert!(!report.did_not_bite());

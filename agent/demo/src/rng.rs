@@ -1,6 +1,6 @@
 //! A small seeded random number generator: same seed, same weights, same texts, same arrivals, on every machine.
 
-/// SplitMix64: one addition and a few mixes per number, no state worth more than its seed.
+/// `SplitMix64`: one addition and a few mixes per number, no state worth more than its seed.
 #[derive(Debug, Clone)]
 pub struct Rng {
     state: u64,
@@ -30,7 +30,7 @@ impl Rng {
     /// A number in `-1.0..1.0`, for weights.
     pub fn signed(&mut self) -> f32 {
         // 24 bits are what a float holds exactly; one draw per weight keeps start-up short.
-        ((self.bits() >> 40) as f32).mul_add(2.0 / (1_u32 << 24) as f32, -1.0)
+        (self.bits() >> 40) as f32 * (2.0 / (1_u32 << 24) as f32) - 1.0
     }
 
     /// An integer in `0..bound`; `bound` must not be 0.

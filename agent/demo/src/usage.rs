@@ -37,8 +37,7 @@ struct Reading {
 impl Meter {
     /// Starts the account of `server` on `cpu`.
     pub(crate) fn start(cpu: usize, server: u32, known: Vec<u32>) -> Result<Self, DemoError> {
-        let mut meter =
-            Self { cpu, server, known, began: now(), first: Reading { busy: 0, server: 0, known: 0 } };
+        let mut meter = Self { cpu, server, known, began: now(), first: Reading { busy: 0, server: 0, known: 0 } };
         meter.first = meter.read().map_err(DemoError::system("read CPU times from /proc"))?;
         Ok(meter)
     }

@@ -30,7 +30,8 @@ impl Group {
     /// Makes a group that may use `cores` on average.
     pub(super) fn create(fault: &'static str, cores: f64) -> Result<Self, DemoError> {
         let refuse = |why: String| DemoError::CannotInject { fault, why, needs: NEEDS };
-        let read = |path: &str| fs::read_to_string(path).map_err(|error| refuse(format!("cannot read {path}: {error}")));
+        let read =
+            |path: &str| fs::read_to_string(path).map_err(|error| refuse(format!("cannot read {path}: {error}")));
         let places = places(&read("/proc/self/mounts")?, &read("/proc/self/cgroup")?);
         let mut why = "no CPU controller is mounted".to_owned();
         for place in places {
@@ -130,7 +131,10 @@ fn places(mounts: &str, own: &str) -> Vec<Place> {
             own.lines().find_map(|line| {
                 let mut parts = line.splitn(3, ':').skip(1);
                 let (controllers, path) = (parts.next()?, parts.next()?);
-                controllers.split(',').any(|name| name == wanted).then(|| Path::new(point).join(path.trim_start_matches('/')))
+                controllers
+                    .split(',')
+                    .any(|name| name == wanted)
+                    .then(|| Path::new(point).join(path.trim_start_matches('/')))
             })
         };
         if kind == "cgroup" && options.split(',').any(|option| option == "cpu") {

@@ -21,8 +21,13 @@ use crate::server::ServerOptions;
 pub use cgroup::Group;
 
 /// Every fault, in the order in which they are listed to people.
-pub const FAULTS: &[&dyn Fault] =
-    &[&slow_data_loading::SlowDataLoading, &no_batching::NoBatching, &cpu_quota::CpuQuota, &overload::Overload, &cpu_neighbour::CpuNeighbour];
+pub const FAULTS: &[&dyn Fault] = &[
+    &slow_data_loading::SlowDataLoading,
+    &no_batching::NoBatching,
+    &cpu_quota::CpuQuota,
+    &overload::Overload,
+    &cpu_neighbour::CpuNeighbour,
+];
 
 /// The load of a healthy demo, and of a fault that does not ask for another.
 pub const DEFAULT_LOAD: f64 = 0.6;
@@ -102,7 +107,10 @@ mod tests {
             for arg in options.to_args() {
                 let arg = arg.to_str().unwrap();
                 assert!(!arg.contains(fault.name()), "{arg}");
-                assert!(!["fault", "slow", "quota", "overload", "neighbour"].iter().any(|word| arg.contains(word)), "{arg}");
+                assert!(
+                    !["fault", "slow", "quota", "overload", "neighbour"].iter().any(|word| arg.contains(word)),
+                    "{arg}"
+                );
             }
         }
     }

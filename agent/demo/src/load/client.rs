@@ -28,7 +28,8 @@ pub(super) fn parse(buffer: &[u8]) -> io::Result<Option<Response>> {
     };
     let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
     let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok());
-    let length = length.filter(|length| *length <= MAX_RESPONSE).ok_or_else(|| invalid("a response without a length"))?;
+    let length =
+        length.filter(|length| *length <= MAX_RESPONSE).ok_or_else(|| invalid("a response without a length"))?;
     let status = response.code.unwrap_or(0);
     Ok((buffer.len() >= head + length).then_some(Response { status, body: head..head + length }))
 }

@@ -8,7 +8,7 @@ mod prompts;
 
 pub use closed::ClosedLoop;
 pub use latency::Latency;
-pub use open::{LoadReport, OpenLoop, Offer};
+pub use open::{LoadReport, Offer, OpenLoop};
 pub use prompts::Prompts;
 
 pub(crate) use client::Client;

@@ -21,7 +21,7 @@ const HIDDEN: usize = 4_096;
 const LAYERS: usize = 2;
 /// Parts of a text that are read on their own and averaged before the last layer. More windows mean more arithmetic for
 /// the same weights, so this number sets what batching is worth (see `benches/batching.rs`).
-const WINDOWS: usize = 2;
+const WINDOWS: usize = 3;
 
 /// One request as the model sees it.
 #[derive(Debug, Clone, Default)]

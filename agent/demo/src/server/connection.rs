@@ -9,7 +9,6 @@ use std::time::Duration;
 use perfwatch_model::Stage;
 use perfwatch_sdk::Request;
 
-
 /// A client that does not take a response for this long is disconnected: one stalled client must not hold up the
 /// thread that answers all the others.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -77,6 +77,7 @@ pub struct Stats {
 
 impl Stats {
     /// The counts between an `earlier` look and this one; `pending` stays this one's.
+    #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             pending: self.pending,

@@ -51,8 +51,7 @@ impl Server {
         let model = Model::new(options.seed, Kernel::detect());
         let store = Store::create(&options.data.join("features.f32"), options.seed, options.store_latency)
             .map_err(start("write its feature file"))?;
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(start("listen on a loopback port"))?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(start("listen on a loopback port"))?;
         let address = listener.local_addr().map_err(start("listen on a loopback port"))?;
         let sdk = perfwatch_sdk::Server::builder(SERVICE)
             .max_batch_size(options.max_batch as u32)

@@ -73,8 +73,8 @@ impl ServerOptions {
                 continue;
             }
             let number = value.to_str().and_then(|value| value.parse::<u64>().ok());
-            let number =
-                number.ok_or_else(|| usage(format!("{} needs a whole number, not `{}`", name.display(), value.display())))?;
+            let number = number
+                .ok_or_else(|| usage(format!("{} needs a whole number, not `{}`", name.display(), value.display())))?;
             match name.to_str() {
                 Some("--seed") => options.seed = number,
                 Some("--max-batch") => options.max_batch = at_least_1(&name, number)?,

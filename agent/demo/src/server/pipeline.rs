@@ -133,14 +133,12 @@ impl Pipeline {
             };
             job.input.tokens = self.tokenizer.encode(&question.text);
             job.request.enter(Stage::DataLoad);
-            match self.store.read(question.user) {
-                Ok(features) => job.input.features = features,
-                Err(_) => {
-                    self.counters.failed.fetch_add(1, Relaxed);
-                    job.answer(Status::Failed, "{\"error\":\"the feature store cannot be read\"}");
-                    continue;
-                }
-            }
+            let Ok(features) = self.store.read(question.user) else {
+                self.counters.failed.fetch_add(1, Relaxed);
+                job.answer(Status::Failed, "{\"error\":\"the feature store cannot be read\"}");
+                continue;
+            };
+            job.input.features = features;
             job.request.enter(Stage::BatchWait);
             self.ready.push(job);
         }

@@ -102,7 +102,7 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    const LONG: Duration = Duration::from_secs(600);
+    const LONG: Duration = Duration::from_mins(10);
 
     #[test]
     fn a_full_batch_leaves_at_once_and_counts_those_left_behind() {

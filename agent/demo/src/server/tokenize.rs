@@ -64,7 +64,7 @@ impl Tokenizer {
 /// One to four made-up syllables.
 fn piece(rng: &mut Rng) -> Vec<u8> {
     let mut piece = Vec::with_capacity(LONGEST);
-    for _ in 0..=rng.below(LONGEST as u64 / 2 - 1) {
+    for _ in 0..=rng.below(LONGEST as u64 / 2) {
         piece.push(CONSONANTS[rng.below(CONSONANTS.len() as u64) as usize]);
         piece.push(VOWELS[rng.below(VOWELS.len() as u64) as usize]);
     }
