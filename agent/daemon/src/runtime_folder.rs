@@ -40,8 +40,12 @@ impl RuntimeFolder {
             }
             _ => candidates(|name| config.environment().get(name), uid),
         };
+        Self::claim_of(&candidates, role, uid)
+    }
+
+    fn claim_of(candidates: &[Candidate], role: &Role, uid: u32) -> Result<Self, Error> {
         let mut refusal = None;
-        for candidate in &candidates {
+        for candidate in candidates {
             match Self::hold(candidate, uid) {
                 Ok(folder) => return Ok(folder),
                 Err(error @ Error::Taken { .. }) if *role == Role::Service => return Err(error),
@@ -165,5 +169,79 @@ fn share_with_group(socket: &Path) {
     let Some(id) = id else { return };
     if let Err(error) = std::os::unix::fs::chown(socket, None, Some(id)) {
         tracing::warn!(group = GROUP, socket = %socket.display(), %error, "socket stays with the agent's own group");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(base: &Path) -> Vec<Candidate> {
+        ["one", "two"].map(|name| Candidate { path: base.join(name), origin: Origin::User }).to_vec()
+    }
+
+    fn uid() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    #[test]
+    fn an_agent_inside_a_command_takes_the_next_folder_where_a_service_gives_up() {
+        let base = tempfile::tempdir().expect("a temporary folder");
+        let candidates = candidates(base.path());
+        let service = RuntimeFolder::claim_of(&candidates, &Role::Service, uid()).expect("free");
+        assert_eq!(service.path(), base.path().join("one"));
+        let error = RuntimeFolder::claim_of(&candidates, &Role::Service, uid()).expect_err("taken");
+        let words = format!("another agent (pid {}) serves {}", std::process::id(), service.path().display());
+        assert_eq!(error.to_string(), words);
+        let inside = RuntimeFolder::claim_of(&candidates, &Role::InProcess, uid()).expect("the next is free");
+        assert_eq!(inside.path(), base.path().join("two"));
+        drop(service);
+        let again = RuntimeFolder::claim_of(&candidates, &Role::Service, uid()).expect("free again");
+        assert_eq!(again.path(), base.path().join("one"));
+    }
+
+    #[test]
+    fn a_folder_that_anybody_could_have_made_is_checked() {
+        let base = tempfile::tempdir().expect("a temporary folder");
+        let shared = Candidate { path: base.path().join("perfwatch-0"), origin: Origin::Shared };
+        let made = RuntimeFolder::hold(&shared, uid()).expect("made by us");
+        let mode = std::fs::metadata(made.path()).expect("it exists").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+        drop(made);
+        let refusal = |uid| RuntimeFolder::hold(&shared, uid).expect_err("unsafe").to_string();
+        let ours = uid();
+        assert!(refusal(ours + 1).ends_with(&format!("it belongs to user {ours}, not to {}", ours + 1)));
+        std::fs::set_permissions(&shared.path, PermissionsExt::from_mode(0o755)).expect("ours");
+        assert!(refusal(ours).ends_with("its mode is 0755, not 0700"));
+        std::fs::remove_dir_all(&shared.path).expect("ours");
+        std::os::unix::fs::symlink("/tmp", &shared.path).expect("a free name");
+        assert!(refusal(ours).ends_with("it is not a folder"));
+    }
+
+    #[test]
+    fn sockets_get_their_mode_and_go_with_the_folder() {
+        let base = tempfile::tempdir().expect("a temporary folder");
+        let mut folder = RuntimeFolder::hold(&candidates(base.path())[0], uid()).expect("free");
+        let socket = folder.path().join("api.sock");
+        drop(UnixListener::bind(&socket).expect("a leftover of an agent that was killed"));
+        folder.listen("api.sock", SocketMode(0o640)).expect("the leftover is removed");
+        let mode = std::fs::metadata(&socket).expect("it exists").permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        drop(folder);
+        assert!(!socket.exists());
+    }
+
+    #[test]
+    fn what_is_no_leftover_is_left_alone() {
+        let base = tempfile::tempdir().expect("a temporary folder");
+        let mut folder = RuntimeFolder::hold(&candidates(base.path())[0], uid()).expect("free");
+        let (socket, file) = (folder.path().join("a.sock"), folder.path().join("b.sock"));
+        let _other = UnixListener::bind(&socket).expect("free");
+        std::fs::write(&file, "notes").expect("writable");
+        let error = folder.listen("a.sock", SocketMode::DEFAULT).expect_err("in use");
+        assert_eq!(error.to_string(), format!("another program listens on {}", socket.display()));
+        let error = folder.listen("b.sock", SocketMode::DEFAULT).expect_err("a file");
+        assert_eq!(error.to_string(), format!("{} exists and is not a socket", file.display()));
+        assert!(socket.exists() && file.exists());
     }
 }

@@ -1,0 +1,270 @@
+//! One connection, from its handshake to its end.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use perfwatch_wire::limits::{MAX_MESSAGE, MAX_MESSAGES_PER_SECOND, MAX_SERIES};
+use perfwatch_wire::message::{Ack, AgentMessage, ErrorCode, Flush, Hello, Welcome, client_message};
+use perfwatch_wire::{ClientMessage, FrameError, FrameReader, PROTOCOL, encode, validate};
+use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::pace::Pace;
+use super::peer::{Credentials, Peer, clean};
+use super::sessions::{Receipt, Verdict};
+use super::{Delivery, Event, Shared};
+
+/// How long a client may take to introduce itself; an SDK does it at once.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a peer may leave our words unread before it is given up.
+const WRITE: Duration = Duration::from_secs(5);
+/// Receipts that may wait for one peer; it has one flush under way at a time.
+const OUTBOX: usize = 16;
+/// Read at once. Larger than nearly every flush.
+const READ: usize = 16 * 1024;
+
+/// Why a connection ends.
+enum End {
+    /// The peer closed, or its socket broke, between two messages.
+    Closed,
+    /// The peer closed in the middle of a message.
+    Truncated,
+    /// The peer broke the protocol and is told so.
+    Told(ErrorCode, String),
+    /// The same session connected anew.
+    Replaced,
+    /// The agent is stopping.
+    Stopping,
+}
+
+/// Serves one connection.
+pub(super) async fn run(stream: UnixStream, shared: &Shared) {
+    let credentials = stream.peer_cred().ok().map(|peer| Credentials {
+        pid: peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+        uid: peer.uid(),
+        gid: peer.gid(),
+    });
+    let mut wire = Wire { stream, reader: FrameReader::new(), buffer: vec![0; READ] };
+    let end = match timeout(HANDSHAKE, wire.hello(shared)).await {
+        Ok(Ok(hello)) => serve(&mut wire, Arc::new(Peer::new(hello, credentials)), shared).await,
+        Ok(Err(end)) => end,
+        Err(_) => End::Told(ErrorCode::OutOfTurn, "no handshake came within 5 s".into()),
+    };
+    let counters = &shared.counters;
+    match end {
+        End::Closed | End::Replaced | End::Stopping => {}
+        End::Truncated => {
+            counters.malformed.fetch_add(1, Relaxed);
+        }
+        End::Told(code, words) => {
+            let counter = match code {
+                ErrorCode::Malformed | ErrorCode::OutOfTurn => &counters.malformed,
+                ErrorCode::Oversized => &counters.oversized,
+                ErrorCode::Protocol | ErrorCode::TooManyPeers => &counters.refused,
+            };
+            counter.fetch_add(1, Relaxed);
+            tracing::warn!(?credentials, reason = words, "probe peer cut off");
+            wire.farewell(&code.with(words)).await;
+        }
+    }
+}
+
+/// Tells a peer that there is no place for it.
+pub(super) async fn refuse(stream: UnixStream, words: &AgentMessage) {
+    Wire { stream, reader: FrameReader::new(), buffer: Vec::new() }.farewell(words).await;
+}
+
+async fn serve(wire: &mut Wire, peer: Arc<Peer>, shared: &Shared) -> End {
+    let (outbox, mut inbox) = mpsc::channel(OUTBOX);
+    let (connection, last_committed_seq) = shared.sessions.open(peer.session, outbox);
+    shared.counters.connected.fetch_add(1, Relaxed);
+    let welcome = Welcome {
+        protocol: PROTOCOL,
+        last_committed_seq,
+        max_message_bytes: MAX_MESSAGE as u32,
+        max_series: MAX_SERIES as u32,
+        max_messages_per_second: MAX_MESSAGES_PER_SECOND,
+    };
+    let mut end = None;
+    if shared.events.send(Event::Joined(Arc::clone(&peer))).await.is_err() {
+        end = Some(End::Stopping);
+    }
+    if !wire.say(&AgentMessage::from(welcome)).await {
+        end = Some(End::Closed);
+    }
+    let mut intake = Intake { peer: &peer, shared, pace: Pace::new(Instant::now()), names: HashSet::new() };
+    let end = loop {
+        if let Some(end) = end.take() {
+            break end;
+        }
+        tokio::select! {
+            words = inbox.recv() => match words {
+                Some(words) if wire.say(&words).await => {}
+                Some(_) => break End::Closed,
+                None => break End::Replaced,
+            },
+            read = wire.stream.read(&mut wire.buffer) => end = wire.take_in(read, &mut intake).await.err(),
+        }
+    };
+    shared.sessions.close(peer.session, connection);
+    shared.counters.connected.fetch_sub(1, Relaxed);
+    // Also when it was replaced: joined and left come in pairs, and the newer connection joined on its own.
+    let _ = shared.events.send(Event::Left(peer)).await;
+    end
+}
+
+struct Wire {
+    stream: UnixStream,
+    reader: FrameReader,
+    buffer: Vec<u8>,
+}
+
+impl Wire {
+    /// Reads the handshake.
+    async fn hello(&mut self, shared: &Shared) -> Result<Hello, End> {
+        loop {
+            if let Some(frame) = self.reader.next().map_err(|error| frame_error(&error))? {
+                let hello = match decode(frame)? {
+                    Some(client_message::Body::Hello(hello)) => hello,
+                    _ => return Err(End::Told(ErrorCode::OutOfTurn, "the first message must be Hello".into())),
+                };
+                if hello.protocol != PROTOCOL {
+                    let words = format!(
+                        "this agent speaks protocol {PROTOCOL}, the client {}: update the older",
+                        hello.protocol
+                    );
+                    return Err(End::Told(ErrorCode::Protocol, words));
+                }
+                return match validate::hello(&hello) {
+                    Ok(()) => Ok(hello),
+                    Err(error) => Err(End::Told(ErrorCode::Malformed, error.to_string())),
+                };
+            }
+            let read = self.stream.read(&mut self.buffer).await;
+            self.push(read, shared)?;
+        }
+    }
+
+    /// Takes in bytes, or the end of them.
+    fn push(&mut self, read: std::io::Result<usize>, shared: &Shared) -> Result<(), End> {
+        match read {
+            Ok(0) | Err(_) => Err(if self.reader.is_mid_frame() { End::Truncated } else { End::Closed }),
+            Ok(length) => {
+                shared.counters.bytes.fetch_add(length as u64, Relaxed);
+                self.reader.push(&self.buffer[..length]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in bytes and handles every whole message in them.
+    async fn take_in(&mut self, read: std::io::Result<usize>, intake: &mut Intake<'_>) -> Result<(), End> {
+        self.push(read, intake.shared)?;
+        while let Some(frame) = self.reader.next().map_err(|error| frame_error(&error))? {
+            let flush = match decode(frame)? {
+                Some(client_message::Body::Flush(flush)) => flush,
+                Some(client_message::Body::Hello(_)) => {
+                    return Err(End::Told(ErrorCode::OutOfTurn, "Hello came twice".into()));
+                }
+                None => continue, // From a newer client: not for us.
+            };
+            if let Some(words) = intake.accept(flush).await?
+                && !self.say(&words).await
+            {
+                return Err(End::Closed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one message; false when the peer cannot be reached any more.
+    async fn say(&mut self, words: &AgentMessage) -> bool {
+        matches!(timeout(WRITE, self.stream.write_all(&encode(words))).await, Ok(Ok(())))
+    }
+
+    /// Says why and closes, giving the peer time to read it: closing with unread bytes of the peer would discard it.
+    async fn farewell(&mut self, words: &AgentMessage) {
+        if self.say(words).await && self.stream.shutdown().await.is_ok() {
+            self.buffer.resize(READ, 0);
+            let drain = async { while matches!(self.stream.read(&mut self.buffer).await, Ok(1..)) {} };
+            let _ = timeout(Duration::from_secs(1), drain).await;
+        }
+    }
+}
+
+/// One peer's flushes on their way to the tick.
+struct Intake<'a> {
+    peer: &'a Arc<Peer>,
+    shared: &'a Shared,
+    pace: Pace,
+    /// Distinct series of this connection.
+    names: HashSet<(String, Option<u32>)>,
+}
+
+impl Intake<'_> {
+    /// Checks a flush and delivers it; returns what to answer at once, if anything.
+    async fn accept(&mut self, mut flush: Flush) -> Result<Option<AgentMessage>, End> {
+        let counters = &self.shared.counters;
+        let wait = self.pace.take(Instant::now());
+        if !wait.is_zero() {
+            counters.slowed.fetch_add(1, Relaxed);
+            sleep(wait).await;
+        }
+        if let Err(error) = validate::flush(&flush) {
+            return Err(End::Told(ErrorCode::Malformed, error.to_string()));
+        }
+        let seq = flush.seq;
+        match self.shared.sessions.receive(self.peer.session, seq) {
+            Verdict::Committed => {
+                counters.duplicates.fetch_add(1, Relaxed);
+                return Ok(Some(AgentMessage::from(Ack { seq, durable_seq: None })));
+            }
+            Verdict::Pending => {
+                counters.duplicates.fetch_add(1, Relaxed);
+                return Ok(None);
+            }
+            Verdict::New => {}
+        }
+        let receipt = Receipt::new(&self.shared.sessions, self.peer.session, seq);
+        let dropped = self.drop_excess(&mut flush);
+        counters.series_dropped.fetch_add(dropped + flush.series_dropped, Relaxed);
+        counters.flushes.fetch_add(1, Relaxed);
+        flush.stages.iter_mut().for_each(|stage| clean(&mut stage.name));
+        let delivery = Delivery { peer: Arc::clone(self.peer), flush, receipt };
+        match self.shared.events.send(Event::Flush(delivery)).await {
+            Ok(()) => Ok(None),
+            Err(_) => Err(End::Stopping),
+        }
+    }
+
+    /// Drops the histograms beyond the limits; how many.
+    fn drop_excess(&mut self, flush: &mut Flush) -> u64 {
+        let before = flush.histograms.len();
+        flush.histograms.truncate(MAX_SERIES);
+        flush.histograms.retain(|histogram| {
+            let name = (histogram.name.clone(), histogram.stage);
+            self.names.contains(&name) || (self.names.len() < MAX_SERIES && self.names.insert(name))
+        });
+        (before - flush.histograms.len()) as u64
+    }
+}
+
+fn decode(frame: &[u8]) -> Result<Option<client_message::Body>, End> {
+    match ClientMessage::decode(frame) {
+        Ok(message) => Ok(message.body),
+        Err(error) => Err(End::Told(ErrorCode::Malformed, format!("a message cannot be decoded: {error}"))),
+    }
+}
+
+fn frame_error(error: &FrameError) -> End {
+    let code = match error {
+        FrameError::Oversized { .. } => ErrorCode::Oversized,
+        FrameError::BadLength => ErrorCode::Malformed,
+    };
+    End::Told(code, error.to_string())
+}

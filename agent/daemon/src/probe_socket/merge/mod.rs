@@ -1,0 +1,271 @@
+//! Merges the flushes of all workers of a server into its part of a tick.
+//!
+//! A server is (service, instance); each of its sessions is one process. Counters, distributions and occupancy add up.
+//! Which tick a flush belongs to is decided by its end: what comes after its tick was closed still enters the running totals
+//! and the exported distributions, never a closed tick's slots.
+
+mod catalog;
+mod slots;
+mod totals;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use perfwatch_model::tick::{SLOT_NS, SLOTS, ServerTick};
+use perfwatch_model::{Entity, EntityId, EntityKind, SeriesTable, Stage, Tick};
+use perfwatch_wire::limits::SESSION_BYTES;
+use perfwatch_wire::message::Flush;
+
+use self::catalog::Catalog;
+use self::slots::Worker;
+use self::totals::Totals;
+use super::{Delivery, Event, Peer, Receipt};
+
+/// A flush that covers more than this was made after an absence: its counts enter the totals and not the tick, where they
+/// would look like a burst. The SDK keeps slots for as long.
+const ON_TIME_NS: u64 = 2_000_000_000;
+/// Ticks for which a server without sessions is kept: a restart within a minute goes on with the same series.
+const KEEP_TICKS: u32 = 60;
+/// Flushes that wait for the tick that they belong to; an SDK sends one per second.
+const MAX_WAITING: usize = 64;
+
+type SessionId = [u8; SESSION_BYTES];
+
+/// What one process of a server says about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerUsage {
+    /// Who it is.
+    pub peer: Arc<Peer>,
+    /// CPU time since its session began, in nanoseconds; `None` until a flush said so.
+    pub cpu_ns: Option<u64>,
+    /// Time its threads waited for a CPU since its session began, in nanoseconds; `None` until a flush said so.
+    pub run_delay_ns: Option<u64>,
+    /// CPUs its threads may use, as a kernel list; empty until a flush said so.
+    pub cpus_allowed: String,
+    /// Threads alive.
+    pub threads: u32,
+}
+
+/// A server and its processes, for the probe that measures what they get.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Served {
+    /// The server.
+    pub entity: EntityId,
+    /// Its connected processes.
+    pub workers: Vec<WorkerUsage>,
+}
+
+#[derive(Debug)]
+struct Session {
+    usage: WorkerUsage,
+    connected: bool,
+    /// Start of its first flush: before it, the session says nothing about the server.
+    since_ns: Option<u64>,
+    waiting: VecDeque<(Flush, Receipt)>,
+    in_flight: [u64; Stage::COUNT],
+}
+
+#[derive(Debug)]
+struct Server {
+    entity: EntityId,
+    sessions: HashMap<SessionId, Session>,
+    totals: Totals,
+    stage_names: Arc<[String]>,
+    idle_ticks: u32,
+}
+
+/// All servers that speak to this agent.
+#[derive(Debug, Default)]
+pub struct ServerBook {
+    servers: BTreeMap<(String, String), Server>,
+    catalog: Catalog,
+    flushes_late: u64,
+}
+
+impl ServerBook {
+    /// An empty book.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in what happened on the probe socket.
+    pub fn take(&mut self, event: Event, table: &mut SeriesTable) {
+        match event {
+            Event::Joined(peer) => self.session(&peer, table).connected = true,
+            Event::Left(peer) => {
+                let session = self.session(&peer, table);
+                // A newer connection of the same session joined before the older one was found dead.
+                session.connected = !Arc::ptr_eq(&session.usage.peer, &peer);
+            }
+            Event::Flush(Delivery { peer, flush, receipt }) => {
+                let session = self.session(&peer, table);
+                if session.waiting.len() < MAX_WAITING {
+                    session.waiting.push_back((flush, receipt));
+                }
+                // Else the receipt drops, and the SDK sends it again.
+            }
+        }
+    }
+
+    fn session(&mut self, peer: &Arc<Peer>, table: &mut SeriesTable) -> &mut Session {
+        let key = (peer.hello.service.clone(), peer.hello.instance.clone());
+        let server = self.servers.entry(key).or_insert_with(|| {
+            let (service, instance) = (&peer.hello.service, &peer.hello.instance);
+            let entity = Entity::new(EntityKind::Server, format!("{service}/{instance}"))
+                .with("service.name", service.clone())
+                .with("service.instance.id", instance.clone());
+            let entity = table.entity(entity);
+            Server {
+                entity,
+                sessions: HashMap::new(),
+                totals: Totals::new(entity, table),
+                stage_names: Arc::default(),
+                idle_ticks: 0,
+            }
+        });
+        server.idle_ticks = 0;
+        let session = server.sessions.entry(peer.session).or_insert_with(|| Session {
+            usage: WorkerUsage {
+                peer: Arc::clone(peer),
+                cpu_ns: None,
+                run_delay_ns: None,
+                cpus_allowed: String::new(),
+                threads: 0,
+            },
+            connected: false,
+            since_ns: None,
+            waiting: VecDeque::new(),
+            in_flight: [0; Stage::COUNT],
+        });
+        if !session.connected {
+            session.usage.peer = Arc::clone(peer);
+        }
+        session
+    }
+
+    /// Closes the servers' part of the tick that ends at `tick.end`: appends their [`ServerTick`]s, running totals and
+    /// distributions, and returns the receipts to commit once the tick is kept.
+    ///
+    /// `tick.values` and `tick.histograms` are appended to unsorted; whoever closes the tick sorts them.
+    #[must_use = "the SDKs wait for their receipts"]
+    pub fn close(&mut self, tick: &mut Tick, table: &mut SeriesTable) -> Vec<Receipt> {
+        let end_ns = tick.end.mono_ns;
+        let mut receipts = Vec::new();
+        let mut gone = Vec::new();
+        for (key, server) in &mut self.servers {
+            let closed = server.close(end_ns, table, &mut self.catalog, &mut receipts, &mut self.flushes_late);
+            server.sessions.retain(|_, session| session.connected || !session.waiting.is_empty());
+            tick.servers.push(closed);
+            server.totals.report(tick);
+            server.idle_ticks = if server.sessions.is_empty() { server.idle_ticks + 1 } else { 0 };
+            if server.idle_ticks > KEEP_TICKS {
+                gone.push(key.clone());
+            }
+        }
+        for key in gone {
+            if let Some(server) = self.servers.remove(&key) {
+                table.retire(server.entity);
+            }
+        }
+        receipts
+    }
+
+    /// The servers that are connected and their processes.
+    pub fn served(&self) -> impl Iterator<Item = Served> + '_ {
+        self.servers.values().map(|server| Served {
+            entity: server.entity,
+            workers: server.sessions.values().filter(|s| s.connected).map(|s| s.usage.clone()).collect(),
+        })
+    }
+
+    /// Flushes whose tick was closed before they came; they are in the totals only.
+    pub fn flushes_late(&self) -> u64 {
+        self.flushes_late
+    }
+
+    /// Distributions of servers' own that were dropped: their name is not one that metrics may have, or there are too
+    /// many.
+    pub fn series_refused(&self) -> u64 {
+        self.catalog.refused()
+    }
+}
+
+impl Server {
+    fn close(
+        &mut self,
+        end_ns: u64,
+        table: &mut SeriesTable,
+        catalog: &mut Catalog,
+        receipts: &mut Vec<Receipt>,
+        flushes_late: &mut u64,
+    ) -> ServerTick {
+        let start_ns = end_ns.saturating_sub(SLOT_NS * SLOTS as u64);
+        let mut tick = ServerTick::empty(self.entity);
+        let mut workers: Vec<Worker> = Vec::with_capacity(self.sessions.len());
+        for session in self.sessions.values_mut() {
+            let mut worker = Worker::default();
+            while session.waiting.front().is_some_and(|(flush, _)| flush.end_ns <= end_ns) {
+                let Some((flush, receipt)) = session.waiting.pop_front() else { break };
+                worker.add(&flush, start_ns);
+                self.totals.add(&flush, &mut self.stage_names, catalog, table);
+                if flush.end_ns <= start_ns {
+                    *flushes_late += 1;
+                } else if flush.end_ns - flush.start_ns <= ON_TIME_NS {
+                    count(&mut tick, &flush);
+                }
+                session.note(&flush);
+                receipts.push(receipt);
+            }
+            worker.expected = session.connected.then_some(session.since_ns).flatten();
+            for (sum, n) in tick.in_flight.iter_mut().zip(session.in_flight) {
+                *sum += if session.connected { n } else { 0 };
+            }
+            let batch = session.usage.peer.hello.max_batch_size;
+            tick.max_batch_size = tick.max_batch_size.max((batch > 0).then_some(batch));
+            workers.push(worker);
+        }
+        tick.slots = slots::combine(&workers, start_ns);
+        tick.combined = workers.iter().filter(|worker| worker.reported()).count() > 1;
+        tick.custom_stages = Arc::clone(&self.stage_names);
+        self.totals.add_states(&tick.slots);
+        self.totals.set_in_flight(tick.in_flight.iter().sum());
+        tick
+    }
+}
+
+impl Session {
+    fn note(&mut self, flush: &Flush) {
+        self.since_ns.get_or_insert(flush.start_ns);
+        self.in_flight = [0; Stage::COUNT];
+        for entry in &flush.in_flight {
+            self.in_flight[entry.stage as usize] += entry.count;
+        }
+        let usage = &mut self.usage;
+        let more = |total: Option<u64>, gained: Option<u64>| match (total, gained) {
+            (Some(total), Some(gained)) => Some(total.saturating_add(gained)),
+            (total, gained) => gained.or(total),
+        };
+        usage.cpu_ns = more(usage.cpu_ns, flush.cpu_ns);
+        usage.run_delay_ns = more(usage.run_delay_ns, flush.run_delay_ns);
+        usage.threads = flush.threads;
+        usage.cpus_allowed.clone_from(&flush.cpus_allowed);
+    }
+}
+
+/// Adds a flush's counts to the tick.
+fn count(tick: &mut ServerTick, flush: &Flush) {
+    tick.started += flush.requests_started;
+    tick.completed += flush.requests_completed;
+    tick.failed += flush.requests_failed;
+    tick.abandoned += flush.requests_abandoned;
+    tick.dispatches += flush.dispatches;
+    tick.dispatches_ready2 += flush.dispatches_ready2;
+    for histogram in flush.histograms.iter().filter(|histogram| histogram.name == "batch.size") {
+        if let Some(sizes) = totals::sparse(histogram) {
+            tick.batch_size.add(&sizes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

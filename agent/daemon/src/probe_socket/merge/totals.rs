@@ -1,0 +1,188 @@
+//! A server's running totals and the distributions of a tick, as series.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use perfwatch_model::metrics::server;
+use perfwatch_model::tick::Slot;
+use perfwatch_model::{
+    Attr, EntityId, Histogram, MetricDef, Number, SeriesId, SeriesTable, SparseHdr, Stage, State, Tick,
+};
+use perfwatch_wire::message::{self, Flush};
+
+use super::catalog::Catalog;
+
+/// Attribute of a series about a stage.
+const STAGE: &str = "perfwatch.stage";
+/// Attribute of a series about a state.
+const STATE: &str = "perfwatch.state";
+/// Attribute of finished requests.
+const OUTCOME: &str = "outcome";
+
+#[derive(Debug)]
+struct Counter {
+    series: SeriesId,
+    total: u64,
+}
+
+/// Everything about one server that is a series.
+#[derive(Debug)]
+pub(super) struct Totals {
+    entity: EntityId,
+    started: Counter,
+    completed: Counter,
+    failed: Counter,
+    abandoned: Counter,
+    dispatches: Counter,
+    dispatches_ready2: Counter,
+    in_flight: Counter,
+    states: [Counter; State::COUNT],
+    /// Time per stage; a stage gets its series when a request first enters it.
+    stages: [Option<Counter>; Stage::COUNT],
+    /// Distributions by name and stage on the wire, with what this tick gained.
+    histograms: HashMap<(String, Option<u32>), (SeriesId, SparseHdr)>,
+}
+
+impl Totals {
+    pub(super) fn new(entity: EntityId, table: &mut SeriesTable) -> Self {
+        let mut counter = |metric: &'static MetricDef, attrs: &[Attr]| Counter {
+            series: table.series(metric, entity, attrs),
+            total: 0,
+        };
+        Self {
+            entity,
+            started: counter(&server::REQUESTS_STARTED, &[]),
+            completed: counter(&server::REQUESTS, &[Attr::fixed(OUTCOME, "completed")]),
+            failed: counter(&server::REQUESTS, &[Attr::fixed(OUTCOME, "failed")]),
+            abandoned: counter(&server::REQUESTS, &[Attr::fixed(OUTCOME, "abandoned")]),
+            dispatches: counter(&server::BATCH_DISPATCHES, &[]),
+            dispatches_ready2: counter(&server::BATCH_READY2, &[]),
+            in_flight: counter(&server::IN_FLIGHT, &[]),
+            states: State::ALL.map(|state| counter(&server::STATE_TIME, &[Attr::fixed(STATE, state.name())])),
+            stages: [const { None }; Stage::COUNT],
+            histograms: HashMap::new(),
+        }
+    }
+
+    /// Adds everything a flush brings, late or not.
+    pub(super) fn add(
+        &mut self,
+        flush: &Flush,
+        stage_names: &mut Arc<[String]>,
+        catalog: &mut Catalog,
+        table: &mut SeriesTable,
+    ) {
+        learn_names(flush, stage_names);
+        for (counter, gained) in [
+            (&mut self.started, flush.requests_started),
+            (&mut self.completed, flush.requests_completed),
+            (&mut self.failed, flush.requests_failed),
+            (&mut self.abandoned, flush.requests_abandoned),
+            (&mut self.dispatches, flush.dispatches),
+            (&mut self.dispatches_ready2, flush.dispatches_ready2),
+        ] {
+            counter.total = counter.total.wrapping_add(gained);
+        }
+        for entry in &flush.occupancy {
+            let entity = self.entity;
+            let counter = self.stages[entry.stage as usize].get_or_insert_with(|| {
+                let attr = Attr::text(STAGE, stage_name(entry.stage, stage_names));
+                Counter { series: table.series(&server::STAGE_TIME, entity, &[attr]), total: 0 }
+            });
+            counter.total = counter.total.wrapping_add(entry.ns);
+        }
+        for histogram in &flush.histograms {
+            self.add_histogram(histogram, stage_names, catalog, table);
+        }
+    }
+
+    fn add_histogram(
+        &mut self,
+        histogram: &message::Histogram,
+        stage_names: &[String],
+        catalog: &mut Catalog,
+        table: &mut SeriesTable,
+    ) {
+        let Some(gained) = sparse(histogram) else { return };
+        let key = (histogram.name.clone(), histogram.stage);
+        if let Some((_, sum)) = self.histograms.get_mut(&key) {
+            sum.add(&gained);
+            return;
+        }
+        let metric = match histogram.name.as_str() {
+            "request.duration" => &server::REQUEST_DURATION,
+            "stage.duration" => &server::STAGE_DURATION,
+            "batch.size" => &server::BATCH_SIZE,
+            own => match catalog.own(own, &histogram.unit) {
+                Some(metric) => metric,
+                None => return,
+            },
+        };
+        let attr = histogram.stage.map(|stage| Attr::text(STAGE, stage_name(stage, stage_names)));
+        let series = table.series(metric, self.entity, attr.as_slice());
+        self.histograms.insert(key, (series, gained));
+    }
+
+    /// Adds the time in each state of a closed tick's known slots.
+    pub(super) fn add_states(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            for (counter, ns) in self.states.iter_mut().zip(slot.state_ns) {
+                counter.total = counter.total.wrapping_add(ns);
+            }
+        }
+    }
+
+    pub(super) fn set_in_flight(&mut self, requests: u64) {
+        self.in_flight.total = requests;
+    }
+
+    /// Appends the totals, and what each distribution gained since the last report.
+    pub(super) fn report(&mut self, tick: &mut Tick) {
+        let single = [
+            &self.started,
+            &self.completed,
+            &self.failed,
+            &self.abandoned,
+            &self.dispatches,
+            &self.dispatches_ready2,
+            &self.in_flight,
+        ];
+        for counter in single.into_iter().chain(&self.states).chain(self.stages.iter().flatten()) {
+            tick.values.push((counter.series, Number::Int(counter.total)));
+        }
+        for (series, gained) in self.histograms.values_mut().filter(|(_, gained)| !gained.is_empty()) {
+            tick.histograms.push((*series, Histogram::Hdr(std::mem::take(gained))));
+        }
+    }
+}
+
+/// A distribution from the wire; `None` when it is empty.
+pub(super) fn sparse(histogram: &message::Histogram) -> Option<SparseHdr> {
+    // Checked on arrival: indices ascend and lie below 2^16.
+    let buckets: Vec<(u16, u64)> =
+        perfwatch_wire::sparse::pairs(histogram).map(|(index, count)| (index as u16, count)).collect();
+    if buckets.is_empty() {
+        return None;
+    }
+    SparseHdr::from_buckets(buckets, u128::from(histogram.sum))
+}
+
+fn stage_name(stage: u32, own: &[String]) -> String {
+    let Some(stage) = Stage::from_index(stage as usize) else { return Stage::Other.to_string() };
+    let named = stage.index().checked_sub(usize::from(Stage::FIRST_CUSTOM)).and_then(|at| own.get(at));
+    named.filter(|name| !name.is_empty()).cloned().unwrap_or_else(|| stage.to_string())
+}
+
+/// Takes over the names of custom stages. All workers run the same program, so the first to name a stage decides.
+fn learn_names(flush: &Flush, names: &mut Arc<[String]>) {
+    for stage in &flush.stages {
+        let Some(at) = (stage.stage as usize).checked_sub(usize::from(Stage::FIRST_CUSTOM)) else { continue };
+        if names.get(at).is_some_and(|known| !known.is_empty()) {
+            continue;
+        }
+        let mut longer = names.to_vec();
+        longer.resize(longer.len().max(at + 1), String::new());
+        longer[at].clone_from(&stage.name);
+        *names = longer.into();
+    }
+}

@@ -1,0 +1,212 @@
+//! What is known of each session's flushes, across its connections: delivered, committed, and whom to tell.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use perfwatch_wire::limits::SESSION_BYTES;
+use perfwatch_wire::message::{Ack, AgentMessage};
+use tokio::sync::mpsc;
+
+type SessionId = [u8; SESSION_BYTES];
+
+/// Sessions remembered. Those that are connected are never forgotten; of the others the oldest goes first. A session that
+/// comes back after it was forgotten could have one flush counted twice, so this is far above what one node forks.
+const MAX_SESSIONS: usize = 16_384;
+
+/// What to do with a flush that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Deliver it.
+    New,
+    /// It was delivered, the tick will acknowledge it.
+    Pending,
+    /// It was committed long ago: acknowledge it again.
+    Committed,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    delivered: u64,
+    committed: u64,
+    /// To the present connection; dropped, that connection knows that it was replaced.
+    outbox: Option<mpsc::Sender<AgentMessage>>,
+    connection: u64,
+    /// When it last connected, in connections.
+    last_seen: u64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: HashMap<SessionId, Entry>,
+    connections: u64,
+}
+
+/// All sessions this agent has met.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    table: Mutex<Table>,
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Every change below is complete in itself, so a panic elsewhere leaves a sound table.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection of this session begins and replaces an older one. Returns the connection's number and the last
+    /// committed seq.
+    pub(super) fn open(&self, session: SessionId, outbox: mpsc::Sender<AgentMessage>) -> (u64, u64) {
+        let mut table = self.lock();
+        table.connections += 1;
+        let connection = table.connections;
+        if table.entries.len() >= MAX_SESSIONS && !table.entries.contains_key(&session) {
+            let away = table.entries.iter().filter(|(_, entry)| entry.outbox.is_none());
+            let oldest = away.min_by_key(|(_, entry)| entry.last_seen).map(|(id, _)| *id);
+            oldest.and_then(|oldest| table.entries.remove(&oldest));
+        }
+        let entry = table.entries.entry(session).or_default();
+        entry.outbox = Some(outbox);
+        entry.connection = connection;
+        entry.last_seen = connection;
+        (connection, entry.committed)
+    }
+
+    /// A connection ended.
+    pub(super) fn close(&self, session: SessionId, connection: u64) {
+        if let Some(entry) = self.lock().entries.get_mut(&session).filter(|entry| entry.connection == connection) {
+            entry.outbox = None;
+        }
+    }
+
+    /// A flush arrived.
+    pub(super) fn receive(&self, session: SessionId, seq: u64) -> Verdict {
+        let mut table = self.lock();
+        let entry = table.entries.entry(session).or_default();
+        if seq <= entry.committed {
+            Verdict::Committed
+        } else if seq <= entry.delivered {
+            Verdict::Pending
+        } else {
+            entry.delivered = seq;
+            Verdict::New
+        }
+    }
+
+    fn commit(&self, session: SessionId, seq: u64) {
+        let mut table = self.lock();
+        let Some(entry) = table.entries.get_mut(&session) else { return };
+        entry.committed = entry.committed.max(seq);
+        if let Some(outbox) = &entry.outbox {
+            // A peer that lets 16 receipts pile up is not listening; the handshake of its next connection tells it.
+            let _ = outbox.try_send(AgentMessage::from(Ack { seq, durable_seq: None }));
+        }
+    }
+
+    fn give_back(&self, session: SessionId, seq: u64) {
+        if let Some(entry) = self.lock().entries.get_mut(&session).filter(|entry| entry.delivered == seq) {
+            entry.delivered = entry.committed;
+        }
+    }
+}
+
+/// The right to acknowledge one flush.
+#[derive(Debug)]
+pub struct Receipt {
+    /// `None` once committed, or when nobody waits.
+    sessions: Option<Arc<Sessions>>,
+    session: SessionId,
+    seq: u64,
+}
+
+impl Receipt {
+    pub(super) fn new(sessions: &Arc<Sessions>, session: SessionId, seq: u64) -> Self {
+        Self { sessions: Some(Arc::clone(sessions)), session, seq }
+    }
+
+    /// A receipt that nobody waits for; for flushes that did not come over a socket.
+    pub fn detached() -> Self {
+        Self { sessions: None, session: [0; SESSION_BYTES], seq: 0 }
+    }
+
+    /// The flush is part of a tick: the SDK is told, now or at its next handshake, and will not send it again.
+    pub fn commit(mut self) {
+        if let Some(sessions) = self.sessions.take() {
+            sessions.commit(self.session, self.seq);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(sessions) = self.sessions.take() {
+            sessions.give_back(self.session, self.seq);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_is_delivered_once_even_before_it_is_committed() {
+        let sessions = Arc::new(Sessions::default());
+        let (outbox, mut inbox) = mpsc::channel(4);
+        let id = [7; SESSION_BYTES];
+        assert_eq!(sessions.open(id, outbox).1, 0);
+        assert_eq!(sessions.receive(id, 1), Verdict::New);
+        let receipt = Receipt::new(&sessions, id, 1);
+        assert_eq!(sessions.receive(id, 1), Verdict::Pending);
+        receipt.commit();
+        assert_eq!(inbox.try_recv().ok(), Some(AgentMessage::from(Ack { seq: 1, durable_seq: None })));
+        assert_eq!(sessions.receive(id, 1), Verdict::Committed);
+    }
+
+    #[test]
+    fn a_receipt_that_is_dropped_lets_the_flush_come_again() {
+        let sessions = Arc::new(Sessions::default());
+        let id = [7; SESSION_BYTES];
+        assert_eq!(sessions.receive(id, 1), Verdict::New);
+        drop(Receipt::new(&sessions, id, 1));
+        assert_eq!(sessions.receive(id, 1), Verdict::New);
+    }
+
+    #[test]
+    fn a_new_connection_replaces_the_old_one_and_gets_its_receipts() {
+        let sessions = Arc::new(Sessions::default());
+        let id = [7; SESSION_BYTES];
+        let (old, mut old_inbox) = mpsc::channel(4);
+        let (new, mut new_inbox) = mpsc::channel(4);
+        let (first, _) = sessions.open(id, old);
+        sessions.receive(id, 1);
+        let receipt = Receipt::new(&sessions, id, 1);
+        sessions.open(id, new);
+        assert!(matches!(old_inbox.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        sessions.close(id, first); // The old one's end does not disturb the new one.
+        receipt.commit();
+        assert!(new_inbox.try_recv().is_ok());
+    }
+
+    #[test]
+    fn the_oldest_absent_session_is_forgotten_first() {
+        let sessions = Sessions::default();
+        let id = |number: usize| {
+            let mut id = [0; SESSION_BYTES];
+            id[..8].copy_from_slice(&number.to_le_bytes());
+            id
+        };
+        for number in 0..MAX_SESSIONS {
+            let (outbox, _) = mpsc::channel(1);
+            let (connection, _) = sessions.open(id(number), outbox);
+            if number > 0 {
+                sessions.close(id(number), connection);
+            }
+        }
+        let (outbox, _) = mpsc::channel(1);
+        sessions.open(id(MAX_SESSIONS), outbox);
+        let table = sessions.lock();
+        assert!(table.entries.contains_key(&id(0)), "it is connected");
+        assert!(!table.entries.contains_key(&id(1)));
+        assert_eq!(table.entries.len(), MAX_SESSIONS);
+    }
+}
