@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use perfwatch_tui::app::{App, Event};
 use perfwatch_tui::{FeedEvent, Theme, draw};
 use ratatui::Terminal;
@@ -15,7 +15,6 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::{TerminalOptions, Viewport};
 
-#[allow(dead_code, reason = "a benchmark needs only some of the fixtures that the tests need")]
 #[path = "../src/fixtures.rs"]
 mod fixtures;
 
@@ -49,24 +48,33 @@ fn frames(criterion: &mut Criterion) {
             draw(&app, Theme::default(), black_box(&mut buffer));
         });
     });
-    for (name, whole) in [("whole_to_bytes", true), ("changes_to_bytes", false)] {
-        group.bench_function(name, |bencher| {
-            let options = TerminalOptions { viewport: Viewport::Fixed(area) };
-            let backend = CrosstermBackend::new(Sink::default());
-            let mut terminal = Terminal::with_options(backend, options).expect("a sink never fails");
-            let mut at = 0;
-            bencher.iter(|| {
-                // A new second: take in a snapshot, draw, write what changed (or everything).
-                let snapshot = Arc::new(minutes[at % minutes.len()].clone());
-                at += 1;
-                app.update(Event::Feed(FeedEvent::Snapshot(snapshot)));
-                if whole {
-                    terminal.clear().expect("a sink never fails");
-                }
+    let terminal = || {
+        let options = TerminalOptions { viewport: Viewport::Fixed(area) };
+        Terminal::with_options(CrosstermBackend::new(Sink::default()), options).expect("a sink never fails")
+    };
+    // The first frame, or one after a resize: nothing is on the terminal yet.
+    group.bench_function("whole_to_bytes", |bencher| {
+        bencher.iter_batched(
+            terminal,
+            |mut terminal| {
                 terminal.draw(|frame| draw(&app, Theme::default(), frame.buffer_mut())).expect("a sink never fails");
-            });
+                terminal
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    // A new second: take in a snapshot, draw, write what changed.
+    group.bench_function("second_to_bytes", |bencher| {
+        let mut app = App::new(false);
+        let mut terminal = terminal();
+        let mut at = 0;
+        bencher.iter(|| {
+            let snapshot = Arc::new(minutes[at % minutes.len()].clone());
+            at += 1;
+            app.update(Event::Feed(FeedEvent::Snapshot(snapshot)));
+            terminal.draw(|frame| draw(&app, Theme::default(), frame.buffer_mut())).expect("a sink never fails");
         });
-    }
+    });
     group.finish();
 }
 

@@ -69,6 +69,7 @@ pub struct App {
     connection: Connection,
     paused: bool,
     help: bool,
+    help_scroll: usize,
     view: usize,
     server: Option<String>,
     finding: Option<(String, String)>,
@@ -87,6 +88,7 @@ impl App {
             connection: Connection::Waiting,
             paused: false,
             help: false,
+            help_scroll: 0,
             view: 0,
             server: None,
             finding: None,
@@ -149,8 +151,10 @@ impl App {
             Action::Quit => return Effect::Quit,
             Action::Suspend => return Effect::Suspend,
             Action::Redraw => return Effect::Redraw,
-            Action::Help => self.help = !self.help,
+            Action::Help => (self.help, self.help_scroll) = (!self.help, 0),
             Action::Back if self.help => self.help = false,
+            Action::Up if self.help => self.help_scroll = self.help_scroll.saturating_sub(1),
+            Action::Down if self.help => self.help_scroll = (self.help_scroll + 1).min(keys::BINDINGS.len()),
             // A key pressed at an open help closes it, rather than moving something out of sight.
             _ if self.help => self.help = false,
             Action::Pause => {
@@ -190,7 +194,7 @@ impl App {
     }
 
     fn step(&mut self, by: isize) {
-        if self.detail || !VIEWS[self.view].selects_findings() {
+        if self.scrolls() {
             self.scroll = self.scroll.saturating_add_signed(by).min(self.scroll_limit());
             return;
         }
@@ -217,9 +221,7 @@ impl App {
         let findings = self.shown.as_ref().map_or(0, |snapshot| snapshot.findings.len());
         let servers = self.shown.as_ref().map_or(0, |snapshot| snapshot.servers.len());
         match action {
-            Action::Up | Action::Down if self.detail => true,
-            Action::Up | Action::Down if VIEWS[self.view].selects_findings() => findings > 1,
-            Action::Up | Action::Down => true,
+            Action::Up | Action::Down => self.scrolls() || findings > 1,
             Action::Open => findings > 0 && !self.detail && VIEWS[self.view].selects_findings(),
             Action::Back => self.detail || self.view != 0,
             Action::NextServer | Action::PreviousServer => servers > 1 && self.view == 0,
@@ -251,6 +253,16 @@ impl App {
     /// Whether the list of keys is open.
     pub fn help(&self) -> bool {
         self.help
+    }
+
+    /// Lines that the list of keys is scrolled down by, where it is longer than the screen.
+    pub fn help_scroll(&self) -> usize {
+        self.help_scroll
+    }
+
+    /// Whether up and down scroll here, rather than select.
+    pub fn scrolls(&self) -> bool {
+        self.detail || !VIEWS[self.view].selects_findings()
     }
 
     /// Number of the view on screen, from 0.

@@ -6,7 +6,7 @@ use perfwatch_model::snapshot::{DeviceView, ServerView};
 use perfwatch_model::{Finding, Snapshot};
 use ratatui::text::Span;
 
-use crate::line::wrap;
+use crate::line::{flow, wrap};
 use crate::parts::{self, Part};
 use crate::plain::Clean;
 use crate::theme::{Theme, ThemeName};
@@ -33,7 +33,7 @@ pub fn card(snapshot: &Snapshot, options: CardOptions) -> String {
     let snapshot = Clean::from(snapshot);
     let theme = Theme::new(ThemeName::Mono, options.ascii);
     let mut out = String::new();
-    let seconds = units::duration(snapshot.window_s);
+    let seconds = units::interval(snapshot.window_s);
     let clock = wording::clock(&snapshot.time);
     line(&mut out, "perfwatch", &format!("{}, {clock}, last {seconds}", snapshot.host.name));
     if snapshot.servers.is_empty() {
@@ -53,12 +53,15 @@ pub fn card(snapshot: &Snapshot, options: CardOptions) -> String {
     }
     out.push('\n');
     if snapshot.findings.is_empty() && !snapshot.servers.is_empty() {
-        let words = if snapshot.undecided.is_empty() { "nothing" } else { "nothing, as far as can be said" };
-        line(&mut out, "wrong", words);
+        let words = if snapshot.undecided.is_empty() { "none" } else { "none, as far as can be said yet" };
+        line(&mut out, "findings", words);
     }
     if !snapshot.undecided.is_empty() {
         line(&mut out, "undecided", &snapshot.undecided.join(", "));
     }
+    let kept = out.trim_end().len();
+    out.truncate(kept);
+    out.push('\n');
     if options.ascii { to_ascii(&out) } else { out }
 }
 
@@ -81,7 +84,7 @@ fn describe(out: &mut String, snapshot: &Clean, server: &ServerView, theme: Them
     let number = |value: Option<f64>| value.map_or("n/a".to_owned(), units::digits);
     let mut numbers = vec![
         format!("{} req/s", number(server.requests_per_s)),
-        format!("{} in flight", number(server.in_flight.map(|count| count as f64))),
+        format!("{} in flight", server.in_flight.map_or("n/a".to_owned(), units::count)),
         format!("{} err/s", number(server.errors_per_s)),
     ];
     if let Some(batch) = &server.batch {
@@ -100,7 +103,7 @@ fn describe(out: &mut String, snapshot: &Clean, server: &ServerView, theme: Them
     for (label, device) in parts::devices_of(snapshot, server) {
         ledger(out, &label, device.ledger.as_ref().map(parts::device_parts), used(device).as_deref(), theme);
     }
-    ledger(out, "time", server.ledger.as_ref().map(parts::request_parts), None, theme);
+    ledger(out, "req time", server.ledger.as_ref().map(parts::request_parts), None, theme);
 }
 
 /// `1.9 of 2 CPUs`.
@@ -114,8 +117,10 @@ fn ledger(out: &mut String, label: &str, parts: Option<Vec<Part>>, note: Option<
     let bar = text(&ledger_bar::bar(&parts, BAR, theme));
     let note = note.map(|note| format!("  {note}")).unwrap_or_default();
     let _infallible = writeln!(out, "{label:<LABEL$}{bar}{note}");
-    let items: Vec<String> = ledger_bar::legend(&parts, theme).iter().map(|item| text(item)).collect();
-    line(out, "", &items.join(", "));
+    // An item is not broken over two lines.
+    for row in flow(ledger_bar::legend(&parts, false, theme), LABEL, WIDTH + 1) {
+        let _infallible = writeln!(out, "{}", text(&row.spans));
+    }
 }
 
 fn text(spans: &[Span<'_>]) -> String {

@@ -1,6 +1,12 @@
 //! Snapshots as a real agent makes them, for tests and benchmarks. The numbers of the overload are of the kind that the
 //! demo server shows; those with GPUs have the form that NVML gives.
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "tests and benchmarks of this crate include it by path and need parts of it"
+)]
+
 use perfwatch_model::snapshot::{
     AgentView, BatchView, CauseEntry, CpuView, DeviceView, ExportView, GpuProcessView, GpuView, HostView, LatencyView,
     LedgerView, ProbeView, SCHEMA_VERSION, ServerView, StageEntry, StageView, Unavailable,

@@ -212,6 +212,10 @@ pub(crate) fn wrap_in(text: &str, width: usize, rows: usize) -> Vec<String> {
     if lines.len() > rows {
         lines.truncate(rows);
         if let Some(last) = lines.last_mut() {
+            while last.width() + 2 > width {
+                let Some(at) = last.rfind(' ') else { break };
+                last.truncate(at);
+            }
             *last = truncate(&format!("{last} …"), width);
         }
     }
@@ -260,7 +264,7 @@ mod tests {
     fn words_wrap_and_long_words_split() {
         assert_eq!(wrap("a bb ccc", 4), ["a bb", "ccc"]);
         assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
-        assert_eq!(wrap_in("aa bb cc dd", 5, 1), ["aa b…"]);
+        assert_eq!(wrap_in("aa bb cc dd", 5, 1), ["aa …"], "a shortened text ends with a whole word");
         assert_eq!(wrap("x", 0), Vec::<String>::new());
     }
 

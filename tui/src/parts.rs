@@ -25,29 +25,35 @@ pub(crate) struct Part {
     /// True when the glyph is a letter, which is drawn on a filled cell.
     pub(crate) letter: bool,
     pub(crate) words: String,
+    /// The words where there is little room.
+    pub(crate) short: String,
+    /// Place in the bar: work, time taken away, waiting by stage, idleness, the unknown.
+    order: usize,
     pub(crate) role: Role,
     pub(crate) ns: u64,
     pub(crate) certainty: Certainty,
 }
 
-/// Causes that are not "starved by a stage": label, glyph, ASCII, words, role.
-const CAUSES: &[(&str, char, char, &str, Role)] = &[
-    ("used", '█', '#', "used", Role::Ok),
-    ("compute", '█', '#', "compute", Role::Ok),
-    ("memory_bandwidth", '▓', '%', "memory bandwidth", Role::Ok),
-    ("sm_stalled", '▚', '=', "SMs stalled", Role::Warn),
-    ("sm_idle_resident", '▞', '-', "kernel resident, SMs idle", Role::Warn),
-    ("throttled", '▼', 'V', "clocks held down", Role::Crit),
-    ("other_tenant", '◆', '@', "other tenants", Role::Crit),
-    ("host_compute", 'h', 'h', "host work inside compute", Role::Accent),
-    ("quota", 'Q', 'Q', "stopped by CPU limit", Role::Crit),
-    ("run_queue_wait", 'W', 'W', "CPU taken by others", Role::Crit),
-    ("steal", 'Z', 'Z', "CPU taken by hypervisor", Role::Crit),
-    ("unused_parallelism", '░', '-', "cores idle in compute", Role::Dim),
-    ("no_demand", '·', '.', "no demand", Role::Dim),
-    ("unknown", '?', '?', "unknown", Role::Dim),
-    ("busy_unknown", '?', '?', "busy, with what is unknown", Role::Dim),
-    ("idle_unknown", '?', '?', "idle, why is unknown", Role::Dim),
+/// Causes that are not "starved by a stage", in the order in which a bar shows them: label, glyph, ASCII, words, the same
+/// for narrow screens, role. Waiting for a stage comes before the first idle one.
+#[rustfmt::skip]
+const CAUSES: &[(&str, char, char, &str, &str, Role)] = &[
+    ("used", '█', '#', "used", "used", Role::Ok),
+    ("compute", '█', '#', "compute", "compute", Role::Ok),
+    ("memory_bandwidth", '▓', '%', "memory bandwidth", "DRAM", Role::Ok),
+    ("sm_stalled", '▚', '=', "SMs stalled", "stalled", Role::Warn),
+    ("sm_idle_resident", '▞', '-', "kernel resident, SMs idle", "SMs idle", Role::Warn),
+    ("throttled", '▼', 'V', "clocks held down", "clocks", Role::Crit),
+    ("other_tenant", '◆', '@', "other tenants", "tenants", Role::Crit),
+    ("host_compute", 'h', 'h', "host work inside compute", "host", Role::Accent),
+    ("quota", 'Q', 'Q', "stopped by CPU limit", "CPU limit", Role::Crit),
+    ("run_queue_wait", 'W', 'W', "CPU taken by others", "others", Role::Crit),
+    ("steal", 'Z', 'Z', "CPU taken by hypervisor", "hypervisor", Role::Crit),
+    ("unused_parallelism", '░', '-', "cores idle in compute", "idle cores", Role::Dim),
+    ("no_demand", '·', '.', "no demand", "no demand", Role::Dim),
+    ("unknown", '?', '?', "unknown", "unknown", Role::Dim),
+    ("busy_unknown", '?', '?', "busy, with what is unknown", "busy", Role::Dim),
+    ("idle_unknown", '?', '?', "idle, why is unknown", "idle", Role::Dim),
 ];
 
 /// Built-in stages: label, letter, words, role.
@@ -85,16 +91,19 @@ pub(crate) fn devices_of<'a>(snapshot: &'a Snapshot, server: &ServerView) -> Vec
 
 /// The entries of a device ledger.
 pub(crate) fn device_parts(ledger: &LedgerView<CauseEntry>) -> Vec<Part> {
-    let mut parts: Vec<Part> =
-        ledger.entries.iter().map(|entry| device_part(&entry.cause, entry.ns, entry.quality)).collect();
-    name_the_nameless(&mut parts);
-    parts
+    let parts = ledger.entries.iter().map(|entry| device_part(&entry.cause, entry.ns, entry.quality)).collect();
+    in_order(parts)
 }
 
 /// The entries of a request ledger.
 pub(crate) fn request_parts(ledger: &LedgerView<StageEntry>) -> Vec<Part> {
-    let mut parts: Vec<Part> =
-        ledger.entries.iter().map(|entry| stage_part(&entry.stage, entry.ns, entry.quality)).collect();
+    let parts = ledger.entries.iter().map(|entry| stage_part(&entry.stage, entry.ns, entry.quality)).collect();
+    in_order(parts)
+}
+
+/// The same places every second, so that a bar does not jump about.
+fn in_order(mut parts: Vec<Part>) -> Vec<Part> {
+    parts.sort_by_key(|part| part.order);
     name_the_nameless(&mut parts);
     parts
 }
@@ -106,44 +115,92 @@ pub(crate) fn stage_words(label: &str) -> String {
 
 /// One entry of a device ledger.
 pub(crate) fn device_part(cause: &str, ns: u64, quality: Quality) -> Part {
-    if let Some((_, glyph, ascii, words, role)) = CAUSES.iter().find(|(label, ..)| *label == cause) {
-        let letter = glyph.is_ascii_alphabetic();
-        return part(*glyph, *ascii, letter, (*words).to_owned(), *role, ns, quality);
+    let waiting = CAUSES.iter().position(|(label, ..)| *label == FIRST_IDLE).unwrap_or(0);
+    if let Some(at) = CAUSES.iter().position(|(label, ..)| *label == cause) {
+        let (_, glyph, ascii, words, short, role) = CAUSES[at];
+        let order = if at < waiting { at } else { at + AFTER_STAGES };
+        let (words, short) = (words.to_owned(), short.to_owned());
+        return Part { glyph, ascii, letter: glyph.is_ascii_alphabetic(), words, short, order, role, ns, ..UNKNOWN }
+            .known(quality);
     }
     let (prefix, stage) = cause.split_once('.').unwrap_or(("", cause));
     let of_stage = stage_part(stage, ns, quality);
+    let order = of_stage.order + waiting;
     match prefix {
         // Whatever the stage, the device stands still: that is waiting.
-        "starved" => Part { words: format!("starved by {}", of_stage.words), role: Role::Warn, ..of_stage },
-        "used" => Part { words: format!("used in {}", of_stage.words), role: Role::Ok, ..of_stage },
-        _ => Part { words: cause.replace('_', " "), ..of_stage },
+        "starved" => {
+            let words = format!("starved by {}", of_stage.words);
+            let role = if quality == Quality::Unknown { Role::Dim } else { Role::Warn };
+            Part { words, order, role, ..of_stage }
+        }
+        "used" => Part { words: format!("used in {}", of_stage.words), order: 0, role: Role::Ok, ..of_stage },
+        _ => {
+            let words = cause.replace('_', " ");
+            Part { short: words.clone(), words, order, ..of_stage }
+        }
     }
 }
 
 fn stage_part(label: &str, ns: u64, quality: Quality) -> Part {
-    if label == "unknown" {
-        return part('?', '?', false, "unknown".to_owned(), Role::Dim, ns, quality);
-    }
-    let known = Stage::from_name(label).and_then(|stage| STAGES.iter().find(|(known, ..)| *known == stage));
-    match known {
-        Some((_, letter, words, role)) => {
-            let is_letter = letter.is_ascii_alphabetic();
-            part(*letter, *letter, is_letter, (*words).to_owned(), *role, ns, quality)
+    let known = Stage::from_name(label).and_then(|stage| STAGES.iter().position(|(known, ..)| *known == stage));
+    let part = match known {
+        Some(order) => {
+            let (_, glyph, words, role) = STAGES[order];
+            let (words, short) = (words.to_owned(), words.to_owned());
+            let order = if glyph == '~' { AFTER_STAGES - 1 } else { order };
+            Part { glyph, ascii: glyph, letter: glyph.is_ascii_alphabetic(), words, short, order, role, ns, ..UNKNOWN }
         }
-        None => part(NAMELESS, NAMELESS, true, label.replace('_', " "), Role::Accent, ns, quality),
-    }
+        None if label == "unknown" => {
+            let (words, short) = ("unknown".to_owned(), "unknown".to_owned());
+            Part { words, short, order: AFTER_STAGES, ns, ..UNKNOWN }
+        }
+        None => {
+            let words = label.replace('_', " ");
+            let (short, order) = (words.clone(), STAGES.len());
+            Part {
+                glyph: NAMELESS,
+                ascii: NAMELESS,
+                letter: true,
+                words,
+                short,
+                order,
+                role: Role::Accent,
+                ns,
+                ..UNKNOWN
+            }
+        }
+    };
+    part.known(quality)
 }
 
-fn part(glyph: char, ascii: char, letter: bool, words: String, role: Role, ns: u64, quality: Quality) -> Part {
-    let certainty = match quality {
-        Quality::Counter | Quality::Sdk | Quality::Scraped | Quality::Unknown => Certainty::Measured,
-        Quality::Inferred => Certainty::Inferred,
-        Quality::Modelled => Certainty::Modelled,
-    };
-    if quality == Quality::Unknown {
-        return Part { glyph: '?', ascii: '?', letter: false, words, role: Role::Dim, ns, certainty };
+/// The first of [`CAUSES`] that says that nothing wanted the device.
+const FIRST_IDLE: &str = "unused_parallelism";
+/// More than there are stages, built in and a server's own.
+const AFTER_STAGES: usize = 2 * Stage::COUNT;
+
+/// What nobody measured.
+const UNKNOWN: Part = Part {
+    glyph: '?',
+    ascii: '?',
+    letter: false,
+    words: String::new(),
+    short: String::new(),
+    order: 0,
+    role: Role::Dim,
+    ns: 0,
+    certainty: Certainty::Measured,
+};
+
+impl Part {
+    /// The part as far as it is known; what is not loses its glyph, and keeps its words.
+    fn known(self, quality: Quality) -> Self {
+        match quality {
+            Quality::Counter | Quality::Sdk | Quality::Scraped => self,
+            Quality::Inferred => Self { certainty: Certainty::Inferred, ..self },
+            Quality::Modelled => Self { certainty: Certainty::Modelled, ..self },
+            Quality::Unknown => Self { glyph: '?', ascii: '?', letter: false, role: Role::Dim, ..self },
+        }
     }
-    Part { glyph, ascii, letter, words, role, ns, certainty }
 }
 
 /// Stands for "no letter yet" until every entry of the ledger is known.
@@ -197,6 +254,14 @@ mod tests {
         let ledger = LedgerView { interval_ns: 4, entries: ["queue", "qos", "rerank", "retrieve"].map(entry).into() };
         let letters: Vec<char> = request_parts(&ledger).iter().map(|part| part.glyph).collect();
         assert_eq!(letters, ['q', 'O', 'r', 'e']);
+    }
+
+    #[test]
+    fn a_bar_goes_from_work_over_waiting_to_idleness_whatever_the_order_of_the_ledger() {
+        let causes = ["unknown", "no_demand", "starved.batch_wait", "starved.queue", "quota", "used"];
+        let entry = |cause: &str| CauseEntry { cause: cause.to_owned(), ns: 1, quality: Quality::Sdk };
+        let parts = device_parts(&LedgerView { interval_ns: 6, entries: causes.map(entry).into() });
+        assert_eq!(parts.iter().map(|part| part.glyph).collect::<String>(), "█Qqb·?");
     }
 
     #[test]

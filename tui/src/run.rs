@@ -104,11 +104,21 @@ fn spawn(
     thread::Builder::new().name(name.to_owned()).spawn(move || work(&sender))
 }
 
+/// Says that the feed is over even when it panics, so that nobody waits for it.
+struct LastWord<'a>(&'a Sender<Input>);
+
+impl Drop for LastWord<'_> {
+    fn drop(&mut self) {
+        // Nobody listens when the screen ended first.
+        drop(self.0.send(Input::App(Event::Feed(FeedEvent::Ended))));
+    }
+}
+
 fn follow(mut feed: impl Feed, sender: &Sender<Input>) {
+    let _last_word = LastWord(sender);
     loop {
         let event = feed.next();
-        let last = matches!(event, FeedEvent::Ended);
-        if sender.send(Input::App(Event::Feed(event))).is_err() || last {
+        if matches!(event, FeedEvent::Ended) || sender.send(Input::App(Event::Feed(event))).is_err() {
             return;
         }
     }

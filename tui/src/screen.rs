@@ -6,7 +6,7 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
 use crate::app::{App, Connection};
-use crate::keys::{BINDINGS, Hint};
+use crate::keys::{Action, BINDINGS, Hint};
 use crate::line::{Row, span};
 use crate::plain::Clean;
 use crate::theme::{Role, Theme};
@@ -65,7 +65,7 @@ fn frame(app: &App, theme: Theme, interactive: bool, buffer: &mut Buffer) {
         None => waiting(app, theme, body, buffer),
     }
     if app.help() {
-        help(theme, body, buffer);
+        help(app, theme, body, buffer);
     }
 }
 
@@ -84,18 +84,18 @@ fn fade(theme: Theme, area: Rect, buffer: &mut Buffer) {
 
 fn header(app: &App, theme: Theme, interactive: bool, width: usize) -> Line<'static> {
     let dim = theme.style(Role::Dim);
-    let mut row = Row::new().left(5, span("perfwatch", theme.style(Role::Strong)));
+    let mut row = Row::new().left(9, span("perfwatch", theme.style(Role::Strong)));
     let Some(snapshot) = app.snapshot() else {
-        return row.right(0, mode(app, theme, None)).line(width);
+        return mode(app, theme, None).into_iter().fold(row, |row, (rank, item)| row.right(rank, item)).line(width);
     };
-    row = row.left(3, span(snapshot.host.name.clone(), theme.style(Role::Accent)));
+    row = row.left(5, span(snapshot.host.name.clone(), theme.style(Role::Accent)));
     for (rank, item) in health(snapshot).into_iter().enumerate() {
-        row = row.left(6 + rank as u8, span(item, theme.style(Role::Warn)));
+        row = row.left(if rank == 0 { 4 } else { 6 }, span(item, theme.style(Role::Warn)));
     }
     if interactive {
-        row = row.right(0, mode(app, theme, Some(snapshot)));
+        row = mode(app, theme, Some(snapshot)).into_iter().fold(row, |row, (rank, item)| row.right(rank, item));
     }
-    row.right(4, span(wording::clock(&snapshot.time), dim)).right(1, verdict(snapshot, theme)).line(width)
+    row.right(8, span(wording::clock(&snapshot.time), dim)).right(1, verdict(snapshot, theme)).line(width)
 }
 
 /// What is not as it should be with the agent itself; nothing when all is well.
@@ -123,27 +123,35 @@ fn health(snapshot: &Clean) -> Vec<String> {
     items
 }
 
-fn mode(app: &App, theme: Theme, snapshot: Option<&Clean>) -> Vec<Span<'static>> {
+/// Where the picture comes from, with the rank of each item.
+fn mode(app: &App, theme: Theme, snapshot: Option<&Clean>) -> Vec<(u8, Vec<Span<'static>>)> {
+    let dim = theme.style(Role::Dim);
     if let Connection::Lost { reason, retry_in } = app.connection() {
-        let words = format!("{} DISCONNECTED", theme.pick("○", "o"));
-        let retry = format!(" {reason}, reconnecting in {}", units::duration(retry_in.as_secs_f64().ceil()));
-        return vec![Span::styled(words, theme.style(Role::Crit)), Span::styled(retry, theme.style(Role::Warn))];
+        let warn = theme.style(Role::Warn);
+        return vec![
+            (0, span(format!("{} DISCONNECTED", theme.pick("○", "o")), theme.style(Role::Crit))),
+            (3, span(reason.clone(), warn)),
+            (0, span(format!("reconnecting in {} s", retry_in.as_secs_f64().ceil()), warn)),
+        ];
     }
-    if let Some(behind) = app.paused() {
-        let words = format!("{} PAUSED", theme.pick("‖", "="));
-        let behind = if behind > 0 { format!(" {behind} behind") } else { String::new() };
-        return vec![Span::styled(words, theme.style(Role::Warn)), Span::styled(behind, theme.style(Role::Dim))];
+    if let Some(newer) = app.paused() {
+        let mut items = vec![(0, span(format!("{} PAUSED", theme.pick("‖", "=")), theme.style(Role::Warn)))];
+        if newer > 0 {
+            items.push((2, span(format!("{newer} newer"), dim)));
+        }
+        return items;
     }
-    match app.connection() {
-        Connection::Ended => span(format!("{} ENDED", theme.pick("■", "#")), theme.style(Role::Dim)),
+    let item = match app.connection() {
+        Connection::Ended => span(format!("{} ENDED", theme.pick("■", "#")), dim),
         Connection::Live => {
             let interval =
-                snapshot.map(|one| format!(" {}", units::duration(one.agent.interval_s))).unwrap_or_default();
+                snapshot.map(|one| format!(" {}", units::interval(one.agent.interval_s))).unwrap_or_default();
             let live = format!("{} LIVE", theme.pick("●", "*"));
-            vec![Span::styled(live, theme.style(Role::Ok)), Span::styled(interval, theme.style(Role::Dim))]
+            vec![Span::styled(live, theme.style(Role::Ok)), Span::styled(interval, dim)]
         }
-        _ => span("waiting for the first snapshot", theme.style(Role::Dim)),
-    }
+        _ => span("waiting for the first snapshot", dim),
+    };
+    vec![(0, item)]
 }
 
 /// The count of the worst kind of finding, and of all others behind it.
@@ -185,7 +193,11 @@ fn footer(app: &App, theme: Theme, width: usize) -> Line<'static> {
         if !app.can(binding.action) {
             continue;
         }
-        let word = if binding.action == crate::keys::Action::Pause && app.paused().is_some() { "go on" } else { word };
+        let word = match binding.action {
+            Action::Pause if app.paused().is_some() => "go on",
+            Action::Up if app.scrolls() => "scroll",
+            _ => word,
+        };
         let key = Span::styled(theme.pick(key, ascii), theme.style(Role::Strong));
         row = row.left(rank, vec![key, Span::styled(format!(" {word}"), theme.style(Role::Dim))]);
     }
@@ -207,7 +219,7 @@ fn waiting(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
 }
 
 /// All keys, over the view.
-fn help(theme: Theme, area: Rect, buffer: &mut Buffer) {
+fn help(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let labels =
         BINDINGS.iter().map(|binding| theme.pick(binding.label, binding.ascii).chars().count()).max().unwrap_or(0);
     let words = BINDINGS.iter().map(|binding| binding.words.chars().count()).max().unwrap_or(0);
@@ -222,13 +234,21 @@ fn help(theme: Theme, area: Rect, buffer: &mut Buffer) {
     let height = (rows as u16 + 2).min(area.height);
     let (x, y) = (area.x + (area.width - width) / 2, area.y + (area.height - height) / 2);
     let place = Rect { x, y, width, height };
-    frame_box(theme, place, " Keys ", buffer);
     let inside = place.inner(Margin { horizontal: 1, vertical: 1 });
+    let hidden = rows.saturating_sub(usize::from(inside.height));
+    let top = app.help_scroll().min(hidden);
+    let title = match (hidden > 0, theme.is_ascii()) {
+        (false, _) => " Keys ",
+        (true, false) => " Keys (↑↓ for more) ",
+        (true, true) => " Keys (j k for more) ",
+    };
+    frame_box(theme, place, title, buffer);
     let column = inside.width / columns as u16;
     for (index, chunk) in BINDINGS.chunks(rows).enumerate() {
         let part = Rect { x: inside.x + column * index as u16, width: column, ..inside };
         let lines: Vec<Line<'static>> = chunk
             .iter()
+            .skip(top)
             .map(|binding| {
                 let label = theme.pick(binding.label, binding.ascii);
                 Row::new()

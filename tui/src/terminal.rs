@@ -17,6 +17,7 @@ use crossterm::{execute, queue};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
 
 /// The thread that owns the screen, while one does, and what other threads wanted to print meanwhile.
 static OWNER: Mutex<Option<Owner>> = Mutex::new(None);
@@ -57,7 +58,9 @@ impl Screen {
 
     /// Forgets what is on the terminal, so that the next frame is drawn whole.
     pub(crate) fn forget(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Not `clear`, which asks the terminal where its cursor is: the answer would come among the keys.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))
     }
 
     /// Gives the terminal back, stops the process as the shell expects, and takes the terminal again once continued.
@@ -65,7 +68,7 @@ impl Screen {
         leave();
         signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP)?;
         enter()?;
-        self.terminal.clear()
+        self.forget()
     }
 }
 
@@ -117,3 +120,6 @@ fn hook_panics() {
         }));
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,16 @@ fn trim(text: String) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+/// A number of things, which has no decimals.
+pub(crate) fn count(count: u64) -> String {
+    grouped(count as f64)
+}
+
+/// Seconds that somebody chose: `1 s`, `0.5 s`, `10 s`.
+pub(crate) fn interval(seconds: f64) -> String {
+    if seconds < 119.5 { format!("{} s", trim(format!("{seconds:.1}"))) } else { duration(seconds) }
+}
+
 /// A share of 1 as a percentage: `42 %`, `0.4 %`, `<0.1 %`.
 pub(crate) fn percent(share: f64) -> String {
     if !share.is_finite() {
@@ -184,6 +194,8 @@ mod tests {
         assert_eq!(percent(0.0), "0 %");
         assert_eq!(bytes(80.0 * 1024.0 * 1024.0 * 1024.0), "80 GiB");
         assert_eq!(bytes(1023.0), "1.0 KiB");
+        assert_eq!((count(3), count(1_412), count(14_120)), ("3".to_owned(), "1412".to_owned(), "14,120".to_owned()));
+        assert_eq!((interval(1.0), interval(0.5), interval(180.0)), ("1 s".into(), "0.5 s".into(), "3 min".into()));
         assert_eq!(cpus(2.0), "2");
         assert_eq!(cpus(1.94), "1.9");
         assert_eq!(cpus(0.351), "0.35");

@@ -7,11 +7,11 @@ use ratatui::text::{Line, Span};
 
 use super::overview::rule;
 use super::{Scene, View, put};
-use crate::line::{Row, span, wrap};
+use crate::line::{Row, span, truncate, wrap};
 use crate::plain::Clean;
 use crate::theme::Role;
 use crate::units;
-use crate::widgets::badge::badge;
+use crate::widgets::badge::{badge, role, shape};
 use crate::wording;
 
 /// The second view.
@@ -46,7 +46,7 @@ impl View for Findings {
             return;
         };
         if scene.app.detail() {
-            let lines = detail(scene, finding, width);
+            let lines = detail(scene, finding, true, width);
             let top = scene.app.scroll().min(lines.len().saturating_sub(height));
             put(&lines[top..], area, buffer);
             return;
@@ -63,7 +63,8 @@ impl View for Findings {
         if height >= BOTH {
             lines.push(Line::default());
             let room = height.saturating_sub(lines.len());
-            let mut below = detail(scene, finding, width);
+            // The headline stands in the list above.
+            let mut below = detail(scene, finding, false, width);
             if below.len() > room && room > 0 {
                 below.truncate(room - 1);
                 let more = format!("{} shows the rest", scene.theme.pick("⏎", "Enter"));
@@ -79,11 +80,20 @@ fn entry(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize) -> L
     let theme = scene.theme;
     let summary = theme.style(if selected { Role::Selected } else { Role::Text });
     Row::new()
-        .left(1, vec![badge(finding.severity, theme)])
-        .tight(0, span(finding.summary.to_string(), summary))
+        .left(0, mark(scene, finding, width))
+        .tight(0, span(truncate(&finding.summary, width.saturating_sub(5)), summary))
         .right(3, span(finding.entity.clone(), theme.style(Role::Dim)))
         .right(2, span(finding.id.to_string(), theme.style(Role::Dim)))
         .line(width)
+}
+
+/// The badge; only its shape where there is little room.
+fn mark(scene: Scene<'_>, finding: &Finding, width: usize) -> Vec<Span<'static>> {
+    let theme = scene.theme;
+    if width >= 60 {
+        return vec![badge(finding.severity, theme)];
+    }
+    span(shape(finding.severity, theme), theme.style(role(finding.severity)))
 }
 
 fn nothing(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
@@ -102,7 +112,7 @@ fn nothing(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
 }
 
 /// What it means, how it was decided, what it costs, what to try.
-fn detail(scene: Scene<'_>, finding: &Finding, width: usize) -> Vec<Line<'static>> {
+fn detail(scene: Scene<'_>, finding: &Finding, headline: bool, width: usize) -> Vec<Line<'static>> {
     let theme = scene.theme;
     let room = width.saturating_sub(2);
     let text = |words: &str, indent: usize, role: Role| -> Vec<Line<'static>> {
@@ -112,12 +122,14 @@ fn detail(scene: Scene<'_>, finding: &Finding, width: usize) -> Vec<Line<'static
             .collect()
     };
     let mut lines = vec![rule(scene, &finding.id, &finding.entity, width)];
-    lines.push(
-        Row::new()
-            .left(1, vec![badge(finding.severity, theme)])
-            .tight(0, span(finding.summary.to_string(), theme.style(Role::Strong)))
-            .line(width),
-    );
+    let mark = mark(scene, finding, width);
+    let indent = crate::line::spans_width(&mark) + 1;
+    let strong = theme.style(Role::Strong);
+    let headline = if headline { wrap(&finding.summary, room.saturating_sub(indent)) } else { Vec::new() };
+    for (index, line) in headline.into_iter().enumerate() {
+        let mark = if index == 0 { mark.clone() } else { span(" ".repeat(indent - 1), strong) };
+        lines.push(Row::new().left(0, mark).tight(0, span(line, strong)).line(width));
+    }
     lines.extend(text(&finding.detail, 0, Role::Text));
     if let Some(cost) = wording::cost(finding) {
         lines.extend(text(&format!("It costs {cost}."), 0, Role::Warn));

@@ -21,6 +21,8 @@ pub(super) struct Overview;
 pub(super) struct Plan {
     /// Table of stages, with percentiles of each.
     stages: bool,
+    /// A line about perfwatch itself.
+    agent: bool,
     /// Blank lines between parts.
     air: bool,
     /// Shares of time in which tasks waited for a resource.
@@ -49,6 +51,7 @@ pub(super) struct Plan {
 
 const EVERYTHING: Plan = Plan {
     stages: true,
+    agent: true,
     air: true,
     pressure: true,
     host: true,
@@ -65,6 +68,7 @@ const EVERYTHING: Plan = Plan {
 
 /// What leaves when there is not room for all, first to last.
 const SACRIFICES: &[fn(&mut Plan)] = &[
+    |plan| plan.agent = false,
     |plan| plan.stages = false,
     |plan| plan.air = false,
     |plan| plan.pressure = false,

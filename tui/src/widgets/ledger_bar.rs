@@ -31,8 +31,8 @@ fn cells_of(part: &Part, count: usize, theme: Theme) -> String {
 }
 
 /// `glyph words percent` for every part that took any time, in the bar's order. The percentages are whole and add to 100;
-/// a part that rounds to none reads `<1 %`. `≈` marks what follows from an assumption.
-pub(crate) fn legend(parts: &[Part], theme: Theme) -> Vec<Vec<Span<'static>>> {
+/// a part that rounds to none reads `<1 %`. `short` takes fewer words. `≈` marks what follows from an assumption.
+pub(crate) fn legend(parts: &[Part], short: bool, theme: Theme) -> Vec<Vec<Span<'static>>> {
     let percents = percents(parts);
     let mut items = Vec::with_capacity(parts.len());
     for (part, percent) in parts.iter().zip(percents) {
@@ -44,7 +44,7 @@ pub(crate) fn legend(parts: &[Part], theme: Theme) -> Vec<Vec<Span<'static>>> {
         let style = if part.letter { theme.fill(part.role) } else { theme.style(part.role) };
         items.push(vec![
             Span::styled(theme.pick(part.glyph, part.ascii).to_string(), style),
-            Span::raw(format!(" {}", part.words)),
+            Span::raw(format!(" {}", if short { &part.short } else { &part.words })),
             Span::styled(number, theme.style(Role::Strong)),
         ]);
     }
@@ -78,7 +78,7 @@ mod tests {
         ];
         assert_eq!(text(&bar(&parts, 10, Theme::default())), "█████lll·?");
         assert_eq!(
-            legend(&parts, Theme::default()).iter().map(|item| text(item)).collect::<Vec<_>>(),
+            legend(&parts, false, Theme::default()).iter().map(|item| text(item)).collect::<Vec<_>>(),
             ["█ used 50 %", "l starved by data load 30 %", "· no demand 10 %", "? unknown 10 %"]
         );
     }
@@ -87,7 +87,7 @@ mod tests {
     fn what_is_modelled_is_hatched_and_marked() {
         let parts = [device_part("compute", 1, Quality::Modelled)];
         assert_eq!(text(&bar(&parts, 4, Theme::default())), "█╱█╱");
-        assert_eq!(text(&legend(&parts, Theme::default())[0]), "█ compute ≈100 %");
+        assert_eq!(text(&legend(&parts, false, Theme::default())[0]), "█ compute ≈100 %");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ratatui::text::Line;
 use crate::line::{Row, span, truncate, wrap, wrap_in};
 use crate::theme::{Role, Theme};
 use crate::views::Scene;
-use crate::widgets::badge::{badge, shape};
+use crate::widgets::badge::{badge, role, shape};
 use crate::wording;
 
 /// Rows that the findings must have before other parts may spread.
@@ -16,8 +16,8 @@ pub(super) fn least_rows(scene: Scene<'_>, width: usize) -> usize {
         return 1;
     }
     let selected = &findings[scene.app.finding_index().min(findings.len() - 1)];
-    let sentence = wrap(&selected.detail, width.saturating_sub(indent(width) + 1)).len().min(2);
-    findings.len().min(3) + sentence + usize::from(!selected.remedies.is_empty())
+    let explained = explanation(scene.theme, selected, width, usize::MAX).len();
+    findings.len().min(3) + explained.min(6)
 }
 
 pub(super) fn lines(scene: Scene<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
@@ -31,41 +31,46 @@ pub(super) fn lines(scene: Scene<'_>, width: usize, rows: usize) -> Vec<Line<'st
     let first = (selected + 1).saturating_sub(shown);
     let mut spare = rows.saturating_sub(shown);
     let visible = first..first + shown;
-    let mut explained = vec![0; findings.len()];
     let mut order: Vec<usize> = visible.clone().collect();
     order.sort_by_key(|index| *index != selected);
+    let mut texts = vec![Vec::new(); findings.len()];
     for index in order {
-        let wanted = explanation(scene.theme, &findings[index], width, usize::MAX).len();
-        explained[index] = wanted.min(spare);
-        spare -= explained[index];
+        let finding = &findings[index];
+        let marked = index == selected && findings.len() > 1;
+        let mut text = headline(scene, finding, marked, width, spare + 1);
+        let left = spare + 1 - text.len();
+        text.extend(explanation(scene.theme, finding, width, left));
+        spare -= text.len() - 1;
+        texts[index] = text;
     }
-    let mut lines = Vec::new();
-    for index in visible {
-        lines.push(headline(scene, &findings[index], index == selected && findings.len() > 1, width));
-        lines.extend(explanation(scene.theme, &findings[index], width, explained[index]));
-    }
+    let mut lines: Vec<Line<'static>> = texts.into_iter().flatten().collect();
     if spare > 0 {
         lines.extend(undecided(scene, width));
     }
     lines
 }
 
-fn headline(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize) -> Line<'static> {
+/// Badge and summary; on a narrow screen over as many rows as it needs and has.
+fn headline(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize, rows: usize) -> Vec<Line<'static>> {
     let theme = scene.theme;
-    let mark = if width >= 60 {
-        vec![badge(finding.severity, theme)]
-    } else {
-        let style = theme.style(crate::widgets::badge::role(finding.severity));
-        span(shape(finding.severity, theme), style)
+    let style = theme.style(if selected { Role::Selected } else { Role::Strong });
+    if width >= 60 {
+        let mark = badge(finding.severity, theme);
+        let room = width.saturating_sub(mark.content.chars().count() + 4);
+        let row = Row::new()
+            .left(0, vec![mark])
+            .tight(0, span(truncate(&finding.summary, room), style))
+            .right(2, span(about(&finding.entity).to_owned(), theme.style(Role::Dim)))
+            .right(1, span(finding.id.to_string(), theme.style(Role::Dim)));
+        return vec![row.line(width)];
+    }
+    let mark = span(shape(finding.severity, theme), theme.style(role(finding.severity)));
+    let text = wrap_in(&finding.summary, width.saturating_sub(4), rows.clamp(1, 2));
+    let row = |(index, text): (usize, String)| {
+        let mark = if index == 0 { mark.clone() } else { span(" ", theme.style(Role::Text)) };
+        Row::new().left(0, mark).tight(0, span(text, style)).line(width)
     };
-    let summary = theme.style(if selected { Role::Selected } else { Role::Strong });
-    let room = width.saturating_sub(crate::line::spans_width(&mark) + 4);
-    Row::new()
-        .left(0, mark)
-        .tight(0, span(truncate(&finding.summary, room), summary))
-        .right(2, span(about(&finding.entity).to_owned(), theme.style(Role::Dim)))
-        .right(1, span(finding.id.to_string(), theme.style(Role::Dim)))
-        .line(width)
+    text.into_iter().enumerate().map(row).collect()
 }
 
 /// The entity without its kind.
@@ -96,10 +101,14 @@ fn explanation(theme: Theme, finding: &Finding, width: usize, rows: usize) -> Ve
         let arrow = theme.pick("→", ">");
         after.extend(wrap_in(&format!("{arrow} {}", remedy.action), room, 2).into_iter().map(|line| (line, Role::Ok)));
     }
-    // What to try is worth more than the last half of the sentence.
-    let sentence_rows = rows.saturating_sub(after.len()).max(1).min(rows);
-    let mut lines: Vec<_> =
-        wrap_in(&finding.detail, room, sentence_rows).into_iter().map(|line| row(line, Role::Text)).collect();
+    let sentence = wrap(&finding.detail, room);
+    // What to try is worth more than the sentence, and the sentence more than one cut line of it.
+    let left = rows.saturating_sub(after.len());
+    let shown = if left >= sentence.len().min(2) { wrap_in(&finding.detail, room, left) } else { Vec::new() };
+    if after.len() > rows {
+        after.retain(|(_, role)| *role == Role::Ok);
+    }
+    let mut lines: Vec<_> = shown.into_iter().map(|line| row(line, Role::Text)).collect();
     lines.extend(after.into_iter().map(|(line, role)| row(line, role)));
     lines.truncate(rows);
     lines

@@ -29,6 +29,9 @@ pub(super) fn lines(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'sta
     if plan.gpus {
         lines.extend(gpus(scene, plan, width));
     }
+    if plan.agent {
+        lines.push(agent(scene, width));
+    }
     if plan.titles && !lines.is_empty() {
         let host = &scene.snapshot.host;
         let cpus = if host.cpus == 1 { "1 CPU".to_owned() } else { format!("{} CPUs", host.cpus) };
@@ -85,7 +88,7 @@ fn pressure(scene: Scene<'_>, width: usize) -> Option<Line<'static>> {
         let why = reason(scene, "perfwatch.pressure.time", None)?;
         return Some(Row::new().left(0, span(format!("pressure n/a  {why}"), dim)).line(width));
     }
-    let mut row = Row::new().left(0, span("waiting for", dim));
+    let mut row = Row::new().left(0, span("waited for", dim));
     for (rank, (name, value)) in all.into_iter().enumerate() {
         let text = value.map_or("n/a".to_owned(), units::percent);
         let hurts = value.is_some_and(|share| share >= 0.10);
@@ -159,6 +162,34 @@ fn line(scene: Scene<'_>, plan: Plan, index: usize, device: &DeviceView, gpu: &G
     }
     if let Some(clock) = gpu.sm_clock_hertz {
         row = row.left(5, span(units::hertz(clock), text));
+    }
+    row.line(width)
+}
+
+/// perfwatch itself: what it costs, where its history is, where it ships to.
+fn agent(scene: Scene<'_>, width: usize) -> Line<'static> {
+    let theme = scene.theme;
+    let agent = &scene.snapshot.agent;
+    let (text, dim) = (theme.style(Role::Text), theme.style(Role::Dim));
+    let mut row = Row::new().left(0, span("perfwatch", dim));
+    if let Some(cores) = agent.cpu_cores {
+        row = row.left(1, span(format!("{} of a core", units::percent(cores)), text));
+    }
+    if let Some(rss) = agent.rss_bytes {
+        row = row.left(2, span(units::bytes(rss as f64), text));
+    }
+    let history =
+        if agent.store == "memory" { "history in memory".to_owned() } else { format!("history in {}", agent.store) };
+    row = row.left(4, span(history, dim));
+    let slowed = agent.probes.iter().filter(|probe| probe.stretched).count();
+    if slowed > 0 {
+        let words = format!("{slowed} {} slowed to stay in budget", if slowed == 1 { "probe" } else { "probes" });
+        row = row.left(5, span(words, dim));
+    }
+    for export in &agent.exports {
+        let role = if export.state == "ok" { Role::Text } else { Role::Warn };
+        let arrow = theme.pick("→", ">");
+        row = row.left(3, span(format!("{arrow} {} {}", export.endpoint, export.state), theme.style(role)));
     }
     row.line(width)
 }

@@ -20,8 +20,15 @@ const LABEL: usize = 9;
 const TRAIL: usize = 10;
 
 /// How to put a server on the screen: two lines of Rust.
-const TWO_LINES: [&str; 2] =
-    ["let server = perfwatch_sdk::Server::builder(\"my-model\").start();", "let request = server.request();"];
+const TWO_LINES: &[&str] =
+    &["let server = perfwatch_sdk::Server::builder(\"my-model\").start();", "let request = server.request();"];
+/// The same for a narrow screen.
+const TWO_LINES_FOLDED: &[&str] = &[
+    "let server =",
+    "  perfwatch_sdk::Server::builder(",
+    "    \"my-model\").start();",
+    "let request = server.request();",
+];
 
 pub(super) fn lines(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
     let servers = &scene.snapshot.servers;
@@ -79,19 +86,24 @@ fn list(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
         let name = span(format!("{marker}{}", pad(&name, name_width)), style);
         let requests = server.requests_per_s.map_or("n/a".to_owned(), |rate| format!("{} req/s", units::digits(rate)));
         let p99 = server.latency.as_ref().map_or("n/a".to_owned(), |latency| units::duration(latency.p99_s));
-        let inside = server.in_flight.map_or("n/a".to_owned(), |count| units::digits(count as f64));
+        let inside = server.in_flight.map_or("n/a".to_owned(), units::count);
         let state = if server.live {
             span(theme.pick("● live", "* live"), theme.style(Role::Ok))
         } else {
-            span(theme.pick("○ silent", "o silent"), theme.style(Role::Warn))
+            span(theme.pick("○ silent for more than 3 s", "o silent for more than 3 s"), theme.style(Role::Warn))
         };
+        let kind = span(server.kind.clone(), theme.style(Role::Dim));
+        if !server.live {
+            lines.push(Row::new().left(0, name).left(1, state).right(5, kind).line(width));
+            continue;
+        }
         let row = Row::new()
             .left(0, name)
             .left(1, span(format!("{requests:>12}"), theme.style(Role::Text)))
-            .left(2, span(format!("p99 {p99:>7}"), theme.style(Role::Text)))
+            .left(2, span(format!("p99 {p99:>6}"), theme.style(Role::Text)))
             .left(4, span(format!("{inside:>6} in flight"), theme.style(Role::Text)))
             .left(3, state)
-            .right(5, span(server.kind.clone(), theme.style(Role::Dim)));
+            .right(5, kind);
         lines.push(row.line(width));
     }
     lines
@@ -113,14 +125,14 @@ fn numbers(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> V
     let mut rate = Row::new()
         .left(0, number(scene, server.requests_per_s.map(units::digits), " req/s"))
         .tight(7, trail(|trails| &trails.requests))
-        .left(3, number(scene, server.in_flight.map(|count| units::digits(count as f64)), " in flight"))
+        .left(3, number(scene, server.in_flight.map(units::count), " in flight"))
         .tight(8, trail(|trails| &trails.in_flight));
     let failing = server.errors_per_s.is_some_and(|rate| rate > 0.0);
     let errors = server.errors_per_s.map_or("n/a errors".to_owned(), |rate| format!("{} err/s", units::digits(rate)));
     rate = rate.left(2, span(errors, theme.style(if failing { Role::Crit } else { Role::Text })));
     if let Some(batch) = &server.batch {
         let most = batch.max_size.map(|max| format!(" of {max}")).unwrap_or_default();
-        let per_s = span(format!("{}/s", units::digits(batch.per_s)), theme.style(Role::Dim));
+        let per_s = span(format!("× {}/s", units::digits(batch.per_s)), theme.style(Role::Dim));
         rate = rate
             .left(5, number(scene, Some(format!("batch {}", units::digits(batch.mean_size))), &most))
             .tight(9, per_s);
@@ -148,7 +160,7 @@ fn numbers(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> V
                     .left(0, number(scene, server.requests_per_s.map(units::digits), " req/s"))
                     .left(2, p50)
                     .left(1, p99)
-                    .left(3, number(scene, server.in_flight.map(|count| units::digits(count as f64)), " in flight"));
+                    .left(3, number(scene, server.in_flight.map(units::count), " in flight"));
                 lines.push(merged.line(width));
             }
         }
@@ -192,9 +204,10 @@ fn ledgers(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> V
         let used = device.cpu.as_ref().and_then(|cpu| Some(wording::cpus_used(cpu.used_cpus?, cpu.capacity_cpus?)));
         lines.extend(ledger(scene, label, parts, used, plan, width));
     }
-    if devices.len() > shown {
-        let more = format!("{} more devices", devices.len() - shown);
-        lines.push(Row::new().left(0, span(format!("{:LABEL$}{more}", ""), scene.theme.style(Role::Dim))).line(width));
+    if devices.len() > shown && plan.titles {
+        let more = devices.len() - shown;
+        let more = format!("{:LABEL$}and {more} more {}", "", if more == 1 { "GPU" } else { "GPUs" });
+        lines.push(Row::new().left(0, span(more, scene.theme.style(Role::Dim))).line(width));
     }
     if devices.is_empty() {
         lines.extend(ledger(scene, "DEVICE", None, None, plan, width));
@@ -238,7 +251,8 @@ const NOTE: usize = 15;
 /// The legend in at most `rows` lines: when it needs more, the smallest parts leave and are counted instead.
 fn legend(scene: Scene<'_>, parts: &[Part], rows: usize, width: usize) -> Vec<Line<'static>> {
     let indent = if width >= 60 { LABEL + 1 } else { 1 };
-    let items = ledger_bar::legend(parts, scene.theme);
+    let short = width < 60;
+    let items = ledger_bar::legend(parts, short, scene.theme);
     let lines = flow(items, indent, width);
     if lines.len() <= rows {
         return lines;
@@ -251,7 +265,7 @@ fn legend(scene: Scene<'_>, parts: &[Part], rows: usize, width: usize) -> Vec<Li
         let percents = ledger_bar::percents(parts);
         let mut rest = 0;
         let mut kept = Vec::new();
-        let items = ledger_bar::legend(parts, scene.theme);
+        let items = ledger_bar::legend(parts, short, scene.theme);
         let spent = parts.iter().zip(percents).filter(|(part, _)| part.ns > 0);
         for (item, (part, percent)) in items.into_iter().zip(spent) {
             if part.ns <= limit && left > 0 {
@@ -261,7 +275,7 @@ fn legend(scene: Scene<'_>, parts: &[Part], rows: usize, width: usize) -> Vec<Li
                 kept.push(item);
             }
         }
-        kept.push(span(format!("+{dropped} more {rest} %"), scene.theme.style(Role::Dim)));
+        kept.push(span(format!("+{dropped} {rest} %"), scene.theme.style(Role::Dim)));
         let lines = flow(kept, indent, width);
         if lines.len() <= rows {
             return lines;
@@ -311,13 +325,14 @@ fn invitation(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> 
             .collect::<Vec<_>>()
     };
     lines.extend(words("Two lines put a Rust server on this screen:"));
-    for code in TWO_LINES {
-        let indent = if width > code.len() + 5 { "  " } else { "" };
-        for line in crate::line::wrap(code, width.saturating_sub(2 + indent.len())) {
-            let item = span(format!("{indent}{line}"), theme.style(Role::Accent));
-            lines.push(Row::new().left(0, item).line(width));
-        }
+    for code in if width > 70 { TWO_LINES } else { TWO_LINES_FOLDED } {
+        let item = span(format!("  {code}"), theme.style(Role::Accent));
+        lines.push(Row::new().left(0, item).line(width));
     }
-    lines.extend(words("To see it on a real model server now: perfwatch demo"));
+    lines.extend(words(if width > 60 {
+        "To see it on a real model server now: perfwatch demo"
+    } else {
+        "See it now: perfwatch demo"
+    }));
     lines
 }
