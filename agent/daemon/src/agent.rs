@@ -52,10 +52,13 @@ impl Agent {
     /// # Errors
     /// The runtime folder is taken or unusable, a socket cannot be made, `probes_off` names an unknown probe, or the
     /// exporter refuses its configuration. Nothing is left behind then.
+    #[allow(clippy::unused_async, reason = "it needs a runtime, and only an async caller is sure to be inside one")]
     pub async fn start(config: Config, role: Role, clock: Arc<dyn Clock>) -> Result<Running, Error> {
         let started = clock.now();
         let mut folder = RuntimeFolder::claim(&role, &config)?;
-        let otlp = config.otlp().map_err(|error| Error::Export { hint: error.hint().to_owned(), reason: error.to_string() })?;
+        let otlp = config
+            .otlp()
+            .map_err(|error| Error::Export { hint: error.hint().to_owned(), reason: error.to_string() })?;
         for warning in &otlp.warnings {
             tracing::warn!(warning, "export setting not followed");
         }
@@ -70,10 +73,8 @@ impl Agent {
         let own = OwnMetrics::new(&mut table);
 
         let api_listener = folder.listen(API_SOCKET, config.settings.socket_mode)?;
-        let api_listener = UnixListener::from_std(api_listener).map_err(|source| Error::Bind {
-            socket: folder.path().join(API_SOCKET),
-            source,
-        })?;
+        let api_listener = UnixListener::from_std(api_listener)
+            .map_err(|source| Error::Bind { socket: folder.path().join(API_SOCKET), source })?;
         let probe_listener = folder.listen(PROBE_SOCKET, config.settings.socket_mode)?;
         let probe_socket = probe_socket::serve(probe_listener)
             .map_err(|source| Error::Bind { socket: folder.path().join(PROBE_SOCKET), source })?;
@@ -141,9 +142,10 @@ impl Running {
         let Self { subscription: _, ticks, api, stop, folder } = self;
         drop(stop);
         let remains = tokio::task::spawn_blocking(|| ticks.stop()).await.ok().flatten();
-        match remains {
-            Some(remains) => remains.flush(FLUSH_WITHIN).await,
-            None => tracing::error!("the tick thread had panicked"),
+        if let Some(remains) = remains {
+            remains.flush(FLUSH_WITHIN).await;
+        } else {
+            tracing::error!("the tick thread had panicked");
         }
         // Streams ended with the tick thread; whoever still reads a long answer is not waited for for ever.
         if tokio::time::timeout(Duration::from_secs(1), api).await.is_err() {

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use perfwatch_model::metrics::{agent, finding};
-use perfwatch_model::{Attr, Entity, EntityId, EntityKind, Finding, Number, Reason, Sample, SeriesId, SeriesTable, Tick};
+use perfwatch_model::{
+    Attr, Entity, EntityId, EntityKind, Finding, Number, Reason, Sample, SeriesId, SeriesTable, Tick,
+};
 
 use crate::clock::process_cpu_ns;
 
@@ -74,7 +76,8 @@ impl OwnMetrics {
         tick: &mut Tick,
     ) {
         let cpu = process_cpu_ns();
-        let used = self.cpu_before.replace(cpu).map(|before| cpu.saturating_sub(before) as f64 / tick.dt_ns.max(1) as f64);
+        let used =
+            self.cpu_before.replace(cpu).map(|before| cpu.saturating_sub(before) as f64 / tick.dt_ns.max(1) as f64);
         let rss = self.resident();
         let dropped = health.drops.iter().map(|(_, count)| count).sum();
         self.newest = Newest { cpu_cores: used, rss, dropped };
@@ -159,5 +162,63 @@ impl FindingGauges {
         for series in &self.known {
             tick.values.push((*series, Number::Int(u64::from(active.contains(series)))));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perfwatch_model::Severity;
+
+    fn finding(severity: Severity) -> Finding {
+        Finding {
+            id: "overload".into(),
+            severity,
+            entity: "server:shop/1".to_owned(),
+            summary: "".into(),
+            detail: String::new(),
+            evidence: Vec::new(),
+            cost: None,
+            remedies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_finding_that_falls_is_a_zero_until_its_entity_retires() {
+        let mut table = SeriesTable::new();
+        let server = table.entity(Entity::new(EntityKind::Server, "shop/1"));
+        let mut gauges = FindingGauges::default();
+        let mut values = |table: &mut SeriesTable, standing: &[Finding]| {
+            let mut tick = Tick::default();
+            gauges.sample(standing.iter().map(|found| (found, server)), table, &mut tick);
+            let value = |(_, number): &(SeriesId, Number)| number.as_int().expect("an integer");
+            tick.values.iter().map(value).collect::<Vec<_>>()
+        };
+        assert!(values(&mut table, &[]).is_empty());
+        assert_eq!(values(&mut table, &[finding(Severity::Warning)]), [1]);
+        assert_eq!(values(&mut table, &[finding(Severity::Critical)]), [0, 1], "each severity is a series");
+        assert_eq!(values(&mut table, &[]), [0, 0]);
+        table.retire(server);
+        assert!(values(&mut table, &[]).is_empty());
+    }
+
+    #[test]
+    fn what_this_process_uses_is_measured_and_what_was_lost_is_told_by_reason() {
+        let mut table = SeriesTable::new();
+        let mut own = OwnMetrics::new(&mut table);
+        let drops = [("probe_malformed", 2), ("queue_full", 3)];
+        let health = Health { late_ns: 7, missed: 1, sessions: 4, drops: &drops };
+        let mut tick = Tick { dt_ns: 1_000_000_000, ..Tick::default() };
+        own.sample(&health, [("cpu", 9)].into_iter(), &mut table, &mut tick);
+        assert_eq!(own.newest().cpu_cores, None, "there is nothing to compare with yet");
+        let mut tick = Tick { dt_ns: 1_000_000_000, ..Tick::default() };
+        own.sample(&health, [("cpu", 9)].into_iter(), &mut table, &mut tick);
+        tick.seal();
+        let newest = own.newest();
+        assert!(newest.cpu_cores.is_some_and(|cores| cores >= 0.0) && newest.rss.is_some_and(|bytes| bytes > 0));
+        assert_eq!(newest.dropped, 5);
+        let reason = [Attr::fixed("perfwatch.reason", "queue_full")];
+        let series = table.find(&agent::DROPPED, own.entity, &reason).expect("interned");
+        assert_eq!(tick.value(series), Some(Number::Int(3)));
     }
 }

@@ -204,10 +204,10 @@ mod tests {
     fn a_folder_that_anybody_could_have_made_is_checked() {
         let base = tempfile::tempdir().expect("a temporary folder");
         let shared = Candidate { path: base.path().join("perfwatch-0"), origin: Origin::Shared };
-        let made = RuntimeFolder::hold(&shared, uid()).expect("made by us");
-        let mode = std::fs::metadata(made.path()).expect("it exists").permissions().mode();
+        let ours = RuntimeFolder::hold(&shared, uid()).expect("made by us");
+        let mode = std::fs::metadata(ours.path()).expect("it exists").permissions().mode();
         assert_eq!(mode & 0o7777, 0o700);
-        drop(made);
+        drop(ours);
         let refusal = |uid| RuntimeFolder::hold(&shared, uid).expect_err("unsafe").to_string();
         let ours = uid();
         assert!(refusal(ours + 1).ends_with(&format!("it belongs to user {ours}, not to {}", ours + 1)));

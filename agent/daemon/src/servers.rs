@@ -27,10 +27,13 @@ impl Servers {
             book: ServerBook::new(),
             processes: WatchedProcesses::new(watch),
             told: Vec::new(),
-            dropped: [("probe_malformed", 0), ("probe_oversized", 0), ("probe_refused", 0), ("probe_series", 0), (
-                "probe_names",
-                0,
-            )],
+            dropped: [
+                ("probe_malformed", 0),
+                ("probe_oversized", 0),
+                ("probe_refused", 0),
+                ("probe_series", 0),
+                ("probe_names", 0),
+            ],
         }
     }
 
@@ -88,13 +91,8 @@ impl Servers {
     /// What had to be dropped since the start, by reason.
     pub(crate) fn dropped(&mut self) -> &[(&'static str, u64)] {
         let counts = self.socket.counters.read();
-        let now = [
-            counts.malformed,
-            counts.oversized,
-            counts.refused,
-            counts.series_dropped,
-            self.book.series_refused(),
-        ];
+        let now =
+            [counts.malformed, counts.oversized, counts.refused, counts.series_dropped, self.book.series_refused()];
         for ((_, count), now) in self.dropped.iter_mut().zip(now) {
             *count = now;
         }

@@ -117,7 +117,12 @@ async fn a_servers_ledger_sums_to_its_interval_and_its_requests_are_counted_exac
             }
             for device in &snapshot.devices {
                 let Some(ledger) = &device.ledger else { continue };
-                assert_eq!(ledger.entries.iter().map(|entry| entry.ns).sum::<u64>(), ledger.interval_ns, "{}", device.id);
+                assert_eq!(
+                    ledger.entries.iter().map(|entry| entry.ns).sum::<u64>(),
+                    ledger.interval_ns,
+                    "{}",
+                    device.id
+                );
             }
             let (_, ticks) = rig.json("/v1/ticks").await;
             if total(&ticks, "perfwatch.server.requests") == Some((REQUESTS + 1) as f64) {
@@ -156,7 +161,8 @@ fn total(ticks: &Value, metric: &str) -> Option<f64> {
 /// How many values a histogram's ticks gained together.
 fn distribution(ticks: &Value, metric: &str) -> u64 {
     let ids = ids(ticks, metric);
-    let all = ticks["ticks"].as_array().expect("a list").iter().flat_map(|tick| tick["histograms"].as_array()).flatten();
+    let all =
+        ticks["ticks"].as_array().expect("a list").iter().flat_map(|tick| tick["histograms"].as_array()).flatten();
     all.filter(|part| ids.contains(&part["series"].as_u64().unwrap_or(u64::MAX)))
         .filter_map(|part| part["count"].as_u64())
         .sum()
@@ -182,7 +188,8 @@ async fn a_snapshot_keeps_to_the_published_schema() {
     let first = rig.until("anything is known", |_| true).await;
     check(&serde_json::to_value(&*first).expect("serialisable"));
     (0..20).for_each(|_| serve_one(&server));
-    rig.until("a server has a latency", |snapshot| snapshot.servers.iter().any(|server| server.latency.is_some())).await;
+    rig.until("a server has a latency", |snapshot| snapshot.servers.iter().any(|server| server.latency.is_some()))
+        .await;
     let (status, full) = rig.json("/v1/snapshot").await;
     assert_eq!(status, 200);
     check(&full);
@@ -258,7 +265,11 @@ async fn every_route_answers_and_a_wrong_one_says_what_exists() {
     let (_, catalog) = rig.json("/v1/catalog").await;
     assert_eq!(catalog.as_array().map(Vec::len), Some(perfwatch_model::metrics::all().count()));
     let (_, config) = rig.json("/v1/config").await;
-    assert!(config.as_array().is_some_and(|keys| keys.iter().any(|key| key["key"] == "budget" && key["origin"] == "default")));
+    assert!(
+        config
+            .as_array()
+            .is_some_and(|keys| keys.iter().any(|key| key["key"] == "budget" && key["origin"] == "default"))
+    );
     rig.agent.shutdown().await;
 }
 

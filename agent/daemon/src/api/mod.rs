@@ -13,8 +13,8 @@ mod ticks;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::Uri;
 use axum::http::StatusCode;
+use axum::http::Uri;
 use axum::routing::get;
 use perfwatch_model::Clock;
 use tokio::net::UnixListener;
@@ -69,7 +69,8 @@ pub(crate) fn router(api: Api) -> Router {
 
 async fn nothing_here(uri: Uri) -> Problem {
     let paths: Vec<_> = ROUTES.iter().map(|(path, _)| *path).collect();
-    Problem::new(StatusCode::NOT_FOUND, format!("nothing at {}", uri.path())).hint(format!("there are {}", paths.join(", ")))
+    Problem::new(StatusCode::NOT_FOUND, format!("nothing at {}", uri.path()))
+        .hint(format!("there are {}", paths.join(", ")))
 }
 
 async fn only_get(uri: Uri) -> Problem {

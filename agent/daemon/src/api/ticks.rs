@@ -80,8 +80,11 @@ fn seconds(name: &str, text: Option<&str>) -> Result<Option<f64>, Problem> {
 
 fn series(table: &SeriesTable, id: SeriesId) -> Option<SeriesView> {
     let series = table.series_of(id)?;
-    let attributes =
-        series.attrs.iter().map(|attr| (attr.key.to_owned(), serde_json::Value::from(attr.value.to_string()))).collect();
+    let attributes = series
+        .attrs
+        .iter()
+        .map(|attr| (attr.key.to_owned(), serde_json::Value::from(attr.value.to_string())))
+        .collect();
     Some(SeriesView {
         id: id.0,
         metric: series.metric.name,
@@ -118,12 +121,8 @@ fn distribution(id: SeriesId, histogram: &Histogram, unit: Unit) -> HistogramVie
             }
         }
         // Quantiles of bounds that a server chose would be guesses.
-        Histogram::Bounded(bounded) => HistogramView {
-            series: id.0,
-            count: bounded.counts.iter().sum(),
-            sum: bounded.sum,
-            p50: None,
-            p99: None,
-        },
+        Histogram::Bounded(bounded) => {
+            HistogramView { series: id.0, count: bounded.counts.iter().sum(), sum: bounded.sum, p50: None, p99: None }
+        }
     }
 }

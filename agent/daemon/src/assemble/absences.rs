@@ -2,6 +2,7 @@
 
 use perfwatch_model::snapshot::Unavailable;
 use perfwatch_model::{EntityId, MetricDef, Reason, SeriesTable, Tick};
+use perfwatch_probes::host::NO_QUOTA;
 
 /// Ticks for which an absence is believed without being repeated: slow probes say it only when they run, and the slowest
 /// runs every minute, stretched every few.
@@ -27,10 +28,10 @@ impl Absences {
         Self { known: known.collect(), tick: 0 }
     }
 
-    /// Takes in what a tick says, and forgets what it refutes.
+    /// Takes in what a tick says, and forgets what it refutes. That no quota is set is a fact and not a gap.
     pub(super) fn update(&mut self, tick: &Tick, table: &SeriesTable) {
         self.tick += 1;
-        for absence in &tick.absent {
+        for absence in tick.absent.iter().filter(|absence| absence.reason != NO_QUOTA) {
             let same = |known: &&mut Known| known.metric == absence.metric && known.entity == absence.entity;
             match self.known.iter_mut().find(same) {
                 Some(known) => {

@@ -24,14 +24,8 @@ pub(super) struct GpuHandles {
     gpus: Vec<Handles>,
 }
 
-const SINGLE: [&MetricDef; 6] = [
-    &gpu::UTILIZATION,
-    &gpu::MEMORY_USAGE,
-    &gpu::MEMORY_LIMIT,
-    &gpu::POWER,
-    &gpu::POWER_LIMIT,
-    &gpu::TEMPERATURE,
-];
+const SINGLE: [&MetricDef; 6] =
+    [&gpu::UTILIZATION, &gpu::MEMORY_USAGE, &gpu::MEMORY_LIMIT, &gpu::POWER, &gpu::POWER_LIMIT, &gpu::TEMPERATURE];
 
 impl GpuHandles {
     /// Looks everything up again if the table changed.
@@ -67,7 +61,14 @@ impl GpuHandles {
         let mut view = handles.map_or_else(GpuView::default, |handles| handles.view(tick));
         let held = gpu.processes.as_value().map_or(&[][..], Vec::as_slice);
         view.processes = held.iter().map(|process| process_view(process, processes)).collect();
-        Some(DeviceView { id, kind: "gpu".to_owned(), name: gpu.name.clone(), ledger: None, cpu: None, gpu: Some(view) })
+        Some(DeviceView {
+            id,
+            kind: "gpu".to_owned(),
+            name: gpu.name.clone(),
+            ledger: None,
+            cpu: None,
+            gpu: Some(view),
+        })
     }
 }
 

@@ -106,9 +106,9 @@ impl Config {
             config.file = Some(path);
         }
         for (at, key) in KEYS.iter().enumerate() {
-            if let Some(text) = config.environment.text(key.variable).map_err(|_| ConfigError::NotUnicode {
-                variable: key.variable,
-            })? {
+            if let Some(text) =
+                config.environment.text(key.variable).map_err(|_| ConfigError::NotUnicode { variable: key.variable })?
+            {
                 config.put(at, &Raw::Text(text), Origin::Environment(key.variable))?;
             }
         }
@@ -181,26 +181,26 @@ impl Config {
 
     /// A configuration file with every key, its documentation and its default, all commented out.
     pub fn default_text() -> String {
-        let mut text = String::from(
-            "# perfwatch.toml: every setting with its default. A flag wins over the variable, the variable over this file.\n",
-        );
+        let mut lines = vec![
+            "# perfwatch.toml: every setting with its default. A flag wins over the variable, the variable over this file."
+                .to_owned(),
+        ];
         let settings = Settings::default();
         let mut table = "";
         for key in KEYS {
             let (in_table, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
             if in_table != table {
                 table = in_table;
-                text.push_str(&format!("\n[{table}]\n"));
+                lines.extend([String::new(), format!("[{table}]")]);
             }
-            text.push('\n');
-            for line in key.doc {
-                text.push_str(&format!("#{}\n", line.trim_end()));
-            }
-            text.push_str(&format!("# Variable: {}\n", key.variable));
+            lines.push(String::new());
+            lines.extend(key.doc.iter().map(|line| format!("#{}", line.trim_end())));
+            lines.push(format!("# Variable: {}", key.variable));
             let value = (key.show)(&settings);
-            text.push_str(&format!("#{name} = {}\n", if value.is_empty() { key.example } else { &value }));
+            lines.push(format!("#{name} = {}", if value.is_empty() { key.example } else { &value }));
         }
-        text
+        lines.push(String::new());
+        lines.join("\n")
     }
 }
 
@@ -220,10 +220,8 @@ fn position(name: &str) -> Option<usize> {
 
 fn read_file(flags: &Flags, environment: &Environment) -> Result<Option<(PathBuf, String)>, ConfigError> {
     let named = flags.file.clone().or_else(|| environment.path("PERFWATCH_CONFIG"));
-    let unreadable = |path: &Path, error: std::io::Error| ConfigError::Unreadable {
-        path: path.to_owned(),
-        source: error,
-    };
+    let unreadable =
+        |path: &Path, error: std::io::Error| ConfigError::Unreadable { path: path.to_owned(), source: error };
     if let Some(path) = named {
         return match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some((path, text))),

@@ -45,8 +45,8 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Folder of the sockets. When it is not set, the first that can be used of /run/perfwatch,
-    /// $XDG_RUNTIME_DIR/perfwatch and /tmp/perfwatch-$UID.
+    /// Folder of the sockets. When it is not set, the first that can be used of `/run/perfwatch`,
+    /// `$XDG_RUNTIME_DIR/perfwatch` and `/tmp/perfwatch-$UID`.
     runtime_dir: Option<PathBuf> = None, "runtime_dir", "PERFWATCH_RUNTIME_DIR", r#""/run/perfwatch""#;
 
     /// Permissions of the sockets, octal. Whoever may write to a socket may read what the agent knows.

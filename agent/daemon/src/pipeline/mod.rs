@@ -98,12 +98,8 @@ impl Pipeline {
         self.gauges.sample(standing.into_iter(), table, tick);
         let mut drops: Vec<(&'static str, u64)> = self.exporter.dropped().into_iter().collect();
         drops.extend_from_slice(self.servers.dropped());
-        let health = Health {
-            late_ns: self.late_ns,
-            missed: self.missed,
-            sessions: self.servers.sessions(),
-            drops: &drops,
-        };
+        let health =
+            Health { late_ns: self.late_ns, missed: self.missed, sessions: self.servers.sessions(), drops: &drops };
         self.own.sample(&health, self.probes.totals(), table, tick);
         tick.seal();
         receipts
@@ -111,7 +107,8 @@ impl Pipeline {
 
     fn publish(&mut self, tick: &Tick, judgement: &Judgement) {
         let covered_ns = self.history.with_ring(perfwatch_store::Ring::covered_ns);
-        let mut snapshot = self.assembler.snapshot(tick, &self.table, judgement, &self.servers, &self.probes, covered_ns);
+        let mut snapshot =
+            self.assembler.snapshot(tick, &self.table, judgement, &self.servers, &self.probes, covered_ns);
         let newest = self.own.newest();
         let agent = &mut snapshot.agent;
         agent.cpu_cores = newest.cpu_cores;

@@ -108,7 +108,7 @@ async fn serve(wire: &mut Wire, peer: Arc<Peer>, shared: &Shared) -> End {
                 Some(_) => break End::Closed,
                 None => break End::Replaced,
             },
-            read = wire.stream.read(&mut wire.buffer) => end = wire.take_in(read, &mut intake).await.err(),
+            read = wire.stream.read(&mut wire.buffer) => end = wire.take_in(&read, &mut intake).await.err(),
         }
     };
     shared.sessions.close(peer.session, connection);
@@ -129,9 +129,8 @@ impl Wire {
     async fn hello(&mut self, shared: &Shared) -> Result<Hello, End> {
         loop {
             if let Some(frame) = self.reader.next().map_err(|error| frame_error(&error))? {
-                let hello = match decode(frame)? {
-                    Some(client_message::Body::Hello(hello)) => hello,
-                    _ => return Err(End::Told(ErrorCode::OutOfTurn, "the first message must be Hello".into())),
+                let Some(client_message::Body::Hello(hello)) = decode(frame)? else {
+                    return Err(End::Told(ErrorCode::OutOfTurn, "the first message must be Hello".into()));
                 };
                 if hello.protocol != PROTOCOL {
                     let words = format!(
@@ -146,24 +145,24 @@ impl Wire {
                 };
             }
             let read = self.stream.read(&mut self.buffer).await;
-            self.push(read, shared)?;
+            self.push(&read, shared)?;
         }
     }
 
     /// Takes in bytes, or the end of them.
-    fn push(&mut self, read: std::io::Result<usize>, shared: &Shared) -> Result<(), End> {
+    fn push(&mut self, read: &std::io::Result<usize>, shared: &Shared) -> Result<(), End> {
         match read {
             Ok(0) | Err(_) => Err(if self.reader.is_mid_frame() { End::Truncated } else { End::Closed }),
             Ok(length) => {
-                shared.counters.bytes.fetch_add(length as u64, Relaxed);
-                self.reader.push(&self.buffer[..length]);
+                shared.counters.bytes.fetch_add(*length as u64, Relaxed);
+                self.reader.push(&self.buffer[..*length]);
                 Ok(())
             }
         }
     }
 
     /// Takes in bytes and handles every whole message in them.
-    async fn take_in(&mut self, read: std::io::Result<usize>, intake: &mut Intake<'_>) -> Result<(), End> {
+    async fn take_in(&mut self, read: &std::io::Result<usize>, intake: &mut Intake<'_>) -> Result<(), End> {
         self.push(read, intake.shared)?;
         while let Some(frame) = self.reader.next().map_err(|error| frame_error(&error))? {
             let flush = match decode(frame)? {
@@ -235,7 +234,7 @@ impl Intake<'_> {
         counters.series_dropped.fetch_add(dropped + flush.series_dropped, Relaxed);
         counters.flushes.fetch_add(1, Relaxed);
         flush.stages.iter_mut().for_each(|stage| clean(&mut stage.name));
-        let delivery = Delivery { peer: Arc::clone(self.peer), flush, receipt };
+        let delivery = Delivery { peer: Arc::clone(self.peer), flush: Box::new(flush), receipt };
         match self.shared.events.send(Event::Flush(delivery)).await {
             Ok(()) => Ok(None),
             Err(_) => Err(End::Stopping),

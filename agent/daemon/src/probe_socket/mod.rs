@@ -52,7 +52,7 @@ pub struct Delivery {
     /// Whose it is.
     pub peer: Arc<Peer>,
     /// The flush, checked against every rule of the protocol.
-    pub flush: Flush,
+    pub flush: Box<Flush>,
     /// To be committed once the flush is part of a tick. Dropped uncommitted, the SDK will send the flush again.
     pub receipt: Receipt,
 }

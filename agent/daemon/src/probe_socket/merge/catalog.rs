@@ -1,6 +1,6 @@
 //! Metrics that servers bring along: distributions with names of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use perfwatch_model::{MetricDef, Unit, metrics};
 
@@ -11,7 +11,7 @@ const MAX_OWN: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     own: HashMap<(String, String), Option<&'static MetricDef>>,
-    names: HashMap<String, ()>,
+    names: HashSet<String>,
     refused: u64,
 }
 
@@ -28,7 +28,7 @@ impl Catalog {
             return None;
         }
         // One name has one unit; the first to use it decides.
-        let free = is_name(name) && metrics::find(name).is_none() && self.names.insert(name.to_owned(), ()).is_none();
+        let free = is_name(name) && metrics::find(name).is_none() && self.names.insert(name.to_owned());
         let made = free.then(|| -> &'static MetricDef {
             let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
             let brief = Box::leak(format!("The server's own distribution `{name}`.").into_boxed_str());

@@ -61,7 +61,7 @@ struct Session {
     connected: bool,
     /// Start of its first flush: before it, the session says nothing about the server.
     since_ns: Option<u64>,
-    waiting: VecDeque<(Flush, Receipt)>,
+    waiting: VecDeque<(Box<Flush>, Receipt)>,
     in_flight: [u64; Stage::COUNT],
 }
 

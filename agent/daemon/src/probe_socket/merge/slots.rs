@@ -89,9 +89,9 @@ fn share_out(rest: u64, weights: &[u64; State::COUNT], shares: &mut [u64; State:
     }
     let exact = |at: usize| u128::from(rest) * u128::from(weights[at]);
     let mut left = rest;
-    for at in 0..State::COUNT {
+    for (at, sum) in shares.iter_mut().enumerate() {
         let share = (exact(at) / u128::from(total)) as u64;
-        shares[at] += share;
+        *sum += share;
         left -= share;
     }
     let mut order: Vec<usize> = (0..State::COUNT).filter(|at| weights[*at] > 0).collect();

@@ -32,7 +32,8 @@ impl Rig {
     fn send(&mut self, peer: &Arc<Peer>, flush: Flush) {
         assert_eq!(perfwatch_wire::validate::flush(&flush), Ok(()));
         let receipt = Receipt::new(&self.sessions, peer.session, flush.seq);
-        self.book.take(Event::Flush(Delivery { peer: Arc::clone(peer), flush, receipt }), &mut self.table);
+        self.book
+            .take(Event::Flush(Delivery { peer: Arc::clone(peer), flush: Box::new(flush), receipt }), &mut self.table);
     }
 
     /// Closes the tick that ends at this second; the tick and how many receipts it gave.
