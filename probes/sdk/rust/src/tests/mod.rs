@@ -103,7 +103,7 @@ impl Peer {
             if let Some(frame) = self.reader.next().expect("well-formed") {
                 return ClientMessage::decode(frame).expect("a message").body;
             }
-            let mut buffer = [0; 65_536];
+            let mut buffer = vec![0; 65_536];
             // A client that closes without reading its last receipt resets the connection.
             let length = match self.stream.read(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
