@@ -271,6 +271,53 @@ fn a_server_started_by_another_is_its_own() {
 }
 
 #[test]
+fn a_process_that_is_no_longer_named_leaves_with_what_it_started() {
+    let mut machine = Machine::start("v2-pod", "served");
+    let served = machine.serve(4021);
+    machine.sample();
+    assert_eq!(machine.int(&server::CPU_CAPACITY, served), 3);
+    machine.probe.watch(&[(served, vec![])]);
+    machine.sample();
+    assert!(machine.tick.values.is_empty());
+    // Found as a child first and named as another server's later, it changes hands.
+    let other = machine.table.entity(Entity::new(EntityKind::Server, "other"));
+    machine.probe.watch(&[(served, vec![4021])]);
+    machine.sample();
+    machine.probe.watch(&[(served, vec![4021]), (other, vec![4025])]);
+    machine.sample();
+    assert_eq!((machine.int(&server::CPU_CAPACITY, served), machine.int(&server::CPU_CAPACITY, other)), (2, 1));
+}
+
+#[test]
+fn a_server_that_is_moved_is_followed_and_keeps_what_it_was_denied() {
+    let mut machine = Machine::start("v2-pod", "served");
+    let served = machine.serve(4021);
+    machine.sample();
+    machine.write(&format!("cgroup{CONTAINER}/cpu.stat"), &v2_stat(510, 28, 1_000_000));
+    machine.sample();
+    machine.write("proc/4021/cgroup", "0::/system.slice/perfwatch.service\n");
+    machine.sample();
+    assert_eq!(machine.int(&server::CPU_THROTTLED, served), 100_000_000);
+    assert_eq!(machine.reason(&server::CPU_QUOTA, served), Some(&*host::NO_QUOTA.text));
+    // Outside of the agent's cgroup namespace: what was known is no longer, and nothing is made up.
+    machine.write("proc/4021/cgroup", "0::/../other.slice\n");
+    machine.sample();
+    assert!(machine.value(&server::CPU_THROTTLED, served, &[]).is_none());
+    assert!(machine.reason(&server::CPU_THROTTLED, served).is_some_and(|text| text.contains("not visible")));
+}
+
+#[test]
+fn a_kernel_without_pressure_stall_information_is_reported_with_the_cure() {
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let mut table = SeriesTable::new();
+    let here = table.entity(Entity::new(EntityKind::Host, "here"));
+    let context = ProbeContext { proc: empty.path().into(), cgroup: empty.path().into(), host: here };
+    let (_, closed) = host::open_all(&context, &mut table);
+    let (_, reason) = closed.iter().find(|(name, _)| *name == "pressure").expect("not opened");
+    assert!(reason.cure.contains("CONFIG_PSI"), "{reason:?}");
+}
+
+#[test]
 fn the_process_list_is_redacted_and_only_watched_processes_become_series() {
     let mut machine = Machine::start("v2-pod", "process");
     machine.write("proc/4025/cmdline", "evil\0\x1b[2J\0");

@@ -302,7 +302,7 @@ impl Watched {
             return;
         }
         let mut sums = ThreadSums::NOTHING;
-        self.threads.measure(ours, scratch, &mut sums);
+        self.threads.measure(ours, false, scratch, &mut sums);
         match sums.delay_ns.filter(|_| sums.ever_ran) {
             Some(ns) => {
                 self.delay_ns += ns;

@@ -125,6 +125,8 @@ struct Server {
     group: FollowedGroup,
     series: Option<AllSeries>,
     totals: Totals,
+    /// The kernel keeps scheduler statistics.
+    waits_are_told: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -167,7 +169,7 @@ impl Probe for ServedProbe {
                 known.push(Server::new(*entity));
                 known.len() - 1
             });
-            known[at].tree.set_roots(pids);
+            known[at].tree.set_roots(pids, scratch);
         }
         roots.clear();
         roots.extend(servers.iter().flat_map(|(_, pids)| pids));
@@ -218,6 +220,7 @@ impl Server {
             group: FollowedGroup::default(),
             series: None,
             totals: Totals::default(),
+            waits_are_told: false,
         }
     }
 
@@ -248,9 +251,9 @@ impl Server {
         let totals = &mut self.totals;
         totals.cpu += tree.cpu_ns;
         out.counter(series.cpu_time, totals.cpu);
-        // Without scheduler statistics the files exist and hold zeros.
-        let counted = tree.threads.ever_ran || tree.cpu_ns == 0;
-        if let Some(ns) = tree.threads.delay_ns.filter(|_| counted) {
+        // Without scheduler statistics the files exist and hold zeros, even for what has certainly run.
+        self.waits_are_told |= tree.threads.ever_ran;
+        if let Some(ns) = tree.threads.delay_ns.filter(|_| self.waits_are_told) {
             totals.run_delay += ns;
             out.counter(series.run_delay, totals.run_delay);
             if let Some(elapsed) = elapsed_ns.filter(|_| tree.complete) {

@@ -11,6 +11,8 @@ use super::threads::{Scratch, ThreadSums, Threads, is_gone, process_folder};
 
 struct Process {
     pid: u32,
+    /// The process of this tree whose child it was when it was found; `None` for a root.
+    parent: Option<u32>,
     threads: Threads,
     cpu: Step,
     /// `/proc/pid/stat`, where the pid means nothing to system calls.
@@ -22,11 +24,12 @@ struct Process {
 }
 
 impl Process {
-    fn open(proc: &Path, pid: u32, born: bool, ours: bool) -> std::io::Result<Self> {
+    fn open(proc: &Path, pid: u32, parent: Option<u32>, born: bool, ours: bool) -> std::io::Result<Self> {
         let stat = if ours { None } else { Some(HeldFile::open(&process_folder(proc, pid).join("stat"))?) };
         let cpu = if born { Step::from_zero() } else { Step::default() };
         Ok(Self {
             pid,
+            parent,
             threads: Threads::open(proc, pid, born)?,
             cpu,
             stat,
@@ -74,12 +77,35 @@ impl ProcessTree {
         Self { roots: Vec::new(), processes: Vec::new(), ended: Vec::new(), stale: true }
     }
 
-    /// Takes over the present set of roots.
-    pub(crate) fn set_roots(&mut self, pids: &[u32]) {
+    /// Takes over the present set of roots. What a root that is not in it had started leaves with it.
+    pub(crate) fn set_roots(&mut self, pids: &[u32], scratch: &mut Scratch) {
         self.ended.retain(|pid| pids.contains(pid));
         self.roots.clear();
         self.roots.extend(pids.iter().filter(|pid| **pid != 0));
+        self.disown(scratch, |process| process.parent.is_none());
+        for process in &mut self.processes {
+            if self.roots.contains(&process.pid) {
+                process.parent = None;
+            }
+        }
         self.stale = true;
+    }
+
+    /// Drops the processes that are no roots and `leaves` names, with everything below them. Orphans of processes that
+    /// have ended stay.
+    fn disown(&mut self, scratch: &mut Scratch, leaves: impl Fn(&Process) -> bool) {
+        let Self { processes, roots, .. } = self;
+        let mut gone = Vec::new();
+        // A child stands behind the parent that it was found by.
+        processes.retain_mut(|process| {
+            let stays = roots.contains(&process.pid)
+                || !(leaves(process) || process.parent.is_some_and(|parent| gone.contains(&parent)));
+            if !stays {
+                gone.push(process.pid);
+                process.threads.release(scratch);
+            }
+            stays
+        });
     }
 
     /// The first root that is alive, whose control group stands for the server's.
@@ -117,14 +143,17 @@ impl ProcessTree {
             match process.cpu_ns(scratch) {
                 Some(total) => {
                     // An orphan that was handed to the server has a past that is not the server's.
-                    if std::mem::take(&mut process.newborn) && total > ceiling_ns {
+                    let newborn = std::mem::take(&mut process.newborn);
+                    if newborn && total > ceiling_ns {
                         process.cpu = Step::default();
                         process.measured = false;
                     }
                     sample.complete &= process.measured;
-                    sample.cpu_ns += process.cpu.take(total);
+                    let used = process.cpu.take(total);
+                    sample.cpu_ns += used;
                     sample.processes += 1;
-                    process.threads.measure(ours, scratch, &mut sample.threads);
+                    let idle = ours && used == 0 && process.measured && !newborn;
+                    process.threads.measure(ours, idle, scratch, &mut sample.threads);
                     process.measured = true;
                 }
                 None => process.alive = false,
@@ -135,10 +164,11 @@ impl ProcessTree {
     }
 
     fn discover(&mut self, proc: &Path, ours: bool, others: &[u32], scratch: &mut Scratch) {
+        self.disown(scratch, |process| others.binary_search(&process.pid).is_ok());
         for at in 0..self.roots.len() {
             let pid = self.roots[at];
             if !self.has(pid) && !self.ended.contains(&pid) {
-                self.processes.extend(Process::open(proc, pid, false, ours));
+                self.processes.extend(Process::open(proc, pid, None, false, ours));
             }
         }
         let mut at = 0;
@@ -149,13 +179,13 @@ impl ProcessTree {
                 continue;
             }
             // A child that was not there when its parent was last looked at began since.
-            let born = process.measured;
+            let (parent, born) = (Some(process.pid), process.measured);
             scratch.pids.clear();
             process.threads.children(scratch);
             for child in 0..scratch.pids.len() {
                 let pid = scratch.pids[child];
                 if !self.has(pid) && others.binary_search(&pid).is_err() {
-                    self.processes.extend(Process::open(proc, pid, born, ours));
+                    self.processes.extend(Process::open(proc, pid, parent, born, ours));
                 }
             }
         }

@@ -59,6 +59,26 @@ impl Thread {
     fn files(&self) -> usize {
         usize::from(self.schedstat.is_some()) + usize::from(self.children.is_some())
     }
+
+    /// Adds what the thread did since the last look; false when it has exited.
+    fn measure(&mut self, folder: &Folder, sums: &mut ThreadSums) -> bool {
+        let mut buffer = [0; 96];
+        let mut text = match read(self.schedstat.as_ref(), folder, self.tid, "schedstat", &mut buffer) {
+            Ok(text) => text,
+            Err(error) if is_gone(&error) => return false,
+            Err(_) => &[],
+        };
+        let mut next = || parse::next_number(&mut text);
+        if let (Some(ran), Some(waited), Some(slices)) = (next(), next(), next()) {
+            sums.hottest_ns = sums.hottest_ns.max(self.ran.take(ran));
+            let delay = self.waited.take(waited);
+            sums.delay_ns = sums.delay_ns.map(|sum| sum + delay);
+            sums.ever_ran |= slices > 0;
+        } else {
+            sums.delay_ns = None;
+        }
+        true
+    }
 }
 
 /// The threads of one process.
@@ -103,26 +123,14 @@ impl Threads {
         Ok(())
     }
 
-    /// Adds what the threads did since the last look to `sums`. `ours` says that tids mean the same to system calls.
-    pub(crate) fn measure(&mut self, ours: bool, scratch: &mut Scratch, sums: &mut ThreadSums) {
+    /// Adds what the threads did since the last look to `sums`. `ours` says that tids mean the same to system calls;
+    /// `idle` that the process used no CPU time at all. Then no thread's counters have moved: the kernel books a wait when
+    /// it ends on a CPU.
+    pub(crate) fn measure(&mut self, ours: bool, idle: bool, scratch: &mut Scratch, sums: &mut ThreadSums) {
         for thread in &mut self.list {
-            let mut buffer = [0; 96];
-            match read(thread.schedstat.as_ref(), &self.folder, thread.tid, "schedstat", &mut buffer) {
-                Ok(text) => {
-                    let mut text = text;
-                    let mut next = || parse::next_number(&mut text);
-                    if let (Some(ran), Some(waited), Some(slices)) = (next(), next(), next()) {
-                        sums.hottest_ns = sums.hottest_ns.max(thread.ran.take(ran));
-                        let delay = thread.waited.take(waited);
-                        sums.delay_ns = sums.delay_ns.map(|sum| sum + delay);
-                        sums.ever_ran |= slices > 0;
-                    } else {
-                        sums.delay_ns = None;
-                    }
-                }
-                // An exited thread's share up to the last look is in the total already.
-                Err(error) if is_gone(&error) => continue,
-                Err(_) => sums.delay_ns = None,
+            // An exited thread's share up to the last look is in the total already.
+            if !idle && !thread.measure(&self.folder, sums) {
+                continue;
             }
             let allowed = if ours {
                 CpuMask::of_thread(thread.tid)
