@@ -64,12 +64,12 @@ const PENDING: usize = crate::history::LENGTH;
 #[derive(Debug)]
 pub struct App {
     shown: Option<Arc<Clean>>,
-    pending: VecDeque<Arc<Clean>>,
+    /// What arrived since the screen was frozen; `None` while it is not.
+    pending: Option<VecDeque<Arc<Clean>>>,
     history: History,
     connection: Connection,
-    paused: bool,
-    help: bool,
-    help_scroll: usize,
+    /// Lines that the list of keys is scrolled down by; `None` while it is closed.
+    help: Option<usize>,
     view: usize,
     server: Option<String>,
     finding: Option<(String, String)>,
@@ -83,12 +83,10 @@ impl App {
     pub fn new(quit_at_end: bool) -> Self {
         Self {
             shown: None,
-            pending: VecDeque::new(),
+            pending: None,
             history: History::default(),
             connection: Connection::Waiting,
-            paused: false,
-            help: false,
-            help_scroll: 0,
+            help: None,
             view: 0,
             server: None,
             finding: None,
@@ -122,13 +120,14 @@ impl App {
     fn take(&mut self, snapshot: &Snapshot) {
         let clean = Arc::new(Clean::from(snapshot));
         self.connection = Connection::Live;
-        if self.paused {
-            if self.pending.len() == PENDING {
-                self.pending.pop_front();
+        match &mut self.pending {
+            Some(pending) => {
+                if pending.len() == PENDING {
+                    pending.pop_front();
+                }
+                pending.push_back(clean);
             }
-            self.pending.push_back(clean);
-        } else {
-            self.show(clean);
+            None => self.show(clean),
         }
     }
 
@@ -151,18 +150,15 @@ impl App {
             Action::Quit => return Effect::Quit,
             Action::Suspend => return Effect::Suspend,
             Action::Redraw => return Effect::Redraw,
-            Action::Help => (self.help, self.help_scroll) = (!self.help, 0),
-            Action::Back if self.help => self.help = false,
-            Action::Up if self.help => self.help_scroll = self.help_scroll.saturating_sub(1),
-            Action::Down if self.help => self.help_scroll = (self.help_scroll + 1).min(keys::BINDINGS.len()),
+            Action::Help => self.help = if self.help.is_none() { Some(0) } else { None },
+            Action::Up if self.help.is_some() => self.help = self.help.map(|top| top.saturating_sub(1)),
+            Action::Down if self.help.is_some() => self.help = self.help.map(|top| (top + 1).min(keys::BINDINGS.len())),
             // A key pressed at an open help closes it, rather than moving something out of sight.
-            _ if self.help => self.help = false,
-            Action::Pause => {
-                self.paused = !self.paused;
-                while let Some(snapshot) = self.pending.pop_front() {
-                    self.show(snapshot);
-                }
-            }
+            _ if self.help.is_some() => self.help = None,
+            Action::Pause => match self.pending.take() {
+                Some(pending) => pending.into_iter().for_each(|snapshot| self.show(snapshot)),
+                None => self.pending = Some(VecDeque::new()),
+            },
             Action::Back if self.detail => (self.detail, self.scroll) = (false, 0),
             Action::Back => self.go_to(0),
             Action::Open if self.selected_finding().is_some() => {
@@ -170,11 +166,10 @@ impl App {
                 self.finding = self.selected_finding().map(key_of);
                 self.detail = true;
             }
-            Action::Open => return Effect::None,
             Action::NextView => self.go_to((self.view + 1) % VIEWS.len()),
             Action::PreviousView => self.go_to((self.view + VIEWS.len() - 1) % VIEWS.len()),
             Action::View(number) if number < VIEWS.len() => self.go_to(number),
-            Action::View(_) => return Effect::None,
+            Action::Open | Action::View(_) => return Effect::None,
             Action::NextServer => self.move_server(1),
             Action::PreviousServer => self.move_server(-1),
             Action::Up => self.step(-1),
@@ -225,7 +220,7 @@ impl App {
             Action::Open => findings > 0 && !self.detail && VIEWS[self.view].selects_findings(),
             Action::Back => self.detail || self.view != 0,
             Action::NextServer | Action::PreviousServer => servers > 1 && self.view == 0,
-            Action::Pause => self.connection != Connection::Ended || self.paused,
+            Action::Pause => self.connection != Connection::Ended || self.pending.is_some(),
             _ => true,
         }
     }
@@ -247,17 +242,12 @@ impl App {
 
     /// How many snapshots arrived since the screen was frozen; `None` when it is not.
     pub fn paused(&self) -> Option<usize> {
-        self.paused.then_some(self.pending.len())
+        self.pending.as_ref().map(VecDeque::len)
     }
 
-    /// Whether the list of keys is open.
-    pub fn help(&self) -> bool {
+    /// Lines that the open list of keys is scrolled down by; `None` while it is closed.
+    pub fn help(&self) -> Option<usize> {
         self.help
-    }
-
-    /// Lines that the list of keys is scrolled down by, where it is longer than the screen.
-    pub fn help_scroll(&self) -> usize {
-        self.help_scroll
     }
 
     /// Whether up and down scroll here, rather than select.
@@ -303,4 +293,98 @@ const PAGE: isize = 10;
 /// Which finding it is, from one snapshot to the next.
 fn key_of(finding: &Finding) -> (String, String) {
     (finding.id.to_string(), finding.entity.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use crossterm::event::{KeyCode, KeyModifiers};
+
+    use super::*;
+    use crate::fixtures;
+
+    fn push(app: &mut App, snapshot: &Snapshot) -> Effect {
+        app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(snapshot.clone()))))
+    }
+
+    fn press(app: &mut App, key: char) -> Effect {
+        let code = if key == '\n' { KeyCode::Enter } else { KeyCode::Char(key) };
+        app.update(Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+    }
+
+    fn at(second: u32, snapshot: Snapshot) -> Snapshot {
+        Snapshot { time: format!("2026-03-04T14:02:{second:02}Z"), ..snapshot }
+    }
+
+    #[test]
+    fn a_pause_freezes_the_screen_and_loses_nothing() {
+        let mut app = App::new(false);
+        push(&mut app, &at(1, fixtures::healthy()));
+        press(&mut app, ' ');
+        push(&mut app, &at(2, fixtures::healthy()));
+        push(&mut app, &at(3, fixtures::overload()));
+        assert_eq!(app.paused(), Some(2));
+        assert!(app.snapshot().is_some_and(|shown| shown.findings.is_empty()), "frozen");
+        press(&mut app, ' ');
+        assert_eq!(app.paused(), None);
+        assert_eq!(app.snapshot().map(|shown| shown.findings.len()), Some(1));
+        assert_eq!(app.history().cpu.iter().filter(|value| !value.is_nan()).count(), 3, "the graph has no hole");
+    }
+
+    #[test]
+    fn the_selected_finding_stays_selected_when_it_moves() {
+        let mut app = App::new(false);
+        push(&mut app, &fixtures::two_findings());
+        press(&mut app, 'j');
+        assert_eq!(app.finding_index(), 1);
+        let mut turned = fixtures::two_findings();
+        turned.findings.reverse();
+        push(&mut app, &turned);
+        assert_eq!(app.finding_index(), 0);
+        push(&mut app, &fixtures::healthy());
+        assert_eq!(app.finding_index(), 0, "it is gone");
+    }
+
+    #[test]
+    fn enter_opens_escape_goes_back_and_never_quits() {
+        let mut app = App::new(false);
+        assert_eq!(press(&mut app, '\n'), Effect::None, "nothing to open");
+        push(&mut app, &fixtures::two_findings());
+        press(&mut app, '\n');
+        assert!(app.detail() && app.view() == crate::views::FINDINGS);
+        for _ in 0..4 {
+            let escape = KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE);
+            assert_eq!(app.update(Event::Key(escape)), Effect::Draw);
+        }
+        assert!(!app.detail() && app.view() == 0);
+        assert_eq!(press(&mut app, 'q'), Effect::Quit);
+    }
+
+    #[test]
+    fn the_detail_of_a_finding_that_cleared_closes() {
+        let mut app = App::new(false);
+        push(&mut app, &fixtures::overload());
+        press(&mut app, '\n');
+        push(&mut app, &fixtures::healthy());
+        assert!(!app.detail());
+    }
+
+    #[test]
+    fn servers_are_chosen_by_name_not_by_place() {
+        let mut app = App::new(false);
+        push(&mut app, &fixtures::three_servers());
+        press(&mut app, 'l');
+        let mut fewer = fixtures::three_servers();
+        fewer.servers.remove(0);
+        push(&mut app, &fewer);
+        assert_eq!(app.server_index(), 0);
+        assert_eq!(app.snapshot().map(|shown| shown.servers[0].name.as_str()), Some("embed-bge"));
+    }
+
+    #[test]
+    fn the_end_of_the_feed_quits_only_when_asked() {
+        assert_eq!(App::new(true).update(Event::Feed(FeedEvent::Ended)), Effect::Quit);
+        let mut app = App::new(false);
+        assert_eq!(app.update(Event::Feed(FeedEvent::Ended)), Effect::Draw);
+        assert_eq!(*app.connection(), Connection::Ended);
+    }
 }

@@ -337,8 +337,8 @@ pub fn two_gpus() -> Snapshot {
             ),
         ),
     ];
-    snapshot.servers[0].kind = "vllm".to_owned();
-    snapshot.servers[0].name = "chat-70b".to_owned();
+    "vllm".clone_into(&mut snapshot.servers[0].kind);
+    "chat-70b".clone_into(&mut snapshot.servers[0].name);
     snapshot.servers[0].batch = None;
     snapshot
 }

@@ -1,5 +1,7 @@
 //! Every key there is: one table that input, footer, `?` and the README read.
 
+use std::fmt::Write;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 /// What a key asks for.
@@ -86,8 +88,8 @@ pub struct Hint {
     pub rank: u8,
 }
 
-const fn hint(key: &'static str, ascii: &'static str, word: &'static str, rank: u8) -> Option<Hint> {
-    Some(Hint { key, ascii, word, rank })
+const fn hint(key: &'static str, ascii: &'static str, word: &'static str, rank: u8) -> Hint {
+    Hint { key, ascii, word, rank }
 }
 
 const fn row(
@@ -106,24 +108,24 @@ use Chord::{Char, Code, Ctrl, Digit};
 /// All keys, in the order in which the help lists them.
 #[rustfmt::skip]
 pub const BINDINGS: &[Binding] = &[
-    row(Action::Up, &[Code(KeyCode::Up), Char('k')], "↑ k", "Up k", "select the one above", hint("↑↓", "jk", "select", 4)),
+    row(Action::Up, &[Code(KeyCode::Up), Char('k')], "↑ k", "Up k", "select the one above", Some(hint("↑↓", "jk", "select", 4))),
     row(Action::Down, &[Code(KeyCode::Down), Char('j')], "↓ j", "Down j", "select the one below", None),
     row(Action::First, &[Char('g'), Code(KeyCode::Home)], "g Home", "g Home", "select the first", None),
     row(Action::Last, &[Char('G'), Code(KeyCode::End)], "G End", "G End", "select the last", None),
     row(Action::PageUp, &[Code(KeyCode::PageUp), Ctrl('u')], "PgUp ^u", "PgUp ^u", "move up by a page", None),
     row(Action::PageDown, &[Code(KeyCode::PageDown), Ctrl('d')], "PgDn ^d", "PgDn ^d", "move down by a page", None),
-    row(Action::Open, &[Code(KeyCode::Enter)], "Enter", "Enter", "open the selected finding", hint("⏎", "Enter", "open", 3)),
-    row(Action::Back, &[Code(KeyCode::Esc)], "Esc", "Esc", "go back", hint("Esc", "Esc", "back", 2)),
-    row(Action::PreviousServer, &[Code(KeyCode::Left), Char('h')], "← h", "Left h", "show the previous model server", hint("←→", "hl", "server", 5)),
+    row(Action::Open, &[Code(KeyCode::Enter)], "Enter", "Enter", "open the selected finding", Some(hint("⏎", "Enter", "open", 3))),
+    row(Action::Back, &[Code(KeyCode::Esc)], "Esc", "Esc", "go back", Some(hint("Esc", "Esc", "back", 2))),
+    row(Action::PreviousServer, &[Code(KeyCode::Left), Char('h')], "← h", "Left h", "show the previous model server", Some(hint("←→", "hl", "server", 5))),
     row(Action::NextServer, &[Code(KeyCode::Right), Char('l')], "→ l", "Right l", "show the next model server", None),
-    row(Action::NextView, &[Code(KeyCode::Tab)], "Tab", "Tab", "show the next view", hint("Tab", "Tab", "view", 6)),
+    row(Action::NextView, &[Code(KeyCode::Tab)], "Tab", "Tab", "show the next view", Some(hint("Tab", "Tab", "view", 6))),
     row(Action::PreviousView, &[Code(KeyCode::BackTab)], "Shift-Tab", "Shift-Tab", "show the previous view", None),
     row(Action::View(0), &[Digit], "1-9", "1-9", "show that view", None),
-    row(Action::Pause, &[Char(' ')], "space", "space", "freeze the screen, and go on", hint("space", "space", "pause", 7)),
+    row(Action::Pause, &[Char(' ')], "space", "space", "freeze the screen, and go on", Some(hint("space", "space", "pause", 7))),
     row(Action::Redraw, &[Ctrl('l')], "^l", "^l", "draw the screen anew", None),
     row(Action::Suspend, &[Ctrl('z')], "^z", "^z", "suspend; `fg` brings it back", None),
-    row(Action::Help, &[Char('?')], "?", "?", "show or hide these keys", hint("?", "?", "help", 1)),
-    row(Action::Quit, &[Char('q'), Ctrl('c')], "q ^c", "q ^c", "quit", hint("q", "q", "quit", 0)),
+    row(Action::Help, &[Char('?')], "?", "?", "show or hide these keys", Some(hint("?", "?", "help", 1))),
+    row(Action::Quit, &[Char('q'), Ctrl('c')], "q ^c", "q ^c", "quit", Some(hint("q", "q", "quit", 0))),
 ];
 
 /// What this key asks for, if anything.
@@ -154,7 +156,7 @@ pub fn markdown() -> String {
     let mut out = String::from("| key | does |\n|---|---|\n");
     for binding in BINDINGS {
         let keys: Vec<String> = binding.label.split(' ').map(|key| format!("`{key}`")).collect();
-        out.push_str(&format!("| {} | {} |\n", keys.join(" "), binding.words));
+        let _infallible = writeln!(out, "| {} | {} |", keys.join(" "), binding.words);
     }
     out
 }

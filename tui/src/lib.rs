@@ -1,7 +1,7 @@
-//! The terminal UI of perfwatch: a library with one entry point, [`run`], that draws what a [`Feed`] brings.
+//! The terminal UI of perfwatch: a library with one entry point, [`run()`], that draws what a [`Feed`] brings.
 //!
 //! It knows [`perfwatch_model::Snapshot`] and nothing else about the agent: the live screen, [`render_once`], the
-//! pasteable [`card`] and the end [`report`] all read that one document, over a socket or in the same process. Every
+//! pasteable [`card()`] and the end [`report()`] all read that one document, over a socket or in the same process. Every
 //! string in it comes from somewhere else, so it passes [`plain`] before anything is drawn, and no escape sequence of
 //! another program ever reaches the terminal.
 //!

@@ -41,6 +41,7 @@ const CAUSES: &[(&str, char, char, &str, &str, Role)] = &[
     ("used", '█', '#', "used", "used", Role::Ok),
     ("compute", '█', '#', "compute", "compute", Role::Ok),
     ("memory_bandwidth", '▓', '%', "memory bandwidth", "DRAM", Role::Ok),
+    ("busy_unknown", '?', '?', "busy, with what is unknown", "busy", Role::Dim),
     ("sm_stalled", '▚', '=', "SMs stalled", "stalled", Role::Warn),
     ("sm_idle_resident", '▞', '-', "kernel resident, SMs idle", "SMs idle", Role::Warn),
     ("throttled", '▼', 'V', "clocks held down", "clocks", Role::Crit),
@@ -52,23 +53,22 @@ const CAUSES: &[(&str, char, char, &str, &str, Role)] = &[
     ("unused_parallelism", '░', '-', "cores idle in compute", "idle cores", Role::Dim),
     ("no_demand", '·', '.', "no demand", "no demand", Role::Dim),
     ("unknown", '?', '?', "unknown", "unknown", Role::Dim),
-    ("busy_unknown", '?', '?', "busy, with what is unknown", "busy", Role::Dim),
     ("idle_unknown", '?', '?', "idle, why is unknown", "idle", Role::Dim),
 ];
 
-/// Built-in stages: label, letter, words, role.
-const STAGES: &[(Stage, char, &str, Role)] = &[
-    (Stage::Queue, 'q', "queue", Role::Warn),
-    (Stage::Preprocess, 'p', "preprocess", Role::Accent),
-    (Stage::DataLoad, 'l', "data load", Role::Accent),
-    (Stage::BatchWait, 'b', "batch wait", Role::Warn),
-    (Stage::Transfer, 't', "transfer", Role::Accent),
-    (Stage::Compute, 'c', "compute", Role::Ok),
-    (Stage::Prefill, 'P', "prefill", Role::Ok),
-    (Stage::Decode, 'D', "decode", Role::Ok),
-    (Stage::Postprocess, 'o', "postprocess", Role::Accent),
-    (Stage::Send, 's', "send", Role::Accent),
-    (Stage::Other, '~', "other", Role::Dim),
+/// Built-in stages: label, letter, words, the same for narrow screens, role.
+const STAGES: &[(Stage, char, &str, &str, Role)] = &[
+    (Stage::Queue, 'q', "queue", "queue", Role::Warn),
+    (Stage::Preprocess, 'p', "preprocess", "pre", Role::Accent),
+    (Stage::DataLoad, 'l', "data load", "data", Role::Accent),
+    (Stage::BatchWait, 'b', "batch wait", "batch", Role::Warn),
+    (Stage::Transfer, 't', "transfer", "copy", Role::Accent),
+    (Stage::Compute, 'c', "compute", "compute", Role::Ok),
+    (Stage::Prefill, 'P', "prefill", "prefill", Role::Ok),
+    (Stage::Decode, 'D', "decode", "decode", Role::Ok),
+    (Stage::Postprocess, 'o', "postprocess", "post", Role::Accent),
+    (Stage::Send, 's', "send", "send", Role::Accent),
+    (Stage::Other, '~', "other", "other", Role::Dim),
 ];
 
 /// The devices whose time is this server's, with their labels: its CPUs when it has a device of its own, else every GPU
@@ -145,8 +145,8 @@ fn stage_part(label: &str, ns: u64, quality: Quality) -> Part {
     let known = Stage::from_name(label).and_then(|stage| STAGES.iter().position(|(known, ..)| *known == stage));
     let part = match known {
         Some(order) => {
-            let (_, glyph, words, role) = STAGES[order];
-            let (words, short) = (words.to_owned(), words.to_owned());
+            let (_, glyph, words, short, role) = STAGES[order];
+            let (words, short) = (words.to_owned(), short.to_owned());
             let order = if glyph == '~' { AFTER_STAGES - 1 } else { order };
             Part { glyph, ascii: glyph, letter: glyph.is_ascii_alphabetic(), words, short, order, role, ns, ..UNKNOWN }
         }

@@ -28,13 +28,17 @@ fn safe(c: char) -> char {
     match c {
         '\t' | '\n' | '\r' | '\u{2028}' | '\u{2029}' => ' ',
         _ if c.is_control() => SUBSTITUTE,
-        // Lines up with what terminals do with them: nothing good.
-        '\u{AD}' | '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' => {
-            SUBSTITUTE
-        }
-        '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}' => SUBSTITUTE,
-        // The ellipsis of writing systems of double width and the private areas have no agreed width.
-        '\u{E000}'..='\u{F8FF}' | '\u{F0000}'..='\u{10FFFF}' => SUBSTITUTE,
+        // Soft hyphen, marks, joiners, overrides and isolates; tags and variation selectors; the private areas, whose width
+        // nobody agrees on.
+        '\u{AD}'
+        | '\u{61C}'
+        | '\u{200B}'..='\u{200F}'
+        | '\u{202A}'..='\u{202E}'
+        | '\u{2060}'..='\u{206F}'
+        | '\u{FEFF}'
+        | '\u{FFF9}'..='\u{FFFB}'
+        | '\u{E000}'..='\u{F8FF}'
+        | '\u{E0000}'..='\u{10FFFF}' => SUBSTITUTE,
         _ => match c.width() {
             Some(1 | 2) => c,
             _ => SUBSTITUTE,

@@ -157,7 +157,7 @@ fn interact(mut screen: Screen, inputs: &Receiver<Input>, options: &Options) -> 
             due = false;
             continue;
         }
-        let input = match inputs.recv_timeout(wait.min(Duration::from_secs(3600))) {
+        let input = match inputs.recv_timeout(wait.min(Duration::from_hours(1))) {
             Ok(input) => input,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return Ok(Exit::Ended),

@@ -64,8 +64,8 @@ fn frame(app: &App, theme: Theme, interactive: bool, buffer: &mut Buffer) {
         }
         None => waiting(app, theme, body, buffer),
     }
-    if app.help() {
-        help(app, theme, body, buffer);
+    if let Some(scroll) = app.help() {
+        help(scroll, theme, body, buffer);
     }
 }
 
@@ -165,7 +165,7 @@ fn verdict(snapshot: &Clean, theme: Theme) -> Vec<Span<'static>> {
     let plural = if count == 1 || worst == perfwatch_model::Severity::Critical { "" } else { "s" };
     let mut text = format!("{} {count} {}{plural}", badge::shape(worst, theme), worst.name());
     if findings.len() > count {
-        text.push_str(&format!(" +{}", findings.len() - count));
+        text = format!("{text} +{}", findings.len() - count);
     }
     span(text, theme.style(badge::role(worst)))
 }
@@ -219,7 +219,7 @@ fn waiting(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
 }
 
 /// All keys, over the view.
-fn help(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
+fn help(scroll: usize, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let labels =
         BINDINGS.iter().map(|binding| theme.pick(binding.label, binding.ascii).chars().count()).max().unwrap_or(0);
     let words = BINDINGS.iter().map(|binding| binding.words.chars().count()).max().unwrap_or(0);
@@ -236,7 +236,7 @@ fn help(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let place = Rect { x, y, width, height };
     let inside = place.inner(Margin { horizontal: 1, vertical: 1 });
     let hidden = rows.saturating_sub(usize::from(inside.height));
-    let top = app.help_scroll().min(hidden);
+    let top = scroll.min(hidden);
     let title = match (hidden > 0, theme.is_ascii()) {
         (false, _) => " Keys ",
         (true, false) => " Keys (↑↓ for more) ",
@@ -312,15 +312,12 @@ pub(crate) fn ascii_twin(symbol: &str) -> &'static str {
         "µ" => "u",
         "×" => "x",
         "·" => ".",
-        "…" => "~",
+        "…" | "≈" => "~",
         "–" | "—" | "−" => "-",
-        "‘" | "’" => "'",
+        "‘" | "’" | "°" => "'",
         "“" | "”" => "\"",
-        "→" => ">",
-        "≥" => ">",
+        "→" | "≥" => ">",
         "≤" => "<",
-        "≈" => "~",
-        "°" => "'",
         "∩" => "&",
         _ => "?",
     }

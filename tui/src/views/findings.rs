@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::overview::rule;
 use super::{Scene, View, put};
-use crate::line::{Row, span, truncate, wrap};
+use crate::line::{Row, span, wrap, wrap_in};
 use crate::plain::Clean;
 use crate::theme::Role;
 use crate::units;
@@ -79,9 +79,12 @@ impl View for Findings {
 fn entry(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize) -> Line<'static> {
     let theme = scene.theme;
     let summary = theme.style(if selected { Role::Selected } else { Role::Text });
+    let mark = mark(scene, finding, width);
+    let room = width.saturating_sub(crate::line::spans_width(&mark) + 3);
+    let short = wrap_in(&finding.summary, room, 1).join("");
     Row::new()
-        .left(0, mark(scene, finding, width))
-        .tight(0, span(truncate(&finding.summary, width.saturating_sub(5)), summary))
+        .left(0, mark)
+        .tight(0, span(short, summary))
         .right(3, span(finding.entity.clone(), theme.style(Role::Dim)))
         .right(2, span(finding.id.to_string(), theme.style(Role::Dim)))
         .line(width)

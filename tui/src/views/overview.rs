@@ -18,6 +18,10 @@ pub(super) struct Overview;
 
 /// How much of each part is drawn. Starts with all of it; [`SACRIFICES`] take away until the rest fits.
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each part is there or not, independently; the order is in SACRIFICES"
+)]
 pub(super) struct Plan {
     /// Table of stages, with percentiles of each.
     stages: bool,
@@ -37,6 +41,8 @@ pub(super) struct Plan {
     gpu_lines: bool,
     /// Titles between the parts.
     titles: bool,
+    /// A title over the list of servers.
+    list_title: bool,
     /// Servers in the list, when there are several.
     servers: usize,
     /// Rows for the legend of one ledger.
@@ -59,6 +65,7 @@ const EVERYTHING: Plan = Plan {
     trails: true,
     gpu_lines: true,
     titles: true,
+    list_title: true,
     servers: 8,
     legend: 3,
     devices: 8,
@@ -72,6 +79,7 @@ const SACRIFICES: &[fn(&mut Plan)] = &[
     |plan| plan.stages = false,
     |plan| plan.air = false,
     |plan| plan.pressure = false,
+    |plan| plan.list_title = false,
     |plan| plan.servers = 4,
     |plan| plan.host = false,
     |plan| plan.gpu_details = false,
@@ -167,4 +175,43 @@ pub(super) fn rule(scene: Scene<'_>, title: &str, note: &str, width: usize) -> L
         row.extend(span(dash.repeat(2), theme.style(Role::Dim)));
     }
     Row::new().left(0, row).line(width)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::app::{App, Event};
+    use crate::feed::FeedEvent;
+    use crate::fixtures;
+    use crate::theme::Theme;
+
+    fn rows(height: u16) -> String {
+        let mut app = App::new(false);
+        app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(fixtures::everything()))));
+        let area = Rect::new(0, 0, 100, height);
+        let mut buffer = Buffer::empty(area);
+        let snapshot = app.snapshot().expect("one was pushed");
+        Overview.draw(Scene { app: &app, snapshot, theme: Theme::default() }, area, &mut buffer);
+        crate::once::text(&buffer)
+    }
+
+    #[test]
+    fn what_matters_least_leaves_first_and_the_findings_stay() {
+        let (stages, pressure, host, memory, bar) = ("by stage", "pressure n/a", "cpu ▕", "mem ▕", "REQUESTS");
+        let mut gone = 0;
+        for height in (8..50).rev() {
+            let text = rows(height);
+            assert!(text.contains("CPU limit is stopping") && text.contains(bar), "at {height} rows:\n{text}");
+            let left = [stages, host, memory].iter().filter(|part| !text.contains(**part)).count();
+            assert!(left >= gone, "something came back at {height} rows:\n{text}");
+            gone = left;
+            // In this order.
+            assert!(!text.contains(stages) || text.contains(host), "at {height} rows:\n{text}");
+            assert!(!text.contains(pressure) || text.contains(host), "at {height} rows:\n{text}");
+            assert!(!text.contains(host) || text.contains(memory), "at {height} rows:\n{text}");
+        }
+        assert_eq!(gone, 3, "at 8 rows all of them have left");
+    }
 }

@@ -17,7 +17,7 @@ pub fn sparkline(samples: impl DoubleEndedIterator<Item = f64>, cells: usize, th
     newest.reverse();
     let top = newest.iter().copied().filter(|value| value.is_finite()).fold(0.0_f64, f64::max);
     let level = |value: f64| {
-        if value.is_finite() && value > 0.0 { ((value / top * levels as f64).round() as usize).max(1) } else { 0 }
+        if value.is_finite() && value > 0.0 { ((value / top * f64::from(levels)).round() as usize).max(1) } else { 0 }
     };
     match theme.graph() {
         Graph::Braille => newest.chunks(2).map(|pair| braille(level(pair[0]), level(pair[1]))).collect(),

@@ -107,6 +107,10 @@ fn explanation(theme: Theme, finding: &Finding, width: usize, rows: usize) -> Ve
     let shown = if left >= sentence.len().min(2) { wrap_in(&finding.detail, room, left) } else { Vec::new() };
     if after.len() > rows {
         after.retain(|(_, role)| *role == Role::Ok);
+        if after.len() > rows {
+            let action = after.iter().map(|(line, _)| line.as_str()).collect::<Vec<_>>().join(" ");
+            after = wrap_in(&action, room, rows).into_iter().map(|line| (line, Role::Ok)).collect();
+        }
     }
     let mut lines: Vec<_> = shown.into_iter().map(|line| row(line, Role::Text)).collect();
     lines.extend(after.into_iter().map(|(line, role)| row(line, role)));

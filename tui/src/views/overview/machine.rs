@@ -88,7 +88,7 @@ fn pressure(scene: Scene<'_>, width: usize) -> Option<Line<'static>> {
         let why = reason(scene, "perfwatch.pressure.time", None)?;
         return Some(Row::new().left(0, span(format!("pressure n/a  {why}"), dim)).line(width));
     }
-    let mut row = Row::new().left(0, span("waited for", dim));
+    let mut row = Row::new().left(0, span("tasks waited for", dim));
     for (rank, (name, value)) in all.into_iter().enumerate() {
         let text = value.map_or("n/a".to_owned(), units::percent);
         let hurts = value.is_some_and(|share| share >= 0.10);
@@ -124,20 +124,15 @@ fn line(scene: Scene<'_>, plan: Plan, index: usize, device: &DeviceView, gpu: &G
     let theme = scene.theme;
     let text = theme.style(Role::Text);
     let dim = theme.style(Role::Dim);
+    // A reason takes the place of the picture that there is none of.
+    let busy = match reason(scene, "hw.gpu.utilization", Some(&device.id)).filter(|_| gpu.utilization.is_none()) {
+        Some(why) => span(format!("busy n/a {why}"), dim),
+        None => share(scene, "busy", gpu.utilization, Role::Ok),
+    };
     let mut row = Row::new()
         .left(0, span(format!("GPU {index}"), theme.style(Role::Strong)))
         .tight(6, span(short_name(&device.name), dim))
-        .left(0, share(scene, "busy", gpu.utilization, Role::Ok));
-    if gpu.utilization.is_none() {
-        if let Some(why) = reason(scene, "hw.gpu.utilization", Some(&device.id)) {
-            // The reason takes the place of the picture that there is none of.
-            let spans = vec![Span::styled("busy n/a ".to_owned(), dim), Span::styled(why, dim)];
-            row = Row::new()
-                .left(0, span(format!("GPU {index}"), theme.style(Role::Strong)))
-                .tight(6, span(short_name(&device.name), dim))
-                .left(0, spans);
-        }
-    }
+        .left(0, busy);
     if !gpu.throttle_reasons.is_empty() {
         let why = format!("{} {}", theme.pick("▼", "V"), gpu.throttle_reasons.join(", "));
         row = row.right(1, span(why, theme.style(Role::Crit)));

@@ -4,7 +4,7 @@ use perfwatch_model::snapshot::{LatencyView, ServerView};
 use ratatui::text::{Line, Span};
 
 use super::{Plan, rule};
-use crate::history::Trail;
+use crate::history::{ServerTrails, Trail};
 use crate::line::{Row, flow, span, truncate};
 use crate::parts::{self, Part};
 use crate::theme::Role;
@@ -70,7 +70,7 @@ fn list(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
     let servers = &scene.snapshot.servers;
     let selected = scene.app.server_index();
     let mut lines = Vec::new();
-    if plan.titles {
+    if plan.titles && plan.list_title {
         let hidden = servers.len().saturating_sub(plan.servers);
         let note =
             if hidden > 0 { format!("{hidden} more with {}", theme.pick("←→", "h l")) } else { String::new() };
@@ -115,64 +115,64 @@ fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns)))
 }
 
+/// Rates and latencies, in two lines; in one where there is no room.
 fn numbers(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> Vec<Line<'static>> {
-    let theme = scene.theme;
-    let trails = scene.app.history().servers.get(&server.id);
-    let trail = |pick: fn(&crate::history::ServerTrails) -> &Trail| match trails {
-        Some(trails) if plan.trails => span(sparkline(pick(trails).iter(), TRAIL, theme), theme.style(Role::Accent)),
-        _ => Vec::new(),
-    };
-    let mut rate = Row::new()
+    if plan.second_line {
+        return vec![rates(scene, server, plan, width), latencies(scene, server, plan, width)];
+    }
+    let Some(latency) = &server.latency else { return vec![rates(scene, server, plan, width)] };
+    let [p50, _, p99, _] = percentiles(scene, latency);
+    let row = Row::new()
         .left(0, number(scene, server.requests_per_s.map(units::digits), " req/s"))
-        .tight(7, trail(|trails| &trails.requests))
-        .left(3, number(scene, server.in_flight.map(units::count), " in flight"))
-        .tight(8, trail(|trails| &trails.in_flight));
+        .left(2, p50)
+        .left(1, p99)
+        .left(3, number(scene, server.in_flight.map(units::count), " in flight"));
+    vec![row.line(width)]
+}
+
+fn rates(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> Line<'static> {
+    let theme = scene.theme;
     let failing = server.errors_per_s.is_some_and(|rate| rate > 0.0);
     let errors = server.errors_per_s.map_or("n/a errors".to_owned(), |rate| format!("{} err/s", units::digits(rate)));
-    rate = rate.left(2, span(errors, theme.style(if failing { Role::Crit } else { Role::Text })));
+    let mut row = Row::new()
+        .left(0, number(scene, server.requests_per_s.map(units::digits), " req/s"))
+        .tight(7, trail(scene, server, plan, |trails| &trails.requests))
+        .left(3, number(scene, server.in_flight.map(units::count), " in flight"))
+        .tight(8, trail(scene, server, plan, |trails| &trails.in_flight))
+        .left(2, span(errors, theme.style(if failing { Role::Crit } else { Role::Text })));
     if let Some(batch) = &server.batch {
         let most = batch.max_size.map(|max| format!(" of {max}")).unwrap_or_default();
-        let per_s = span(format!("× {}/s", units::digits(batch.per_s)), theme.style(Role::Dim));
-        rate = rate
+        row = row
             .left(5, number(scene, Some(format!("batch {}", units::digits(batch.mean_size))), &most))
-            .tight(9, per_s);
+            .tight(9, span(format!("× {}/s", units::digits(batch.per_s)), theme.style(Role::Dim)));
     }
-    let mut lines = Vec::new();
-    match &server.latency {
-        Some(latency) => {
-            let times = percentiles(scene, latency).into_iter().zip([1, 3, 0, 4]).enumerate().fold(
-                Row::new(),
-                |row, (index, (item, rank))| {
-                    let row = row.left(rank, item);
-                    match index {
-                        0 => row.tight(8, trail(|trails| &trails.p50)),
-                        2 => row.tight(7, trail(|trails| &trails.p99)),
-                        _ => row,
-                    }
-                },
-            );
-            if plan.second_line {
-                lines.push(rate.line(width));
-                lines.push(times.line(width));
-            } else {
-                let [p50, _, p99, _] = percentiles(scene, latency);
-                let merged = Row::new()
-                    .left(0, number(scene, server.requests_per_s.map(units::digits), " req/s"))
-                    .left(2, p50)
-                    .left(1, p99)
-                    .left(3, number(scene, server.in_flight.map(units::count), " in flight"));
-                lines.push(merged.line(width));
-            }
+    row.line(width)
+}
+
+fn latencies(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> Line<'static> {
+    let Some(latency) = &server.latency else {
+        let why = "latency n/a: no request ended in the window";
+        return Row::new().left(0, span(why, scene.theme.style(Role::Dim))).line(width);
+    };
+    let [p50, p90, p99, max] = percentiles(scene, latency);
+    Row::new()
+        .left(1, p50)
+        .tight(8, trail(scene, server, plan, |trails| &trails.p50))
+        .left(3, p90)
+        .left(0, p99)
+        .tight(7, trail(scene, server, plan, |trails| &trails.p99))
+        .left(4, max)
+        .line(width)
+}
+
+/// The recent past of one of a server's numbers; nothing where sparklines had to leave.
+fn trail(scene: Scene<'_>, server: &ServerView, plan: Plan, pick: fn(&ServerTrails) -> &Trail) -> Vec<Span<'static>> {
+    match scene.app.history().servers.get(&server.id) {
+        Some(trails) if plan.trails => {
+            span(sparkline(pick(trails).iter(), TRAIL, scene.theme), scene.theme.style(Role::Accent))
         }
-        None => {
-            lines.push(rate.line(width));
-            if plan.second_line {
-                let why = "latency n/a: no request ended in the window";
-                lines.push(Row::new().left(0, span(why, theme.style(Role::Dim))).line(width));
-            }
-        }
+        _ => Vec::new(),
     }
-    lines
 }
 
 fn percentiles(scene: Scene<'_>, latency: &LatencyView) -> [Vec<Span<'static>>; 4] {
