@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
@@ -54,6 +55,8 @@ impl Tied {
             .env("PERFWATCH_SOCKET", runtime_dir.join("probe.sock"))
             .env_remove("PERFWATCH_DISABLED")
             .env("PERFWATCH_INSTANCE", "1")
+            // Ctrl-C is for the demo, which ends its processes itself.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let spawn = |error| DemoError::Spawn { program: executable.into(), error };

@@ -6,8 +6,10 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use perfwatch_demo::load::{Offer, OpenLoop, Prompts};
 use perfwatch_demo::server::{self, ServerOptions};
 use perfwatch_demo::{Demo, DemoError, DemoOptions, Program, faults, work};
 
@@ -114,9 +116,16 @@ fn a_server_ends_with_its_parent() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("listening 127.0.0.1:"), "{line}");
+    // A backlog of minutes must not keep it.
+    let address = line.trim().strip_prefix("listening ").unwrap().parse().unwrap();
+    let offer = Offer { per_second: 5_000.0, duration: None, seed: 1 };
+    let load = OpenLoop::start(address, Arc::new(Prompts::new(1)), offer).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
     // What the system does when a parent dies, however it dies.
     drop(input);
     assert!(child.wait().unwrap().success());
+    let report = load.finish();
+    assert!(report.errors > report.completed, "it went with most of its work undone: {report:?}");
 }
 
 fn a_load_out_of_range_is_refused_before_anything_starts() {

@@ -66,7 +66,7 @@ fn pipelined_requests_are_answered_in_order_whatever_they_are() {
     all.extend(classify("not json", "keep-alive"));
     all.extend(b"GET /nowhere HTTP/1.1\r\nConnection: close\r\n\r\n");
     let answer = fixture.send(&all);
-    let statuses: Vec<&str> = answer.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect();
+    let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["200", "200", "400", "404"], "{answer}");
     assert_eq!((fixture.stats().completed, fixture.stats().failed), (1, 1));
 }

@@ -1,5 +1,5 @@
 //! A model server that behaves as real ones do: HTTP in front, preprocessing and loading threads, a dynamic batcher, one
-//! compute thread, bounded admission; and, in a dozen lines of [`pipeline`], an ordinary client of the SDK.
+//! compute thread, bounded admission; and, in a dozen lines of `pipeline`, an ordinary client of the SDK.
 
 mod connection;
 mod counters;
@@ -35,7 +35,7 @@ pub(crate) use tokenize::text;
 /// The name under which the server reports itself.
 pub const SERVICE: &str = "demo-mlp";
 
-/// A running server, in this process; stops when dropped.
+/// A running server, in this process. Stops when dropped, abandoning the requests in it.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,

@@ -115,7 +115,7 @@ impl Pipeline {
         self.arrived.push(job);
     }
 
-    /// Ends the threads once their queues are empty. A request that is still being loaded then is abandoned.
+    /// Ends the threads. Requests that are waiting are abandoned.
     pub(super) fn close(&self) {
         self.arrived.close();
         self.ready.close();

@@ -51,7 +51,7 @@ impl<T> Queue<T> {
         self.changed.notify_one();
     }
 
-    /// Takes the oldest item, waiting for one; `None` once the queue is closed and empty.
+    /// Takes the oldest item, waiting for one; `None` once the queue is closed.
     pub(crate) fn pop(&self) -> Option<T> {
         let mut inner = self.lock();
         loop {
@@ -65,7 +65,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes up to `max` items as soon as `max` wait or the oldest has waited `max_wait`; `None` once closed and empty.
+    /// Takes up to `max` items as soon as `max` wait or the oldest has waited `max_wait`; `None` once closed.
     ///
     /// The wait counts from the oldest item's arrival, so a batch that formed while the last one was computed leaves at
     /// once. Meant for one consumer.
@@ -81,7 +81,7 @@ impl<T> Queue<T> {
             };
             let left = max_wait.saturating_sub(arrived.elapsed());
             let ready = inner.items.len();
-            if ready >= max || left.is_zero() || inner.closed {
+            if ready >= max || left.is_zero() {
                 let items = inner.items.drain(..ready.min(max)).map(|(_, item)| item).collect();
                 return Some(Batch { items, ready });
             }
@@ -89,10 +89,14 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Lets waiting threads go once the queue is empty.
+    /// Lets waiting threads go and drops what waits: an end under overload must not take as long as the backlog.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        let mut inner = self.lock();
+        inner.closed = true;
+        let left = std::mem::take(&mut inner.items);
+        drop(inner);
         self.changed.notify_all();
+        drop(left);
     }
 }
 
@@ -138,13 +142,25 @@ mod tests {
     }
 
     #[test]
-    fn closing_hands_out_what_is_left_then_ends() {
-        let queue = Queue::new();
+    fn closing_drops_what_is_left_and_lets_everybody_go() {
+        let queue = Arc::new(Queue::new());
+        let waiting = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.pop_batch(8, LONG).is_none())
+        };
+        let item = Arc::new(());
+        let full = Queue::new();
+        full.push(Arc::clone(&item));
+        for queue in [&full, &Queue::new()] {
+            queue.close();
+            queue.push(Arc::clone(&item));
+            assert!(queue.pop_batch(8, LONG).is_none());
+            assert!(queue.pop().is_none());
+        }
+        assert_eq!(Arc::strong_count(&item), 1);
         queue.push(1);
         queue.close();
-        queue.push(2);
-        assert_eq!(queue.pop_batch(8, LONG).unwrap().items, [1]);
-        assert!(queue.pop_batch(8, LONG).is_none());
-        assert!(queue.pop().is_none());
+        // It got the item or found the queue closed, but it does not wait.
+        waiting.join().unwrap();
     }
 }

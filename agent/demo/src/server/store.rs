@@ -22,8 +22,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Writes the file of `seed` to `path` and opens it; each read then takes `latency` longer, as a store behind a
-    /// network or a slow disk does.
+    /// Writes the file of `seed` to `path`, opens it and removes its name; each read then takes `latency` longer, as from
+    /// a store behind a network or on a slow disk.
     pub(super) fn create(path: &Path, seed: u64, latency: Duration) -> io::Result<Self> {
         let mut rng = Rng::new(seed ^ 0x726f_7773);
         let mut out = BufWriter::new(File::create(path)?);
@@ -31,7 +31,10 @@ impl Store {
             out.write_all(&rng.signed().to_le_bytes())?;
         }
         out.flush()?;
-        Ok(Self { file: File::open(path)?, latency })
+        let file = File::open(path)?;
+        // The open file stays readable, and nothing is left behind however the server ends.
+        std::fs::remove_file(path)?;
+        Ok(Self { file, latency })
     }
 
     /// The features of `user`; every number has a row.
