@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 
 /// Long enough for the slowest machine; nothing waits for it when all is well.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Rig {
     folder: tempfile::TempDir,
@@ -44,10 +44,8 @@ impl Rig {
                 }
             }
         };
-        match tokio::time::timeout(PATIENCE, found).await {
-            Ok(snapshot) => snapshot,
-            Err(_) => panic!("no snapshot in which {what}; the last was {:?}", self.agent.snapshot()),
-        }
+        let found = tokio::time::timeout(PATIENCE, found).await.ok();
+        found.unwrap_or_else(|| panic!("no snapshot in which {what}; the last was {:?}", self.agent.snapshot()))
     }
 
     async fn connect(&self, path: &str) -> UnixStream {
@@ -162,7 +160,7 @@ fn total(ticks: &Value, metric: &str) -> Option<f64> {
 fn distribution(ticks: &Value, metric: &str) -> u64 {
     let ids = ids(ticks, metric);
     let all =
-        ticks["ticks"].as_array().expect("a list").iter().flat_map(|tick| tick["histograms"].as_array()).flatten();
+        ticks["ticks"].as_array().expect("a list").iter().filter_map(|tick| tick["histograms"].as_array()).flatten();
     all.filter(|part| ids.contains(&part["series"].as_u64().unwrap_or(u64::MAX)))
         .filter_map(|part| part["count"].as_u64())
         .sum()
@@ -312,8 +310,8 @@ async fn what_was_measured_last_is_shipped_at_the_stop() {
     rig.until("anything is known", |_| true).await;
     rig.agent.shutdown().await;
     while snapshots.next().await.is_some() {}
-    let received = receiver.received();
-    let names: Vec<_> = received
+    let requests = receiver.received();
+    let names: Vec<_> = requests
         .metrics
         .iter()
         .flat_map(|request| &request.resource_metrics)
