@@ -26,6 +26,17 @@ enum Place {
     V2(PathBuf),
 }
 
+impl Place {
+    /// Version 2 has one tree for all controllers, and the CPU's may be bound to a version 1 tree beside it.
+    fn controls_cpu(&self) -> bool {
+        match self {
+            Self::V1(_) => true,
+            Self::V2(parent) => fs::read_to_string(parent.join("cgroup.controllers"))
+                .is_ok_and(|controllers| controllers.split_ascii_whitespace().any(|name| name == "cpu")),
+        }
+    }
+}
+
 impl Group {
     /// Makes a group that may use `cores` on average.
     pub(super) fn create(fault: &'static str, cores: f64) -> Result<Self, DemoError> {
@@ -33,14 +44,15 @@ impl Group {
         let read =
             |path: &str| fs::read_to_string(path).map_err(|error| refuse(format!("cannot read {path}: {error}")));
         let places = places(&read("/proc/self/mounts")?, &read("/proc/self/cgroup")?);
-        let mut why = "no CPU controller is mounted".to_owned();
-        for place in places {
-            match Self::create_in(&place, fault, cores) {
+        let mut why = None;
+        for place in places.iter().filter(|place| place.controls_cpu()) {
+            match Self::create_in(place, fault, cores) {
                 Ok(group) => return Ok(group),
-                Err(error) => why = error,
+                // The first place is the likeliest, so its refusal is the one to tell.
+                Err(error) => why = why.or(Some(error)),
             }
         }
-        Err(refuse(why))
+        Err(refuse(why.unwrap_or_else(|| "no CPU controller is mounted".to_owned())))
     }
 
     fn create_in(place: &Place, fault: &'static str, cores: f64) -> Result<Self, String> {
@@ -172,11 +184,33 @@ mod tests {
     #[test]
     fn a_refused_group_says_what_it_needs_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        // An ordinary folder has no limit to write... until a file appears, so make the name a folder.
         let file = folder.path().join("not-a-folder");
         fs::write(&file, "").unwrap();
         let error = Group::create_in(&Place::V1(file), "cpu-quota", 0.3).unwrap_err();
         assert!(error.starts_with("cannot create "), "{error}");
+    }
+
+    #[test]
+    fn a_second_tree_without_the_controller_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::V2(folder.path().to_owned());
+        assert!(!place.controls_cpu(), "not a control group at all");
+        fs::write(folder.path().join("cgroup.controllers"), "cpuset memory\n").unwrap();
+        assert!(!place.controls_cpu());
+        fs::write(folder.path().join("cgroup.controllers"), "cpuset cpu memory\n").unwrap();
+        assert!(place.controls_cpu());
+    }
+
+    #[test]
+    fn a_version_2_group_gets_its_quota_and_an_old_one_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        // No process has number 0.
+        let old = folder.path().join(format!("{PREFIX}0-0"));
+        fs::create_dir(&old).unwrap();
+        let group = Group::create_in(&Place::V2(folder.path().to_owned()), "cpu-quota", 0.3).unwrap();
+        assert_eq!(fs::read_to_string(group.path().join("cpu.max")).unwrap(), "30000 100000");
+        assert_eq!(fs::read_to_string(folder.path().join("cgroup.subtree_control")).unwrap(), "+cpu");
+        assert!(!old.exists());
     }
 
     #[test]
