@@ -1,1 +1,135 @@
 //! The screen on a real terminal: a pseudo-terminal whose other end is this test.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use perfwatch_tests::{Agent, perfwatch, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+
+use crate::PERFWATCH;
+
+const ENTER_SCREEN: &str = "\x1b[?1049h";
+const LEAVE_SCREEN: &str = "\x1b[?1049l";
+
+/// A program on a terminal of its own.
+struct Screen {
+    child: Child,
+    keyboard: File,
+    terminal: File,
+    written: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Screen {
+    fn open(agent: &Agent, args: &[&str], columns: u16, rows: u16) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+        grantpt(&master).expect("our pseudo-terminal");
+        unlockpt(&master).expect("our pseudo-terminal");
+        let name = ptsname(&master, Vec::new()).expect("its name");
+        let path = name.to_str().expect("UTF-8").to_owned();
+        let terminal = OpenOptions::new().read(true).write(true).open(path).expect("its other end");
+        let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&terminal, size).expect("a size");
+        let end = || Stdio::from(terminal.try_clone().expect("a descriptor"));
+        let mut command = perfwatch(PERFWATCH, agent.dir());
+        command.args(args).env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8");
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("the binary starts");
+        let keyboard = File::from(master);
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let (mut output, sink) = (keyboard.try_clone().expect("a descriptor"), Arc::clone(&written));
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut buffer) {
+                sink.lock().expect("no panic while held").extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { child, keyboard, terminal, written }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.written.lock().expect("no panic while held")).into_owned()
+    }
+
+    fn wait_for(&self, what: &str) {
+        wait_for(what, || self.text().contains(what).then_some(()));
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).expect("the terminal takes keys");
+    }
+
+    /// The program ended; the terminal must be as it was.
+    fn assert_restored(mut self) {
+        wait_for("the program to end", || self.child.try_wait().expect("our child"));
+        let text = self.text();
+        let (entered, left) = (text.rfind(ENTER_SCREEN), text.rfind(LEAVE_SCREEN));
+        assert!(left > entered, "the alternate screen was not left: {text:?}");
+        assert!(text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l"), "the cursor stayed hidden");
+        let modes = tcgetattr(&self.terminal).expect("modes").local_modes;
+        assert!(modes.contains(rustix::termios::LocalModes::ICANON), "the terminal stayed raw");
+        assert!(modes.contains(rustix::termios::LocalModes::ECHO), "the terminal stayed silent");
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn top_draws_answers_keys_and_quits() {
+    let agent = Agent::spawn(PERFWATCH, &[], &[]);
+    let mut screen = Screen::open(&agent, &["top"], 80, 24);
+    screen.wait_for(ENTER_SCREEN);
+    screen.wait_for("LIVE");
+    screen.press(" ");
+    screen.wait_for("PAUSED");
+    screen.press("q");
+    screen.assert_restored();
+}
+
+#[test]
+fn sigterm_restores_the_terminal() {
+    let agent = Agent::spawn(PERFWATCH, &[], &[]);
+    let screen = Screen::open(&agent, &["top"], 80, 24);
+    screen.wait_for("LIVE");
+    kill_process(Pid::from_child(&screen.child), Signal::TERM).expect("our child");
+    screen.assert_restored();
+}
+
+#[test]
+fn a_terminal_that_is_too_small_says_what_is_needed() {
+    let agent = Agent::spawn(PERFWATCH, &[], &[]);
+    let mut screen = Screen::open(&agent, &["top"], 32, 8);
+    screen.wait_for("40×10");
+    screen.press("q");
+    screen.assert_restored();
+}
+
+#[test]
+fn top_without_an_agent_runs_one_inside() {
+    let mut nobody = Agent::spawn(PERFWATCH, &[], &[]);
+    nobody.kill();
+    let mut screen = Screen::open(&nobody, &["top"], 80, 24);
+    screen.wait_for("LIVE");
+    assert!(perfwatch_tests::get(&nobody.api_socket(), "/healthz").is_ok(), "the inner agent serves the API as well");
+    screen.press("q");
+    screen.assert_restored();
+}
+
+#[test]
+fn an_agent_that_dies_leaves_the_last_frame_and_comes_back() {
+    let mut agent = Agent::spawn(PERFWATCH, &[], &[]);
+    let mut screen = Screen::open(&agent, &["top"], 80, 24);
+    screen.wait_for("LIVE");
+    agent.kill();
+    screen.wait_for("reconnecting");
+    screen.press("q");
+    screen.assert_restored();
+}

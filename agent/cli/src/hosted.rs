@@ -39,11 +39,13 @@ async fn forward(agent: Running, send: &Sender<Arc<Snapshot>>, mut stopped: ones
     loop {
         tokio::select! {
             _ = &mut stopped => break,
-            next = snapshots.next() => match next {
-                Some(snapshot) if send.send(snapshot).is_ok() => {}
-                // The screen is gone or the agent has stopped: either way nobody reads any more.
-                _ => break,
-            },
+            next = snapshots.next() => {
+                let delivered = next.is_some_and(|snapshot| send.send(snapshot).is_ok());
+                // The agent has stopped, or the screen is gone: either way nobody reads any more.
+                if !delivered {
+                    break;
+                }
+            }
         }
     }
     agent.shutdown().await;

@@ -10,21 +10,21 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::failure::Failure;
-
 /// Logs to stderr.
 pub(crate) fn to_stderr(config: &Config) {
     install(config, std::io::stderr);
 }
 
-/// Logs to a file, because the screen belongs to somebody else.
-pub(crate) fn to_file(config: &Config, file: File) {
-    install(config, Mutex::new(file));
-}
-
-/// Where `top` and `demo` log while they draw.
-pub(crate) fn log_file(dir: &std::path::Path) -> Result<File, Failure> {
-    Ok(File::options().create(true).append(true).open(dir.join("perfwatch.log"))?)
+/// Logs to `$XDG_STATE_HOME/perfwatch/top.log`, because the screen belongs to somebody else. Without a home, or where that
+/// place cannot be written, nothing is logged: a log is not worth refusing to show anything.
+pub(crate) fn to_file(config: &Config) {
+    let state = |name: &str| config.environment().path(name).filter(|path| path.is_absolute());
+    let home = || state("HOME").map(|home| home.join(".local/state"));
+    let Some(dir) = state("XDG_STATE_HOME").or_else(home).map(|base| base.join("perfwatch")) else { return };
+    let file = std::fs::create_dir_all(&dir).and_then(|()| File::create(dir.join("top.log")));
+    if let Ok(file) = file {
+        install(config, Mutex::new(file));
+    }
 }
 
 fn install<W>(config: &Config, writer: W)

@@ -23,9 +23,9 @@ impl SettingFlags {
     }
 }
 
-/// `otlp.endpoint` is `--otlp-endpoint`.
-fn flag(key: &str) -> String {
-    key.replace(['.', '_'], "-")
+/// `otlp.endpoint` is `--otlp-endpoint`. There are a dozen, made once: clap wants names that live as long as the program.
+fn flag(key: &str) -> &'static str {
+    key.replace(['.', '_'], "-").leak()
 }
 
 impl Args for SettingFlags {

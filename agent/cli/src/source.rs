@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use perfwatch_agent::{Agent, Config, Error, Role, SystemClock};
 use perfwatch_model::Snapshot;
-use perfwatch_tui::CardOptions;
+use perfwatch_tui::{CardOptions, Theme, ThemeName};
 use perfwatch_wire::runtime_dir;
 
 use crate::failure::Failure;
@@ -111,13 +111,14 @@ fn api_sockets(config: &Config) -> Vec<PathBuf> {
 
 /// Why an agent could not start, with its hint.
 pub(crate) fn agent_failure(error: Error) -> Failure {
-    let (hint, usage) = (error.hint(), error.is_usage());
+    let (hint, usage) = (error.hint().map(str::to_owned), error.is_usage());
     let failure = if usage { Failure::usage(error) } else { Failure::from(error) };
     failure.hint(hint)
 }
 
-/// How cards and reports are written on this stdout.
+/// How cards and reports are written in this locale.
 pub(crate) fn card_options() -> CardOptions {
-    CardOptions::from_environment()
+    let theme = Theme::detect(ThemeName::Mono, false, |variable| std::env::var(variable).ok());
+    CardOptions { ascii: theme.is_ascii() }
 }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use perfwatch_agent::{Clock, Role, SystemClock};
+use perfwatch_agent::{Role, SystemClock};
 use perfwatch_demo::{Demo as Run, DemoError, DemoOptions, DemoReport, Fault, Program, faults};
-use perfwatch_model::{Severity, Snapshot};
+use perfwatch_model::{Clock, Severity, Snapshot};
 use perfwatch_tui::ChannelFeed;
 
-use super::top::Look;
+use super::top::{Look, screen_failure};
 use crate::failure::{Failure, print};
 use crate::hosted::Hosted;
 use crate::settings::SettingFlags;
@@ -86,7 +86,7 @@ impl Demo {
         let options = DemoOptions { program: Program::this().map_err(failure)?, duration, load: self.load, fault, seed: self.seed };
         let mut run = Run::prepare(options, tell).map_err(failure)?;
         if interactive {
-            logging::to_file(&config, logging::log_file(&run.runtime_dir())?);
+            logging::to_file(&config);
         } else {
             logging::to_stderr(&config);
         }
@@ -124,9 +124,9 @@ impl Demo {
                 }
                 seen
             });
-            let ended = perfwatch_tui::run(ChannelFeed::new(receive), self.look.options());
+            let ended = perfwatch_tui::run(ChannelFeed::new(receive), &self.look.options(true));
             let seen = collector.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            ended?;
+            ended.map_err(screen_failure)?;
             Ok(seen)
         })
     }
@@ -147,7 +147,7 @@ impl Demo {
             }
             return print(&format!("{}\n", serde_json::to_string(&**snapshot)?));
         }
-        let card = perfwatch_tui::report(snapshot, &source::card_options());
+        let card = perfwatch_tui::report(snapshot, source::card_options());
         print(&format!("{card}\nWhat the load generator saw\n\n{report}\n"))
     }
 }
@@ -180,6 +180,7 @@ impl Seen {
     }
 }
 
+/// Without a screen: until the load has run its time.
 fn collect(run: &mut Run, snapshots: &Receiver<Arc<Snapshot>>) -> Seen {
     let mut seen = Seen::new();
     while !run.is_done() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use perfwatch_model::Snapshot;
+use perfwatch_tui::plain::plain;
 
 use crate::failure::{Failure, print};
 use crate::settings::SettingFlags;
@@ -69,5 +70,5 @@ fn report(origin: &str, snapshot: &Snapshot) -> String {
             text.push_str(&format!("    - {metric}\n"));
         }
     }
-    perfwatch_tui::plain::lines(&text)
+    text.lines().map(|line| format!("{}\n", plain(line).trim_end())).collect()
 }

@@ -8,7 +8,7 @@ use crate::source::{Patience, Source};
 
 /// Print what perfwatch knows now.
 ///
-/// Asks the running agent; without one, measures for up to 15 s itself.
+/// Asks the running agent; without one, measures for a few seconds itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Snapshot {
     /// Print the whole snapshot as JSON (schema: tests/fixtures/snapshot.schema.json).
@@ -18,11 +18,11 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
-        let snapshot = Source::open(settings)?.one(Patience::FullWindow)?;
+        let snapshot = Source::open(settings)?.one(Patience::Rates)?;
         let text = if self.json {
             format!("{}\n", serde_json::to_string(&snapshot)?)
         } else {
-            perfwatch_tui::report(&snapshot, &crate::source::card_options())
+            perfwatch_tui::report(&snapshot, crate::source::card_options())
         };
         print(&text)?;
         Ok(ExitCode::SUCCESS)

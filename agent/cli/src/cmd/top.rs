@@ -1,14 +1,19 @@
 //! `perfwatch top`: the live screen.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use perfwatch_agent::Role;
-use perfwatch_tui::{ChannelFeed, LiveFeed, Options};
+use perfwatch_tui::{ChannelFeed, Exit, LiveFeed, Options, Theme, ThemeName};
 
 use crate::failure::{Failure, print};
 use crate::hosted::Hosted;
+use crate::logging;
 use crate::settings::SettingFlags;
 use crate::source::{Patience, Source};
+
+/// Columns and rows of a frame that goes to a file or a pipe.
+const PLAIN_SIZE: (u16, u16) = (80, 24);
 
 /// Show live where device time and request time go, and what is wrong.
 ///
@@ -28,36 +33,63 @@ pub(crate) struct Look {
     /// Draw with ASCII characters only.
     #[arg(long)]
     ascii: bool,
-    /// Colours; NO_COLOR=1 means mono.
-    #[arg(long, value_parser = ["auto", "dark", "light", "mono"], default_value = "auto")]
+    /// Colours; auto follows the terminal, and NO_COLOR.
+    #[arg(long, value_name = "NAME", value_parser = ["auto", "dark", "light", "mono"], default_value = "auto")]
     theme: String,
 }
 
 impl Look {
     /// The options of the terminal UI.
-    pub(crate) fn options(&self) -> Options {
-        Options::from_environment(self.ascii, &self.theme)
+    pub(crate) fn options(&self, quit_at_end: bool) -> Options {
+        let name = match self.theme.as_str() {
+            "dark" => ThemeName::Dark,
+            "light" => ThemeName::Light,
+            "mono" => ThemeName::Mono,
+            _ => ThemeName::Auto,
+        };
+        Options { theme: Theme::detect(name, self.ascii, |variable| std::env::var(variable).ok()), quit_at_end }
+    }
+}
+
+/// The exit code of a screen that ended: a shell expects 128 + n after signal n.
+pub(crate) fn exit_code(exit: Exit) -> ExitCode {
+    match exit {
+        Exit::Quit | Exit::Ended => ExitCode::SUCCESS,
+        Exit::Signal(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
+    }
+}
+
+/// What the terminal UI refuses is the user's to mend; what the terminal does is not.
+pub(crate) fn screen_failure(error: perfwatch_tui::Error) -> Failure {
+    match error {
+        perfwatch_tui::Error::NotATerminal(_) => Failure::usage(error),
+        other => Failure::from(other),
     }
 }
 
 impl Top {
     pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
         let source = Source::open(settings)?;
-        let options = self.look.options();
+        let options = self.look.options(false);
         if self.once {
             let snapshot = source.one(Patience::FullWindow)?;
-            let (width, height) = perfwatch_tui::terminal_size();
-            print(&perfwatch_tui::render_once(&snapshot, width, height, &options))?;
+            let size = rustix::termios::tcgetwinsize(std::io::stdout());
+            let (width, height) = size.map_or(PLAIN_SIZE, |size| (size.ws_col, size.ws_row));
+            print(&perfwatch_tui::render_once(&[snapshot], width, height, &options))?;
             return Ok(ExitCode::SUCCESS);
         }
-        perfwatch_tui::check_terminal().map_err(|error| Failure::usage(error).hint(Some("`perfwatch top --once` prints one frame")))?;
-        match source {
-            Source::Attached(socket) => perfwatch_tui::run(LiveFeed::new(socket), options)?,
+        // Before an agent is started for nothing.
+        if !std::io::stdout().is_terminal() {
+            return Err(screen_failure(perfwatch_tui::Error::NotATerminal("standard output")));
+        }
+        let exit = match source {
+            Source::Attached(socket) => perfwatch_tui::run(LiveFeed::new(socket)?, &options),
             Source::InProcess(config) => {
+                logging::to_file(&config);
                 let (_agent, snapshots) = Hosted::start(*config, Role::InProcess)?;
-                perfwatch_tui::run(ChannelFeed::new(snapshots), options)?
+                perfwatch_tui::run(ChannelFeed::new(snapshots), &options)
             }
         };
-        Ok(ExitCode::SUCCESS)
+        Ok(exit_code(exit.map_err(screen_failure)?))
     }
 }

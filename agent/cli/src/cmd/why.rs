@@ -25,7 +25,7 @@ impl Why {
         let text = if self.json {
             format!("{}\n", serde_json::to_string(&snapshot)?)
         } else {
-            perfwatch_tui::card(&snapshot, &crate::source::card_options())
+            perfwatch_tui::card(&snapshot, crate::source::card_options())
         };
         print(&text)?;
         Ok(ExitCode::from(code(&snapshot)))

@@ -1,0 +1,1 @@
+//! What leaves over OTLP, received by a receiver of our own.
