@@ -56,15 +56,13 @@ impl Agent {
     pub async fn start(config: Config, role: Role, clock: Arc<dyn Clock>) -> Result<Running, Error> {
         let started = clock.now();
         let mut folder = RuntimeFolder::claim(&role, &config)?;
-        let otlp = config
-            .otlp()
-            .map_err(|error| Error::Export { hint: error.hint().to_owned(), reason: error.to_string() })?;
+        let otlp = config.otlp().map_err(|error| Error::Export(error.to_string()))?;
         for warning in &otlp.warnings {
             tracing::warn!(warning, "export setting not followed");
         }
         let full = config.settings.otlp_level == Detail::Full;
-        let exporter = Exporter::start(&otlp, full, &Handle::current())
-            .map_err(|error| Error::Export { hint: String::new(), reason: error.to_string() })?;
+        let exporter =
+            Exporter::start(&otlp, full, &Handle::current()).map_err(|error| Error::Export(error.to_string()))?;
 
         let mut table = SeriesTable::new();
         let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -100,7 +98,7 @@ impl Agent {
         let (stop, stopped) = watch::channel(());
         let api = Api { subscription: subscription.clone(), history, config: config.describe().into(), clock };
         let api = tokio::spawn(api::serve(api_listener, api, ended(stopped)));
-        tracing::info!(folder = %folder.path().display(), "agent started");
+        tracing::debug!(folder = %folder.path().display(), "agent started");
         Ok(Running { subscription, ticks, api, stop, folder })
     }
 }
@@ -152,6 +150,6 @@ impl Running {
             tracing::debug!("a reader of the local api did not finish");
         }
         drop(folder);
-        tracing::info!("agent stopped");
+        tracing::debug!("agent stopped");
     }
 }

@@ -50,13 +50,8 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The exporter does not accept its configuration.
-    #[error("cannot export: {reason}")]
-    Export {
-        /// What it does not accept.
-        reason: String,
-        /// What to do about it; may be empty.
-        hint: String,
-    },
+    #[error("cannot export: {0}")]
+    Export(String),
     /// `probes_off` names a probe that does not exist.
     #[error("unknown probe `{name}` in probes_off; there are: {}", known.join(", "))]
     UnknownProbe {
@@ -72,7 +67,7 @@ pub enum Error {
 
 impl Error {
     /// What to do about it.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Taken { .. } => {
                 Some("`perfwatch top` attaches to it; for a second agent set PERFWATCH_RUNTIME_DIR to another folder")
@@ -82,8 +77,7 @@ impl Error {
             Self::Folder { .. } | Self::Unsafe { .. } | Self::Bind { .. } => {
                 Some("set PERFWATCH_RUNTIME_DIR to a folder that belongs to you")
             }
-            Self::Export { hint, .. } if !hint.is_empty() => Some(hint),
-            Self::Export { .. } | Self::UnknownProbe { .. } | Self::Thread(_) => None,
+            Self::Export(_) | Self::UnknownProbe { .. } | Self::Thread(_) => None,
         }
     }
 

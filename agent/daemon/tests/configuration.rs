@@ -92,6 +92,8 @@ fn a_value_that_its_key_does_not_take_is_refused_with_what_it_takes() {
         error.to_string(),
         "$PERFWATCH_BUDGET: `budget` takes a share of one core above 0, up to 1 (or \"1%\"), not `lots`"
     );
+    let error = Config::load(&flags(&[("log.format", "xml")]), Environment::default()).expect_err("refused");
+    assert_eq!(error.to_string(), "--log-format: `log.format` takes text, json, not `xml`");
 }
 
 #[test]
@@ -140,6 +142,15 @@ fn the_default_file_is_valid_and_says_what_the_defaults_are() {
     let config = load(&uncommented).expect("every setting of the default file is valid");
     assert_eq!(config.settings.otlp_protocol, OtlpProtocol::HttpProtobuf);
     assert_eq!(config.describe().iter().filter(|line| line.origin == "default").count(), 0, "every key is in the file");
+}
+
+#[test]
+fn credentials_in_an_endpoint_are_used_and_not_shown() {
+    let flags = flags(&[("otlp.endpoint", "http://me:s3cret@collector:4318/v1")]);
+    let config = Config::load(&flags, Environment::default()).expect("valid");
+    let shown = config.describe().into_iter().find(|line| line.key == "otlp.endpoint").expect("the key exists").value;
+    assert_eq!(shown, "\"http://***@collector:4318/v1\"");
+    assert_eq!(config.settings.otlp_endpoint.as_deref(), Some("http://me:s3cret@collector:4318/v1"));
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub enum ConfigError {
     /// The key does not take this value.
     #[error("{place}: `{key}` {reason}")]
     BadValue {
-        /// `file:line`, `$VARIABLE` or `flag`.
+        /// `file:line`, `$VARIABLE` or `--flag`.
         place: String,
         /// The key.
         key: &'static str,

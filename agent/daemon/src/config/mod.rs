@@ -133,10 +133,12 @@ impl Config {
 
     fn put(&mut self, at: usize, raw: &Raw, origin: Origin) -> Result<(), ConfigError> {
         let key = &KEYS[at];
-        (key.set)(&mut self.settings, raw).map_err(|reason| ConfigError::BadValue {
-            place: origin.to_string(),
-            key: key.name,
-            reason,
+        (key.set)(&mut self.settings, raw).map_err(|reason| {
+            let place = match &origin {
+                Origin::Flag => format!("--{}", key.name.replace(['.', '_'], "-")),
+                other => other.to_string(),
+            };
+            ConfigError::BadValue { place, key: key.name, reason }
         })?;
         self.origins[at] = origin;
         Ok(())

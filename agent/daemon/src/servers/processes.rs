@@ -63,6 +63,8 @@ impl WatchedProcesses {
                 .with("service.instance.id", row.pid.to_string())
                 .with("process.pid", row.pid);
             let entity = table.entity(entity);
+            // A pid given out anew while the old process lingers is the same entity: the newcomer takes it over.
+            self.watched.retain(|watched| watched.entity != entity);
             tracing::info!(pid = row.pid, name = row.name, "process watched");
             self.watched.push(Watched { entity, pid: row.pid, start: row.start, gone: Gone::No });
         }
@@ -109,5 +111,78 @@ impl WatchedProcesses {
             }
             stays
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn row(pid: u32, parent: u32, name: &str) -> ProcessRow {
+        ProcessRow {
+            pid,
+            parent,
+            start: u64::from(pid) * 10,
+            name: name.to_owned(),
+            command: String::new(),
+            state: 'S',
+            user_ns: 0,
+            system_ns: 0,
+            cpus: None,
+            resident: 0,
+            threads: 1,
+        }
+    }
+
+    fn list(rows: &[ProcessRow]) -> ProcessList {
+        ProcessList { rows: rows.to_vec() }
+    }
+
+    fn pids(watched: &WatchedProcesses) -> Vec<u32> {
+        watched.pids().flat_map(|(_, pids)| pids).collect()
+    }
+
+    #[test]
+    fn processes_are_found_by_name_or_pid_and_workers_belong_to_their_parent() {
+        let mut table = SeriesTable::new();
+        let mut watched = WatchedProcesses::new(vec![Watch::Name("serve".to_owned()), Watch::Pid(9)]);
+        let rows = [row(2, 1, "serve"), row(3, 2, "serve"), row(4, 3, "serve"), row(5, 1, "other"), row(9, 1, "odd")];
+        watched.discover(Some(&list(&rows)), &[], &mut table);
+        watched.discover(Some(&list(&rows)), &[], &mut table);
+        assert_eq!(pids(&watched), [2, 9]);
+        assert!(table.find_entity(EntityKind::Server, "serve/2").is_some());
+    }
+
+    #[test]
+    fn a_process_that_speaks_for_itself_is_not_watched_twice() {
+        let mut table = SeriesTable::new();
+        let mut watched = WatchedProcesses::new(vec![Watch::Name("serve".to_owned())]);
+        let rows = list(&[row(2, 1, "serve"), row(3, 1, "serve")]);
+        watched.discover(Some(&rows), &[3], &mut table);
+        assert_eq!(pids(&watched), [2]);
+        watched.discover(Some(&rows), &[2, 3], &mut table);
+        assert!(pids(&watched).is_empty() && table.find_entity(EntityKind::Server, "serve/2").is_none());
+    }
+
+    #[test]
+    fn a_process_that_ended_lingers_a_minute_and_its_pid_may_come_back_as_another() {
+        let mut table = SeriesTable::new();
+        let mut watched = WatchedProcesses::new(vec![Watch::Pid(2)]);
+        watched.discover(Some(&list(&[row(2, 1, "serve"), row(7, 1, "x")])), &[], &mut table);
+        let (entity, _) = watched.pids().next().expect("watched");
+        let anew = |start| list(&[ProcessRow { start, ..row(2, 1, "serve") }]);
+        watched.discover(Some(&anew(66)), &[], &mut table);
+        assert_eq!((pids(&watched), watched.is_there(entity)), (vec![2], Some(true)));
+        watched.discover(Some(&list(&[row(7, 1, "x")])), &[], &mut table);
+        assert_eq!(watched.is_there(entity), Some(false));
+        watched.retire(100 * SECOND, &mut table);
+        watched.retire(159 * SECOND, &mut table);
+        assert_eq!(watched.is_there(entity), Some(false));
+        watched.retire(160 * SECOND, &mut table);
+        assert!(watched.is_there(entity).is_none() && table.entity_of(entity).is_none());
+        watched.discover(Some(&anew(77)), &[], &mut table);
+        assert_eq!(pids(&watched), [2]);
     }
 }
