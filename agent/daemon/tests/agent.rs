@@ -342,3 +342,35 @@ async fn a_process_without_the_sdk_can_be_watched() {
     assert_eq!(ledger.entries.iter().map(|entry| entry.ns).sum::<u64>(), ledger.interval_ns);
     rig.agent.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_gpu_is_shown_with_its_readings_and_keeps_to_the_schema() {
+    let driver = tempfile::tempdir().expect("a temporary folder");
+    let scenario = format!(
+        r#"{{"devices": [{{"uuid": "GPU-1", "name": "H100", "utilization": {{"gpu": 60, "memory": 20}},
+            "memory": {{"total": 80000000000, "reserved": 0, "used": 30000000000}},
+            "power_mw": 350000, "power_limit_mw": 700000, "temperature_c": 61,
+            "clocks_mhz": {{"sm": 1200}}, "throttle_reasons": 4,
+            "processes": {{"compute": [{{"pid": {}, "used": 1000000}}]}}}}]}}"#,
+        std::process::id()
+    );
+    let library = fake_nvml::install(driver.path(), &scenario).expect("the fake driver installs");
+    let rig = Rig::new(&[("nvml_lib", library.to_str().expect("a plain path"))]).await;
+    let known = |snapshot: &Snapshot| snapshot.devices.iter().any(|device| device.kind == "gpu");
+    let snapshot = rig.until("the GPU is known", known).await;
+    let device = &snapshot.devices[0];
+    assert_eq!((device.id.as_str(), device.name.as_str()), ("gpu:GPU-1", "H100"));
+    let gpu = device.gpu.as_ref().expect("a GPU's view");
+    assert_eq!((gpu.utilization, gpu.memory_used_bytes), (Some(0.6), Some(30_000_000_000)));
+    assert_eq!(
+        (gpu.power_watts, gpu.power_limit_watts, gpu.temperature_celsius),
+        (Some(350.0), Some(700.0), Some(61.0))
+    );
+    assert_eq!(gpu.sm_clock_hertz, Some(1.2e9));
+    assert_eq!(gpu.throttle_reasons.len(), 1, "{:?}", gpu.throttle_reasons);
+    let schema: Value =
+        serde_json::from_str(include_str!("../../../tests/fixtures/snapshot.schema.json")).expect("the schema is JSON");
+    let value = serde_json::to_value(&*snapshot).expect("serialisable");
+    assert!(jsonschema::is_valid(&schema, &value), "{value:#}");
+    rig.agent.shutdown().await;
+}
