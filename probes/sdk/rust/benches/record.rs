@@ -70,7 +70,7 @@ fn record(c: &mut Criterion) {
         });
     });
     let shared = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 3_600_000_000_000, 2).expect("valid bounds");
-    let mut shared = shared.into_sync();
+    let shared = shared.into_sync();
     let recorders = [shared.recorder(), shared.recorder()].map(std::sync::Mutex::new);
     group.bench_function("hdrhistogram recorders, 2 threads", |b| {
         b.iter_custom(|iterations| {
@@ -81,7 +81,6 @@ fn record(c: &mut Criterion) {
         });
     });
     drop(recorders);
-    std::mem::forget(shared);
 
     let bounds = prometheus_client::metrics::histogram::exponential_buckets(1e-6, 2.0, 20);
     let prometheus = Arc::new(prometheus_client::metrics::histogram::Histogram::new(bounds));

@@ -71,15 +71,15 @@ fn a_request_may_leave_on_another_thread_than_it_came() {
 fn the_first_occupied_stage_is_the_servers_state() {
     let rig = Rig::new("/nonexistent");
     let mut collector = rig.collector();
-    let mut slow = rig.server.request();
-    slow.enter(Stage::Send);
+    let mut sending = rig.server.request();
+    sending.enter(Stage::Send);
     rig.at(10);
     let mut loading = rig.server.request();
     loading.enter(Stage::DataLoad);
     rig.at(40);
     loading.finish();
     rig.at(60);
-    slow.finish();
+    sending.finish();
     rig.at(1_000);
     let slot = &second(&mut collector, 1).slots[0];
     assert_eq!(state(slot, State::Send), 30 * MS);
