@@ -272,7 +272,8 @@ impl Collector {
                 ..Default::default()
             };
             sparse::pack(&mut histogram, totals.since(before));
-            if histogram.counts.is_empty() {
+            // A sum without counts belongs to values that the flush before had counted already.
+            if histogram.counts.is_empty() && histogram.sum == 0 {
                 continue;
             }
             self.base_histograms.insert(series.id, totals);

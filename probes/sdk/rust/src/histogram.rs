@@ -4,7 +4,8 @@
 //! (1 KiB) that are allocated when a thread first records into them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use perfwatch_model::Unit;
@@ -12,6 +13,10 @@ use perfwatch_model::histogram::layout;
 
 use crate::fork::Pass;
 use crate::local;
+
+/// How often a shard is read until no value came in between. One reading takes a microsecond, as long as a few hundred
+/// values; what is still amiss then is put right by the next flush.
+const READINGS: usize = 8;
 
 type Page = [AtomicU64; layout::PAGE];
 
@@ -52,14 +57,24 @@ impl Shard {
         &page[index % layout::PAGE]
     }
 
-    /// Adds everything recorded so far to `into`.
-    fn add_to(&self, into: &mut Cumulative) {
-        into.sum = into.sum.wrapping_add(self.sum.load(Relaxed));
-        for (number, page) in self.pages.iter().enumerate() {
-            let Some(page) = page.get() else { continue };
-            let totals = into.pages[number].get_or_insert_with(|| Box::new([0; layout::PAGE]));
-            for (total, count) in totals.iter_mut().zip(page.iter()) {
-                *total = total.wrapping_add(count.load(Relaxed));
+    /// Copies everything recorded so far over `into`, again while values come in between. Should they never pause, the
+    /// sum may lag behind the buckets; the next reading has both.
+    fn copy_to(&self, into: &mut Cumulative) {
+        for _ in 0..READINGS {
+            into.sum = self.sum.load(Acquire);
+            for (page, copy) in self.pages.iter().zip(into.pages.iter_mut()) {
+                match (page.get(), copy) {
+                    (Some(page), copy) => {
+                        let copy = copy.get_or_insert_with(|| Box::new([0; layout::PAGE]));
+                        copy.iter_mut().zip(page.iter()).for_each(|(copy, count)| *copy = count.load(Relaxed));
+                    }
+                    (None, Some(stale)) => stale.fill(0),
+                    (None, None) => {}
+                }
+            }
+            fence(Acquire);
+            if self.sum.load(Relaxed) == into.sum {
+                return;
             }
         }
     }
@@ -84,6 +99,15 @@ impl Default for Cumulative {
 }
 
 impl Cumulative {
+    fn add(&mut self, other: &Self) {
+        self.sum = self.sum.wrapping_add(other.sum);
+        for (mine, theirs) in self.pages.iter_mut().zip(other.pages.iter()) {
+            let Some(theirs) = theirs else { continue };
+            let mine = mine.get_or_insert_with(|| Box::new([0; layout::PAGE]));
+            mine.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| *mine = mine.wrapping_add(*theirs));
+        }
+    }
+
     /// (bucket, count) gained since `earlier`, ascending; buckets that gained nothing are left out.
     pub(crate) fn since<'a>(&'a self, earlier: Option<&'a Self>) -> impl Iterator<Item = (u32, u64)> + 'a {
         self.pages.iter().enumerate().filter_map(|(number, page)| Some((number, page.as_deref()?))).flat_map(
@@ -169,8 +193,7 @@ impl Series {
         lock(&self.idle).push(shard);
     }
 
-    /// Running totals over all threads. A value that is being recorded meanwhile may be in the buckets and not yet in
-    /// the sum; the next totals have both.
+    /// Running totals over all threads.
     pub(crate) fn totals(&self) -> Cumulative {
         let shards = self.shards(&crate::fork::enter());
         self.totals_of(&shards)
@@ -181,9 +204,10 @@ impl Series {
     }
 
     pub(crate) fn totals_of(&self, shards: &[Arc<Shard>]) -> Cumulative {
-        let mut totals = Cumulative::default();
+        let (mut totals, mut one) = (Cumulative::default(), Cumulative::default());
         for shard in shards.iter().map(Arc::as_ref).chain([&self.fallback]) {
-            shard.add_to(&mut totals);
+            shard.copy_to(&mut one);
+            totals.add(&one);
         }
         totals
     }

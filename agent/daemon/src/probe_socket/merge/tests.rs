@@ -211,3 +211,24 @@ fn values_are_running_totals_of_integers() {
     let (tick, _) = rig.close(6);
     assert!(tick.values.iter().all(|(_, number)| matches!(number, Number::Int(_))));
 }
+
+#[test]
+fn a_sum_that_follows_its_counts_is_added_to_them() {
+    let mut rig = Rig::default();
+    let peer = rig.join(1);
+    for (seq, sum, pairs) in [(1, 10, vec![(10, 3)]), (2, 20, vec![])] {
+        let mut histogram = perfwatch_wire::message::Histogram {
+            name: "request.duration".into(),
+            unit: "ns".into(),
+            sum,
+            ..Default::default()
+        };
+        perfwatch_wire::sparse::pack(&mut histogram, pairs);
+        let mut sent = flush(seq, 4 + seq, 5 + seq, State::Queue);
+        sent.histograms.push(histogram);
+        rig.send(&peer, sent);
+    }
+    let (tick, _) = rig.close(7);
+    let Some((_, Histogram::Hdr(hdr))) = tick.histograms.first() else { panic!("it is missing") };
+    assert_eq!((hdr.count(), hdr.sum()), (3, 30));
+}

@@ -156,12 +156,12 @@ impl Totals {
     }
 }
 
-/// A distribution from the wire; `None` when it is empty.
+/// A distribution from the wire, possibly only a sum whose counts came before; `None` when it is empty.
 pub(super) fn sparse(histogram: &message::Histogram) -> Option<SparseHdr> {
     // Checked on arrival: indices ascend and lie below 2^16.
     let buckets: Vec<(u16, u64)> =
         perfwatch_wire::sparse::pairs(histogram).map(|(index, count)| (index as u16, count)).collect();
-    if buckets.is_empty() {
+    if buckets.is_empty() && histogram.sum == 0 {
         return None;
     }
     SparseHdr::from_buckets(buckets, u128::from(histogram.sum))

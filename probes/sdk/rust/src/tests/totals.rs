@@ -69,6 +69,7 @@ fn flushes_are_differences_and_add_up_while_threads_record() {
         started += flush.requests_started;
         ended += flush.requests_completed + flush.requests_failed + flush.requests_abandoned;
         for histogram in flush.histograms.iter().filter(|histogram| histogram.name == "own") {
+            assert_eq!(perfwatch_wire::sparse::check(histogram), Ok(()));
             count += histogram.counts.iter().sum::<u64>();
             sum = sum.wrapping_add(histogram.sum);
         }
