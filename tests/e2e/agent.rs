@@ -74,7 +74,7 @@ fn a_second_agent_in_the_same_folder_is_refused_and_told_who_is_there() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains(&agent.pid().to_string()) && stderr.contains("hint:"), "{stderr}");
-    assert_eq!(agent.json("/healthz").is_null(), false, "the first one is undisturbed");
+    assert_eq!(get(&agent.api_socket(), "/readyz").expect("an answer").0, 200, "the first one is undisturbed");
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn perfwatch_in_nowhere(args: &[&str], envs: &[(&str, &str)]) -> (Option<i32>, S
 #[test]
 fn wrong_usage_exits_2_and_says_what_would_be_right() {
     for (args, told) in [
-        (&["tpo"][..], "top"),
+        (&["dmeo"][..], "demo"),
         (&["top", "--onec"], "--once"),
         (&["demo", "--fault", "gremlins"], "slow-data-loading"),
         (&["demo", "--duration", "never"], "20, 90s or 2m"),
@@ -122,5 +122,5 @@ fn completions_and_the_manual_know_every_subcommand() {
     for command in ["top", "why", "demo", "agent", "snapshot", "doctor", "config"] {
         assert!(bash.contains(command) && man.contains(command) && help.contains(command), "{command}");
     }
-    assert!(!help.contains("demo-server"), "hidden commands stay hidden");
+    assert!(!help.contains("model-server"), "hidden commands stay hidden");
 }

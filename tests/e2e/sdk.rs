@@ -38,7 +38,7 @@ fn a_server_appears_with_its_requests_and_ledgers_that_sum() {
         let devices = snapshot["devices"].as_array()?.clone();
         devices.into_iter().find(|device| device["kind"] == "cpu" && device["ledger"].is_object())
     });
-    assert!(device["id"].as_str().expect("an id").starts_with("cpu:server:clip"), "{device:#}");
+    assert!(device["id"].as_str().expect("an id").starts_with("cpu:clip/"), "{device:#}");
     assert!(sums_exactly(&device["ledger"]), "{device:#}");
 }
 

@@ -17,8 +17,8 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let first = args.next().unwrap_or_else(|| "healthy".into());
     let result = match first.to_str() {
-        Some("demo-server") => ServerOptions::from_args(args).and_then(|options| server::run(&options)),
-        Some("demo-work") => work::run(args),
+        Some("model-server") => ServerOptions::from_args(args).and_then(|options| server::run(&options)),
+        Some("other-work") => work::run(args),
         Some(name) => demo(name, args),
         None => Err(DemoError::Usage("the name of a fault is plain text".into())),
     };

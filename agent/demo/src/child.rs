@@ -29,10 +29,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// This executable, with the subcommands `demo-server` and `demo-work`.
+    /// This executable, with the subcommands `model-server` and `other-work`.
     pub fn this() -> Result<Self, DemoError> {
         let executable = std::env::current_exe().map_err(DemoError::system("find this program's own file"))?;
-        Ok(Self { executable, server: vec!["demo-server".into()], work: vec!["demo-work".into()] })
+        Ok(Self { executable, server: vec!["model-server".into()], work: vec!["other-work".into()] })
     }
 }
 

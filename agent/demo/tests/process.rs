@@ -25,8 +25,8 @@ fn main() {
     let mut args = std::env::args_os().skip(1);
     let first = args.next().unwrap_or_default();
     match first.to_str() {
-        Some("demo-server") => ServerOptions::from_args(args).and_then(|options| server::run(&options)).unwrap(),
-        Some("demo-work") => work::run(args).unwrap(),
+        Some("model-server") => ServerOptions::from_args(args).and_then(|options| server::run(&options)).unwrap(),
+        Some("other-work") => work::run(args).unwrap(),
         // What `cargo test -- --list` and test runners ask for.
         Some("--list") => TESTS.iter().for_each(|(name, _)| println!("{name}: test")),
         filter => {
@@ -106,7 +106,7 @@ fn a_neighbour_is_there_under_load_and_gone_after_it() {
 
 fn a_server_ends_with_its_parent() {
     let folder = tempfile::tempdir().unwrap();
-    let mut args: Vec<OsString> = vec!["demo-server".into()];
+    let mut args: Vec<OsString> = vec!["model-server".into()];
     args.extend(ServerOptions::new(folder.path().to_owned(), 1).to_args());
     #[allow(clippy::disallowed_methods, reason = "it is a process that is tested")]
     let mut command = Command::new(std::env::current_exe().unwrap());

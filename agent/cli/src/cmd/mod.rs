@@ -4,7 +4,7 @@ mod agent;
 mod completions;
 mod config;
 mod demo;
-mod demo_server;
+mod demo_parts;
 mod doctor;
 mod man;
 mod snapshot;
@@ -29,9 +29,9 @@ pub(crate) enum Command {
     Completions(completions::Completions),
     Man(man::Man),
     #[command(hide = true)]
-    DemoServer(demo_server::DemoServer),
+    ModelServer(demo_parts::ModelServer),
     #[command(hide = true)]
-    DemoWork(demo_server::DemoWork),
+    OtherWork(demo_parts::OtherWork),
 }
 
 impl Command {
@@ -47,8 +47,8 @@ impl Command {
             Self::Config(command) => command.run(&settings),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
-            Self::DemoServer(command) => command.run(),
-            Self::DemoWork(command) => command.run(),
+            Self::ModelServer(command) => command.run(),
+            Self::OtherWork(command) => command.run(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The demo's model server, as a process of its own. Started by `perfwatch demo`.
+//! The processes that `perfwatch demo` starts: the model server, and other work on the same machine. Hidden from help.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -10,13 +10,13 @@ use crate::failure::Failure;
 
 /// The model server of `perfwatch demo`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct DemoServer {
+pub(crate) struct ModelServer {
     /// As [`ServerOptions::to_args`] writes them.
     #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
     args: Vec<OsString>,
 }
 
-impl DemoServer {
+impl ModelServer {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         ServerOptions::from_args(self.args).and_then(|options| run(&options)).map_err(super::demo::failure)?;
         Ok(ExitCode::SUCCESS)
@@ -25,13 +25,13 @@ impl DemoServer {
 
 /// Other work on the same machine, for the demo.
 #[derive(Debug, clap::Args)]
-pub(crate) struct DemoWork {
+pub(crate) struct OtherWork {
     /// As the demo writes them.
     #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
     args: Vec<OsString>,
 }
 
-impl DemoWork {
+impl OtherWork {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         perfwatch_demo::work::run(self.args).map_err(|error: DemoError| super::demo::failure(error))?;
         Ok(ExitCode::SUCCESS)
