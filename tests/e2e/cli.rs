@@ -64,8 +64,11 @@ fn config_shows_where_each_value_came_from() {
 #[test]
 fn the_default_configuration_is_itself_valid() {
     let (_, text, _) = perfwatch_in_nowhere(&["config", "--default"], &[]);
-    let uncommented: String =
-        text.lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)).map(|line| format!("{line}\n")).collect();
+    let uncommented: String = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), &uncommented).expect("our file");
     let path = file.path().to_str().expect("UTF-8");

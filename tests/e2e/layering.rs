@@ -86,7 +86,10 @@ fn no_crate_of_the_workspace_uses_one_it_must_not_know() {
     for (name, used) in &edges {
         let may = allowed.get(name.as_str()).unwrap_or_else(|| panic!("say in layering.rs what {name} may use"));
         for dependency in used.iter().filter(|dependency| edges.contains_key(*dependency)) {
-            assert!(may.contains(&dependency.as_str()), "{name} must not depend on {dependency}: see DIRECTION in agent/README.md");
+            assert!(
+                may.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}: see DIRECTION in agent/README.md"
+            );
         }
     }
     assert_eq!(edges.len(), ALLOWED.len(), "layering.rs lists a crate that is gone");
@@ -96,7 +99,10 @@ fn no_crate_of_the_workspace_uses_one_it_must_not_know() {
 fn crates_from_outside_stay_where_they_belong() {
     for (name, used) in dependencies() {
         for (reserved, users, why) in RESERVED {
-            assert!(!used.contains(*reserved) || users.contains(&name.as_str()), "{name} must not use {reserved}: {why}");
+            assert!(
+                !used.contains(*reserved) || users.contains(&name.as_str()),
+                "{name} must not use {reserved}: {why}"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod cli;
+mod dashboards;
 mod gpu;
 mod hostile;
 mod layering;

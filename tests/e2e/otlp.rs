@@ -2,8 +2,97 @@
 
 use std::time::Duration;
 
-use perfwatch_export::receiver::Receiver;
+use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data, number_data_point::Value};
+use perfwatch_export::receiver::{Received, Receiver};
 use perfwatch_sdk::{Server, Stage};
-use perfwatch_tests::{Agent, wait_for};
+use perfwatch_tests::{Agent, perfwatch, run, wait_for};
+use tokio::runtime::Runtime;
 
 use crate::PERFWATCH;
+
+const REQUESTS: u64 = 40;
+
+/// The newest point of a metric, as the receiver has it.
+fn newest<'a>(received: &'a Received, name: &str) -> Option<&'a Metric> {
+    let requests = received.metrics.iter().rev();
+    requests
+        .flat_map(|request| &request.resource_metrics)
+        .flat_map(|resource| &resource.scope_metrics)
+        .flat_map(|scope| &scope.metrics)
+        .find(|metric| metric.name == name)
+}
+
+/// Number of requests in the newest exponential histogram of request durations.
+fn requests_counted(received: &Received) -> Option<u64> {
+    match newest(received, "perfwatch.server.request.duration")?.data.as_ref()? {
+        Data::ExponentialHistogram(histogram) => histogram.data_points.first().map(|point| point.count),
+        _ => None,
+    }
+}
+
+fn exports_everything_by(protocol: &str, endpoint: impl FnOnce(&Receiver) -> String) {
+    let runtime = Runtime::new().expect("a runtime");
+    let receiver = runtime.block_on(Receiver::start()).expect("loopback");
+    let endpoint = endpoint(&receiver);
+    let agent = Agent::spawn(
+        PERFWATCH,
+        &["--otlp-endpoint", &endpoint, "--otlp-protocol", protocol],
+        &[("OTEL_METRIC_EXPORT_INTERVAL", "1000")],
+    );
+    let server = Server::builder("shipped").socket(agent.dir().join("probe.sock")).start();
+    for _ in 0..REQUESTS {
+        let mut request = server.request();
+        request.enter(Stage::Compute);
+        request.finish();
+    }
+    wait_for("every request at the receiver", || {
+        (requests_counted(&receiver.received()) == Some(REQUESTS)).then_some(())
+    });
+    let received = receiver.received();
+    let memory = newest(&received, "system.memory.limit").expect("the host leaves as well");
+    assert_eq!(memory.unit, "By");
+    let Some(Data::Gauge(gauge)) = &memory.data else { panic!("memory is a gauge: {memory:?}") };
+    let value = gauge.data_points.first().and_then(|point| point.value.as_ref());
+    assert!(
+        matches!(value, Some(Value::AsInt(bytes)) if *bytes > 0)
+            || matches!(value, Some(Value::AsDouble(bytes)) if *bytes > 0.0)
+    );
+    let (status, stderr) = agent.terminate();
+    assert!(status.success(), "{stderr}");
+    wait_for("the agent's own log", || (!receiver.received().logs.is_empty()).then_some(()));
+    wait_for("the agent's own spans", || (!receiver.received().traces.is_empty()).then_some(()));
+}
+
+#[test]
+fn everything_leaves_over_http() {
+    exports_everything_by("http/protobuf", |receiver| receiver.http_endpoint().to_string());
+}
+
+#[test]
+fn everything_leaves_over_grpc() {
+    exports_everything_by("grpc", |receiver| receiver.grpc_endpoint().to_string());
+}
+
+#[test]
+fn an_endpoint_that_is_no_url_is_refused_and_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut command = perfwatch(PERFWATCH, dir.path());
+    command.arg("agent").env("OTEL_EXPORTER_OTLP_ENDPOINT", "collector;4317");
+    let output = run(command, Duration::from_secs(30));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{stderr}");
+}
+
+#[test]
+fn an_endpoint_that_nobody_answers_at_disturbs_nothing_and_is_told() {
+    let agent =
+        Agent::spawn(PERFWATCH, &["--otlp-endpoint", "http://127.0.0.1:9"], &[("OTEL_METRIC_EXPORT_INTERVAL", "1000")]);
+    let export = wait_for("a word about the endpoint", || {
+        let snapshot = agent.json("/v1/snapshot");
+        let exports = snapshot["agent"]["exports"].as_array()?.clone();
+        exports.into_iter().find(|export| export["state"] != "ok" && export["state"] != "waiting")
+    });
+    assert!(export["endpoint"].as_str().expect("text").contains("127.0.0.1:9"), "{export:#}");
+    assert!(agent.json("/v1/snapshot")["agent"]["ticks_missed"] == 0);
+}

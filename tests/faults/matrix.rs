@@ -90,7 +90,10 @@ impl Row {
 
 impl fmt::Display for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| injected | must be named first | clean runs | right | named first | median delay | contaminated | did not bite | not possible |")?;
+        writeln!(
+            f,
+            "| injected | must be named first | clean runs | right | named first | median delay | contaminated | did not bite | not possible |"
+        )?;
         writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
         for (fault, row) in &self.rows {
             let named: Vec<_> = row.named.iter().map(|(id, count)| format!("{id} ×{count}")).collect();

@@ -15,7 +15,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// What is run.
 pub(crate) struct Trial {
     pub(crate) fault: Option<&'static str>,
-    pub(crate) load: f64,
+    /// Share of the capacity; the fault's own when `None`.
+    pub(crate) load: Option<f64>,
     pub(crate) seed: u64,
 }
 
@@ -52,7 +53,10 @@ impl Trial {
         let report: PathBuf = dir.path().join("report.json");
         let mut command = Command::new(env!("CARGO_BIN_EXE_perfwatch"));
         command.args(["demo", "--json", "--duration", DURATION, "--seed", &self.seed.to_string()]);
-        command.args(["--load", &self.load.to_string(), "--report"]).arg(&report);
+        command.arg("--report").arg(&report);
+        if let Some(load) = self.load {
+            command.args(["--load", &load.to_string()]);
+        }
         if let Some(fault) = self.fault {
             command.args(["--fault", fault]);
         }
@@ -91,7 +95,11 @@ fn last_line(text: &str) -> String {
 
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at load {}, seed {}", self.fault.unwrap_or("healthy"), self.load, self.seed)
+        f.write_str(self.fault.unwrap_or("healthy"))?;
+        if let Some(load) = self.load {
+            write!(f, " at load {load}")?;
+        }
+        write!(f, ", seed {}", self.seed)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod card;
 pub mod feed;
 #[cfg(test)]
 mod fixtures;
+pub mod gaps;
 pub mod history;
 pub mod keys;
 mod line;

@@ -22,9 +22,8 @@ impl Hosted {
     /// Starts an agent; the receiver gets every snapshot, and ends when the agent stops.
     pub(crate) fn start(config: Config, role: Role) -> Result<(Self, Receiver<Arc<Snapshot>>), Failure> {
         let runtime = runtime::runtime()?;
-        let agent = runtime
-            .block_on(Agent::start(config, role, Arc::new(SystemClock)))
-            .map_err(source::agent_failure)?;
+        let agent =
+            runtime.block_on(Agent::start(config, role, Arc::new(SystemClock))).map_err(source::agent_failure)?;
         let (send, receive) = channel();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()

@@ -2,17 +2,43 @@
 
 use std::fs::File;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use perfwatch_agent::Config;
 use perfwatch_agent::config::LogFormat;
+use perfwatch_export::OwnTelemetry;
+use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::failure::Failure;
+
+/// Kubernetes gives 30 s, systemd 90 s, docker 10 s; metrics take up to 5 s of them.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Logs to stderr.
 pub(crate) fn to_stderr(config: &Config) {
-    install(config, std::io::stderr);
+    install(config, std::io::stderr, None);
+}
+
+/// Logs to stderr, and sends log and spans to the OTLP endpoints of the configuration, if there are any. To be called
+/// inside the runtime that is to send; keep the answer and let [`farewell`] have it at the end.
+pub(crate) fn to_stderr_and_otlp(config: &Config) -> Result<Option<OwnTelemetry>, Failure> {
+    let otlp = config.otlp().map_err(Failure::usage)?;
+    let telemetry = OwnTelemetry::start(&otlp, &Handle::current()).map_err(Failure::usage)?;
+    install(config, std::io::stderr, telemetry.as_ref());
+    Ok(telemetry)
+}
+
+/// Sends what is left of log and spans, for as long as an orchestrator leaves a process after SIGTERM at least.
+pub(crate) async fn farewell(telemetry: Option<OwnTelemetry>) {
+    if let Some(telemetry) = telemetry {
+        // Blocks while the runtime's thread sends.
+        let sent = tokio::task::spawn_blocking(move || telemetry.shutdown(FAREWELL));
+        drop(sent.await);
+    }
 }
 
 /// Logs to `$XDG_STATE_HOME/perfwatch/top.log`, because the screen belongs to somebody else. Without a home, or where that
@@ -23,18 +49,18 @@ pub(crate) fn to_file(config: &Config) {
     let Some(dir) = state("XDG_STATE_HOME").or_else(home).map(|base| base.join("perfwatch")) else { return };
     let file = std::fs::create_dir_all(&dir).and_then(|()| File::create(dir.join("top.log")));
     if let Ok(file) = file {
-        install(config, Mutex::new(file));
+        install(config, Mutex::new(file), None);
     }
 }
 
-fn install<W>(config: &Config, writer: W)
+fn install<W>(config: &Config, writer: W, telemetry: Option<&OwnTelemetry>)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let level = config.settings.log_level.name();
     // perfwatch's own crates at the chosen level; libraries only when they warn, or at trace.
     let filter = if level == "trace" { "trace".to_owned() } else { format!("warn,perfwatch={level},{}", ours(level)) };
-    let registry = tracing_subscriber::registry().with(EnvFilter::new(filter));
+    let registry = tracing_subscriber::registry().with(EnvFilter::new(filter)).with(telemetry.map(OwnTelemetry::layer));
     let format = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(writer);
     match config.settings.log_format {
         LogFormat::Text => registry.with(format).init(),

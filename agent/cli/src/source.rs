@@ -96,7 +96,9 @@ async fn measure(config: Config, patience: Patience) -> Result<Snapshot, Failure
     }
     let snapshot = agent.snapshot();
     agent.shutdown().await;
-    snapshot.map(|snapshot| (*snapshot).clone()).ok_or_else(|| anyhow::anyhow!("interrupted before anything was measured").into())
+    snapshot
+        .map(|snapshot| (*snapshot).clone())
+        .ok_or_else(|| anyhow::anyhow!("interrupted before anything was measured").into())
 }
 
 /// Sockets of the local API that an agent may serve, in the order in which they are tried.
@@ -121,4 +123,3 @@ pub(crate) fn card_options() -> CardOptions {
     let theme = Theme::detect(ThemeName::Mono, false, |variable| std::env::var(variable).ok());
     CardOptions { ascii: theme.is_ascii() }
 }
-

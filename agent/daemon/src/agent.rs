@@ -68,7 +68,7 @@ impl Agent {
         let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let host = table.entity(Entity::new(EntityKind::Host, host_name.clone()));
         let probes = Probes::open(&config.settings, host, &mut table)?;
-        let own = OwnMetrics::new(&mut table);
+        let own = OwnMetrics::new(!matches!(role, Role::Private(_)), &mut table);
 
         let api_listener = folder.listen(API_SOCKET, config.settings.socket_mode)?;
         let api_listener = UnixListener::from_std(api_listener)

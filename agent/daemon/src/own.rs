@@ -13,9 +13,11 @@ use crate::clock::process_cpu_ns;
 /// Why a message or value was dropped, and how often, since the start.
 pub(crate) type Drops = [(&'static str, u64)];
 
-/// CPU time, memory, lateness and losses of this process. Inside `top` or `demo` that includes their own.
+/// CPU time, memory, lateness and losses of this process. Inside `top` that includes the screen's.
 pub(crate) struct OwnMetrics {
     entity: EntityId,
+    /// False where the process does much else, as the demo's load generator: its cost would pass for the agent's.
+    alone: bool,
     cpu: SeriesId,
     memory: SeriesId,
     lateness: SeriesId,
@@ -49,10 +51,11 @@ pub(crate) struct Health<'a> {
 }
 
 impl OwnMetrics {
-    pub(crate) fn new(table: &mut SeriesTable) -> Self {
+    pub(crate) fn new(alone: bool, table: &mut SeriesTable) -> Self {
         let entity = table.entity(Entity::new(EntityKind::Agent, "perfwatch"));
         Self {
             entity,
+            alone,
             cpu: table.series(&agent::CPU_TIME, entity, &[]),
             memory: table.series(&agent::MEMORY_USAGE, entity, &[]),
             lateness: table.series(&agent::LATENESS, entity, &[]),
@@ -75,17 +78,20 @@ impl OwnMetrics {
         table: &mut SeriesTable,
         tick: &mut Tick,
     ) {
-        let cpu = process_cpu_ns();
-        let used =
-            self.cpu_before.replace(cpu).map(|before| cpu.saturating_sub(before) as f64 / tick.dt_ns.max(1) as f64);
-        let rss = self.resident();
+        let (cpu, rss) = if self.alone { (Some(process_cpu_ns()), self.resident()) } else { (None, None) };
+        let before = std::mem::replace(&mut self.cpu_before, cpu);
+        let used = before.zip(cpu).map(|(before, cpu)| cpu.saturating_sub(before) as f64 / tick.dt_ns.max(1) as f64);
         let dropped = health.drops.iter().map(|(_, count)| count).sum();
         self.newest = Newest { cpu_cores: used, rss, dropped };
         let mut out = Sample::new(table, tick);
-        out.counter(self.cpu, cpu);
+        match cpu {
+            Some(ns) => out.counter(self.cpu, ns),
+            None => out.unavailable(&agent::CPU_TIME, self.entity, NOT_ALONE),
+        }
         match rss {
             Some(bytes) => out.gauge_int(self.memory, bytes),
-            None => out.unavailable(&agent::MEMORY_USAGE, self.entity, NO_STATM),
+            None if self.alone => out.unavailable(&agent::MEMORY_USAGE, self.entity, NO_STATM),
+            None => out.unavailable(&agent::MEMORY_USAGE, self.entity, NOT_ALONE),
         }
         out.gauge_int(self.lateness, health.late_ns);
         out.counter(self.missed, health.missed);
@@ -116,6 +122,8 @@ impl OwnMetrics {
     }
 }
 
+const NOT_ALONE: Reason =
+    Reason::fixed("the agent shares its process with the demo's load generator", "run `perfwatch agent`");
 const NO_STATM: Reason = Reason::fixed("/proc/self/statm cannot be read", "mount procfs");
 
 /// The handle filed under a label, made on first sight.
@@ -205,7 +213,7 @@ mod tests {
     #[test]
     fn what_this_process_uses_is_measured_and_what_was_lost_is_told_by_reason() {
         let mut table = SeriesTable::new();
-        let mut own = OwnMetrics::new(&mut table);
+        let mut own = OwnMetrics::new(true, &mut table);
         let drops = [("probe_malformed", 2), ("queue_full", 3)];
         let health = Health { late_ns: 7, missed: 1, sessions: 4, drops: &drops };
         let mut tick = Tick { dt_ns: 1_000_000_000, ..Tick::default() };

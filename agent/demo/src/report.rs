@@ -95,10 +95,10 @@ impl fmt::Display for DemoReport {
         )?;
         writeln!(
             f,
-            "latency   p50 {:.1} ms   p99 {:.1} ms   max {:.1} ms   (from the intended sending time)",
-            ms(latency.quantile(0.50)),
-            ms(latency.quantile(0.99)),
-            ms(latency.max()),
+            "latency   p50 {}   p99 {}   max {}   from the intended sending time",
+            time(latency.quantile(0.50)),
+            time(latency.quantile(0.99)),
+            time(latency.max()),
         )?;
         writeln!(
             f,
@@ -116,10 +116,10 @@ impl fmt::Display for DemoReport {
             let reference = bite.reference;
             write!(
                 f,
-                "\nhealthy   {:.0} of {:.0} requests/s answered, p99 {:.1} ms: the fault {}",
+                "\nhealthy   {:.0} of {:.0} requests/s answered, p99 {}: the fault {}",
                 reference.achieved_per_s,
                 reference.offered_per_s,
-                ms(reference.p99),
+                time(reference.p99),
                 if bite.felt { "bites" } else { "did not bite" },
             )?;
         }
@@ -133,8 +133,9 @@ impl fmt::Display for DemoReport {
     }
 }
 
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+fn time(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
 }
 
 #[cfg(test)]

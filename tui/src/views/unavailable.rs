@@ -5,6 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 
 use super::{Scene, View, put};
+use crate::gaps::gaps;
 use crate::line::{Row, span, wrap};
 use crate::plain::Clean;
 use crate::theme::Role;
@@ -47,17 +48,13 @@ fn lines(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
             .map(|line| Row::new().left(0, span(format!("  {line}"), theme.style(role))).line(width))
             .collect()
     };
-    for missing in &scene.snapshot.unavailable {
-        lines.push(
-            Row::new()
-                .left(0, span(missing.metric.clone(), theme.style(Role::Strong)))
-                .left(1, span(missing.entity.clone(), theme.style(Role::Dim)))
-                .line(width),
-        );
-        lines.extend(text(&missing.reason, Role::Text));
-        if !missing.cure.is_empty() {
-            lines.extend(text(&format!("{} {}", theme.pick("→", ">"), missing.cure), Role::Ok));
+    for gap in gaps(&scene.snapshot.unavailable) {
+        lines.push(Row::new().left(0, span(gap.entity.to_owned(), theme.style(Role::Strong))).line(width));
+        lines.extend(text(gap.reason, Role::Text));
+        if !gap.cure.is_empty() {
+            lines.extend(text(&format!("{} {}", theme.pick("→", ">"), gap.cure), Role::Ok));
         }
+        lines.extend(text(&gap.metrics.join(", "), Role::Dim));
     }
     if lines.is_empty() {
         lines.extend(text("Everything that perfwatch knows how to measure is measured here.", Role::Text));

@@ -31,12 +31,14 @@ fn cells_of(part: &Part, count: usize, theme: Theme) -> String {
 }
 
 /// `glyph words percent` for every part that took any time, in the bar's order. The percentages are whole and add to 100;
-/// a part that rounds to none reads `<1 %`. `short` takes fewer words. `≈` marks what follows from an assumption.
+/// a part that rounds to none reads `<1 %`, several share one item. `short` takes fewer words. `≈` marks what follows from
+/// an assumption.
 pub(crate) fn legend(parts: &[Part], short: bool, theme: Theme) -> Vec<Vec<Span<'static>>> {
     let percents = percents(parts);
+    let tiny = parts.iter().zip(&percents).filter(|(part, percent)| part.ns > 0 && **percent == 0).count();
     let mut items = Vec::with_capacity(parts.len());
     for (part, percent) in parts.iter().zip(percents) {
-        if part.ns == 0 {
+        if part.ns == 0 || (percent == 0 && tiny > 1) {
             continue;
         }
         let sign = if part.certainty == Certainty::Measured { "" } else { theme.pick("≈", "~") };
@@ -47,6 +49,9 @@ pub(crate) fn legend(parts: &[Part], short: bool, theme: Theme) -> Vec<Vec<Span<
             Span::raw(format!(" {}", if short { &part.short } else { &part.words })),
             Span::styled(number, theme.style(Role::Strong)),
         ]);
+    }
+    if tiny > 1 {
+        items.push(vec![Span::styled(format!("+{tiny} under 1 %"), theme.style(Role::Dim))]);
     }
     items
 }
@@ -88,6 +93,17 @@ mod tests {
         let parts = [device_part("compute", 1, Quality::Modelled)];
         assert_eq!(text(&bar(&parts, 4, Theme::default())), "█╱█╱");
         assert_eq!(text(&legend(&parts, false, Theme::default())[0]), "█ compute ≈100 %");
+    }
+
+    #[test]
+    fn several_parts_that_round_to_nothing_share_one_item() {
+        let mut parts = vec![device_part("used", 998, Quality::Counter), device_part("steal", 1, Quality::Counter)];
+        let words = |parts: &[Part]| -> Vec<_> {
+            legend(parts, false, Theme::default()).iter().map(|item| text(item)).collect()
+        };
+        assert_eq!(words(&parts), ["█ used 100 %", "Z CPU taken by hypervisor <1 %"]);
+        parts.push(device_part("quota", 1, Quality::Counter));
+        assert_eq!(words(&parts), ["█ used 100 %", "+2 under 1 %"]);
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub(crate) struct Agent {}
 impl Agent {
     pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
         let config = settings.config()?;
-        logging::to_stderr(&config);
         runtime::runtime()?.block_on(async {
+            let telemetry = logging::to_stderr_and_otlp(&config)?;
             let stop = runtime::stop_signal()?;
             let agent = perfwatch_agent::Agent::start(config, Role::Service, Arc::new(SystemClock))
                 .await
@@ -29,6 +29,7 @@ impl Agent {
             stop.await;
             tracing::info!("agent stops");
             agent.shutdown().await;
+            logging::farewell(telemetry).await;
             Ok(ExitCode::SUCCESS)
         })
     }

@@ -42,7 +42,11 @@ impl Config {
                 "{:keys$}  {:values$}  {}\n",
                 line.key,
                 shown(&line.value),
-                if line.origin == "default" { format!("default; set with ${}", line.variable) } else { line.origin.clone() },
+                if line.origin == "default" {
+                    format!("default; set with ${}", line.variable)
+                } else {
+                    line.origin.clone()
+                },
             ));
         }
         print(&text)?;

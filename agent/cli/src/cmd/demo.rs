@@ -83,7 +83,13 @@ impl Demo {
         let interactive = !self.json && std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
         let fault: Option<&'static dyn Fault> = self.fault.as_deref().map(faults::find).transpose().map_err(failure)?;
         let duration = self.duration.or((!interactive).then_some(DEFAULT_DURATION));
-        let options = DemoOptions { program: Program::this().map_err(failure)?, duration, load: self.load, fault, seed: self.seed };
+        let options = DemoOptions {
+            program: Program::this().map_err(failure)?,
+            duration,
+            load: self.load,
+            fault,
+            seed: self.seed,
+        };
         let mut run = Run::prepare(options, tell).map_err(failure)?;
         if interactive {
             logging::to_file(&config);
@@ -138,16 +144,19 @@ impl Demo {
         if let Some(path) = &self.report {
             let json = serde_json::to_string_pretty(&json_report(report, seen))?;
             std::fs::write(path, json).map_err(|error| {
-                Failure::usage(anyhow::Error::new(error).context(format!("cannot write the report to {}", path.display())))
+                Failure::usage(
+                    anyhow::Error::new(error).context(format!("cannot write the report to {}", path.display())),
+                )
             })?;
         }
         if self.json {
             if report.contaminated {
-                tell("other processes took CPU time from the server: do not conclude anything from this run");
+                tell("other processes took CPU time from the server: this run proves nothing");
             }
             return print(&format!("{}\n", serde_json::to_string(&**snapshot)?));
         }
-        let card = perfwatch_tui::report(snapshot, source::card_options());
+        // Not the report with perfwatch's own cost: this process is the load generator as well.
+        let card = perfwatch_tui::card(snapshot, source::card_options());
         print(&format!("{card}\nWhat the load generator saw\n\n{report}\n"))
     }
 }

@@ -1,9 +1,9 @@
 //! `perfwatch doctor`: what cannot be measured here, why, and what would give it.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use perfwatch_model::Snapshot;
+use perfwatch_tui::gaps::gaps;
 use perfwatch_tui::plain::plain;
 
 use crate::failure::{Failure, print};
@@ -52,21 +52,13 @@ fn report(origin: &str, snapshot: &Snapshot) -> String {
         text.push_str("\nEverything that perfwatch can measure is available here.\n");
         return text;
     }
-    // Metrics that are missing for the same reason belong together: one cure gives them all.
-    let mut reasons: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
-    for missing in &snapshot.unavailable {
-        let key = (missing.entity.as_str(), missing.reason.as_str(), missing.cure.as_str());
-        reasons.entry(key).or_default().push(&missing.metric);
-    }
     text.push_str("\nNot available here:\n");
-    for ((entity, reason, cure), mut metrics) in reasons {
-        metrics.sort_unstable();
-        metrics.dedup();
-        text.push_str(&format!("\n  {entity}: {reason}\n"));
-        if !cure.is_empty() {
-            text.push_str(&format!("    to get it: {cure}\n"));
+    for gap in gaps(&snapshot.unavailable) {
+        text.push_str(&format!("\n  {}: {}\n", gap.entity, gap.reason));
+        if !gap.cure.is_empty() {
+            text.push_str(&format!("    to get it: {}\n", gap.cure));
         }
-        for metric in metrics {
+        for metric in gap.metrics {
             text.push_str(&format!("    - {metric}\n"));
         }
     }

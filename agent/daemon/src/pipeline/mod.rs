@@ -37,6 +37,15 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
+    /// Reads everything once, so that there is something to show at once and something to compare the first tick with.
+    /// This is no tick: nothing is kept or shipped.
+    fn open(&mut self, now: Stamp) {
+        let mut tick = self.sample(&Due { end: now, dt_ns: 0, missed: 0 }, now);
+        tick.seal();
+        let judgement = self.engine.push(&tick, &self.table);
+        self.publish(&tick, &judgement);
+    }
+
     /// Takes the samples of a tick at its end.
     fn sample(&mut self, due: &Due, now: Stamp) -> Tick {
         let mut tick = self.empty_tick();
@@ -64,6 +73,8 @@ impl Pipeline {
 
     /// Closes a tick at `now`: nothing that comes later enters it.
     fn close(&mut self, mut tick: Tick, now: Stamp) {
+        let span = tracing::info_span!("tick", values = tick.values.len(), absent = tick.absent.len());
+        let _entered = span.enter();
         let due = tick.end.mono_ns + CLOSE_AFTER_NS;
         self.late_ns = now.mono_ns.saturating_sub(due);
         let receipts = self.complete(&mut tick);

@@ -41,8 +41,10 @@ enum Wait {
 }
 
 fn run(mut pipeline: Pipeline, clock: &SharedClock, stop: &Receiver<()>) -> Remains {
-    let mut schedule = Schedule::starting(clock.now());
-    let mut sampled_at = clock.now().mono_ns;
+    let opened = clock.now();
+    pipeline.open(opened);
+    let mut schedule = Schedule::starting(opened);
+    let mut sampled_at = opened.mono_ns;
     while wait_until(schedule.next(), clock, stop) == Wait::Over {
         let now = clock.now();
         let Some(due) = schedule.take(now) else { continue };

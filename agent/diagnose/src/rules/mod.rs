@@ -97,7 +97,11 @@ fn percent(share: f64) -> String {
 
 /// `; p99 was 52 ms`, or nothing when no request ended.
 fn p99_clause(window: &ServerWindow) -> String {
-    window.p99_s().map(|p99| format!("; p99 was {:.0} ms", p99 * 1e3)).unwrap_or_default()
+    match window.p99_s() {
+        Some(p99) if p99 < 1.0 => format!("; p99 was {:.0} ms", p99 * 1e3),
+        Some(p99) => format!("; p99 was {p99:.1} s"),
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]

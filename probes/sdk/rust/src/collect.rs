@@ -1,7 +1,6 @@
 //! Takes snapshots of everything recorded and turns the difference of two into one flush.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use perfwatch_model::tick::SLOT_NS;
 use perfwatch_model::{Stage, Unit};
@@ -32,7 +31,7 @@ impl Origin {
     /// The present totals. In a fresh process they are all zero; in the child of a fork they are the parent's.
     pub(crate) fn of(core: &Core, at_ns: u64, inside: &Pass) -> Self {
         let mut changes = Changes::default();
-        for activity in core.activities(inside).iter().map(Arc::as_ref).chain([core.fallback()]) {
+        for activity in core.activities(inside).into_iter().chain([core.fallback()]) {
             changes.add(&activity.read(0, &mut []).unwrap_or_default());
         }
         let histograms =
@@ -129,14 +128,14 @@ impl Collector {
     }
 
     /// Totals of all shards, and into the scratch the changes of slots `first..=last`.
-    fn read(&mut self, activities: &[Arc<Activity>], first: u64, last: u64) -> Option<Changes> {
+    fn read(&mut self, activities: &[&'static Activity], first: u64, last: u64) -> Option<Changes> {
         let length = usize::try_from(last - first + 1).ok().filter(|length| *length <= RING as usize)?;
         let [sum, one] = &mut self.scratch;
         sum.clear();
         sum.resize(length, Changes::default());
         one.resize(length, Changes::default());
         let mut totals = Changes::default();
-        for activity in activities.iter().map(Arc::as_ref).chain([self.core.fallback()]) {
+        for activity in activities.iter().copied().chain([self.core.fallback()]) {
             totals.add(&activity.read(first, one)?);
             for (sum, one) in sum.iter_mut().zip(one.iter()) {
                 sum.add(one);

@@ -39,8 +39,8 @@ pub(crate) struct Core {
     pub(crate) exclusive: Exclusive,
     /// The fork generation in which the flusher was started.
     generation: AtomicU32,
-    activities: Mutex<Vec<Arc<Activity>>>,
-    idle: Mutex<Vec<Arc<Activity>>>,
+    activities: Mutex<Vec<&'static Activity>>,
+    idle: Mutex<Vec<&'static Activity>>,
     fallback: Activity,
     pub(crate) request_duration: &'static Series,
     pub(crate) stage_duration: [&'static Series; Stage::COUNT],
@@ -121,8 +121,9 @@ impl Core {
     /// Takes one step of a request's life in the calling thread's shard.
     #[inline]
     pub(crate) fn step(&'static self, step: Step, now: u64) {
-        if !local::with_activity(self.id, |activity| activity.step(step, now)) {
-            self.first_step(step, now);
+        match local::activity(self.id) {
+            Some(activity) => activity.step(step, now),
+            None => self.first_step(step, now),
         }
     }
 
@@ -130,12 +131,12 @@ impl Core {
     fn first_step(&'static self, step: Step, now: u64) {
         let Some(inside) = fork::try_enter() else { return self.fallback.shared(step, now) };
         let shard = lock(&self.idle).pop().unwrap_or_else(|| {
-            let shard = Arc::new(Activity::new());
-            lock(&self.activities).push(Arc::clone(&shard));
+            let shard = Box::leak(Box::new(Activity::new()));
+            lock(&self.activities).push(shard);
             shard
         });
         drop(inside);
-        if local::keep_activity(self, Arc::clone(&shard)) {
+        if local::keep_activity(self, shard) {
             shard.step(step, now);
         } else {
             self.give_back(shard);
@@ -144,12 +145,12 @@ impl Core {
     }
 
     /// Takes over the shard of a thread that ends.
-    pub(crate) fn give_back(&self, shard: Arc<Activity>) {
+    pub(crate) fn give_back(&self, shard: &'static Activity) {
         let _inside = fork::enter();
         lock(&self.idle).push(shard);
     }
 
-    pub(crate) fn activities(&self, _inside: &Pass) -> Vec<Arc<Activity>> {
+    pub(crate) fn activities(&self, _inside: &Pass) -> Vec<&'static Activity> {
         lock(&self.activities).clone()
     }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
 use perfwatch_model::Unit;
 use perfwatch_model::histogram::layout;
@@ -20,7 +20,8 @@ const READINGS: usize = 8;
 
 type Page = [AtomicU64; layout::PAGE];
 
-/// One thread's part of a distribution. Cumulative: it is never reset, and passes to another thread when its own ends.
+/// One thread's part of a distribution. Cumulative: it is never reset, and passes to another thread when its own ends, so
+/// it lives as long as its series, which is as long as the process.
 #[repr(align(64))]
 pub(crate) struct Shard {
     sum: AtomicU64,
@@ -132,9 +133,9 @@ pub(crate) struct Series {
     pub(crate) unit: Unit,
     /// The fork generation whose flusher knows this series; see [`crate::core::Core::revive`].
     pub(crate) generation: AtomicU32,
-    shards: Mutex<Vec<Arc<Shard>>>,
+    shards: Mutex<Vec<&'static Shard>>,
     /// Shards whose thread ended, waiting for the next one: memory is bounded by the threads alive at once.
-    idle: Mutex<Vec<Arc<Shard>>>,
+    idle: Mutex<Vec<&'static Shard>>,
     /// For values recorded while the gate is closed or a thread is being torn down.
     fallback: Shard,
 }
@@ -158,8 +159,9 @@ impl Series {
     /// Records into the calling thread's shard.
     #[inline]
     pub(crate) fn record(&'static self, value: u64) {
-        if !local::with_histogram(self.id, |shard| shard.record(value)) {
-            self.record_first(value);
+        match local::histogram(self.id) {
+            Some(shard) => shard.record(value),
+            None => self.record_first(value),
         }
     }
 
@@ -169,7 +171,7 @@ impl Series {
         let Some(pass) = crate::fork::try_enter() else { return self.fallback.record_shared(value) };
         let shard = self.take_shard(&pass);
         drop(pass);
-        if local::keep_histogram(self, Arc::clone(&shard)) {
+        if local::keep_histogram(self, shard) {
             shard.record(value);
         } else {
             // The thread is being torn down; its table is gone.
@@ -178,17 +180,17 @@ impl Series {
         }
     }
 
-    fn take_shard(&self, _inside: &Pass) -> Arc<Shard> {
+    fn take_shard(&self, _inside: &Pass) -> &'static Shard {
         if let Some(shard) = lock(&self.idle).pop() {
             return shard;
         }
-        let shard = Arc::new(Shard::new());
-        lock(&self.shards).push(Arc::clone(&shard));
+        let shard = Box::leak(Box::new(Shard::new()));
+        lock(&self.shards).push(shard);
         shard
     }
 
     /// Takes over the shard of a thread that ends.
-    pub(crate) fn give_back(&self, shard: Arc<Shard>) {
+    pub(crate) fn give_back(&self, shard: &'static Shard) {
         let _inside = crate::fork::enter();
         lock(&self.idle).push(shard);
     }
@@ -199,13 +201,13 @@ impl Series {
         self.totals_of(&shards)
     }
 
-    pub(crate) fn shards(&self, _inside: &Pass) -> Vec<Arc<Shard>> {
+    pub(crate) fn shards(&self, _inside: &Pass) -> Vec<&'static Shard> {
         lock(&self.shards).clone()
     }
 
-    pub(crate) fn totals_of(&self, shards: &[Arc<Shard>]) -> Cumulative {
+    pub(crate) fn totals_of(&self, shards: &[&'static Shard]) -> Cumulative {
         let (mut totals, mut one) = (Cumulative::default(), Cumulative::default());
-        for shard in shards.iter().map(Arc::as_ref).chain([&self.fallback]) {
+        for shard in shards.iter().copied().chain([&self.fallback]) {
             shard.copy_to(&mut one);
             totals.add(&one);
         }

@@ -1,97 +1,133 @@
 //! What each thread owns: its shards, by the number of their series or server.
+//!
+//! Two tables: a fixed one that recording reads, without destructor, borrow flag or indirection, so that finding a shard
+//! is one load; and a list of everything the thread owns, which hands it back when the thread ends.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::activity::Activity;
 use crate::core::Core;
 use crate::histogram::{Series, Shard};
 
-struct Owned<S: 'static, P> {
-    shard: Arc<S>,
-    parent: P,
-}
+/// Series found in one load. A server has 18 of its own (its requests, their 16 stages, its batches), so three servers, or
+/// one with 46 histograms more; those beyond are found in the list.
+const NEAR_SERIES: usize = 64;
+/// Servers found in one load; hardly a process has more than one.
+const NEAR_SERVERS: usize = 4;
 
-struct Local {
-    histograms: RefCell<Vec<Option<Owned<Shard, &'static Series>>>>,
-    activities: RefCell<Vec<Option<Owned<Activity, &'static Core>>>>,
+struct Near {
+    histograms: [Cell<Option<&'static Shard>>; NEAR_SERIES],
+    activities: [Cell<Option<&'static Activity>>; NEAR_SERVERS],
     /// This thread's number, 0 before it asked.
     ordinal: Cell<usize>,
 }
 
+#[derive(Default)]
+struct Owned {
+    histograms: RefCell<Vec<(&'static Series, &'static Shard)>>,
+    activities: RefCell<Vec<(&'static Core, &'static Activity)>>,
+}
+
 thread_local! {
-    static LOCAL: Local = const {
-        Local { histograms: RefCell::new(Vec::new()), activities: RefCell::new(Vec::new()), ordinal: Cell::new(0) }
+    static NEAR: Near = const {
+        Near {
+            histograms: [const { Cell::new(None) }; NEAR_SERIES],
+            activities: [const { Cell::new(None) }; NEAR_SERVERS],
+            ordinal: Cell::new(0),
+        }
+    };
+    static OWNED: Owned = const {
+        Owned { histograms: RefCell::new(Vec::new()), activities: RefCell::new(Vec::new()) }
     };
 }
 
-impl Drop for Local {
+impl Drop for Owned {
     fn drop(&mut self) {
-        for owned in self.histograms.get_mut().drain(..).flatten() {
-            owned.parent.give_back(owned.shard);
+        // Another thread may own them from here on, so what this one still records must not find them any more.
+        NEAR.with(|near| {
+            near.histograms.iter().for_each(|cell| cell.set(None));
+            near.activities.iter().for_each(|cell| cell.set(None));
+        });
+        for (series, shard) in self.histograms.get_mut().drain(..) {
+            series.give_back(shard);
         }
-        for owned in self.activities.get_mut().drain(..).flatten() {
-            owned.parent.give_back(owned.shard);
+        for (core, shard) in self.activities.get_mut().drain(..) {
+            core.give_back(shard);
         }
     }
 }
 
-/// Lends the calling thread's shard of a series; false when it has none.
+/// The calling thread's shard of a series, if it has one.
 #[inline]
-pub(crate) fn with_histogram(id: usize, record: impl FnOnce(&Shard)) -> bool {
-    LOCAL
-        .try_with(|local| {
-            let Ok(owned) = local.histograms.try_borrow() else { return false };
-            let Some(Some(owned)) = owned.get(id) else { return false };
-            record(&owned.shard);
-            true
-        })
-        .unwrap_or(false)
-}
-
-/// Gives the calling thread a shard; false when the thread is being torn down.
-pub(crate) fn keep_histogram(parent: &'static Series, shard: Arc<Shard>) -> bool {
-    LOCAL.try_with(|local| put(&local.histograms, parent.id, Owned { shard, parent })).unwrap_or(false)
-}
-
-/// Lends the calling thread's shard of a server's activity; false when it has none.
-#[inline]
-pub(crate) fn with_activity(id: usize, record: impl FnOnce(&Activity)) -> bool {
-    LOCAL
-        .try_with(|local| {
-            let Ok(owned) = local.activities.try_borrow() else { return false };
-            let Some(Some(owned)) = owned.get(id) else { return false };
-            record(&owned.shard);
-            true
-        })
-        .unwrap_or(false)
-}
-
-/// Gives the calling thread a shard; false when the thread is being torn down.
-pub(crate) fn keep_activity(parent: &'static Core, shard: Arc<Activity>) -> bool {
-    LOCAL.try_with(|local| put(&local.activities, parent.id, Owned { shard, parent })).unwrap_or(false)
-}
-
-fn put<T>(table: &RefCell<Vec<Option<T>>>, id: usize, owned: T) -> bool {
-    let Ok(mut table) = table.try_borrow_mut() else { return false };
-    if table.len() <= id {
-        table.resize_with(id + 1, || None);
+pub(crate) fn histogram(id: usize) -> Option<&'static Shard> {
+    match NEAR.with(|near| near.histograms.get(id).map(Cell::get)) {
+        Some(near) => near,
+        None => far(|owned| find(&owned.histograms, |series| series.id == id)),
     }
-    table[id] = Some(owned);
-    true
+}
+
+/// The calling thread's shard of a server's activity, if it has one.
+#[inline]
+pub(crate) fn activity(id: usize) -> Option<&'static Activity> {
+    match NEAR.with(|near| near.activities.get(id).map(Cell::get)) {
+        Some(near) => near,
+        None => far(|owned| find(&owned.activities, |core| core.id == id)),
+    }
+}
+
+#[cold]
+fn far<S>(find: impl FnOnce(&Owned) -> Option<&'static S>) -> Option<&'static S> {
+    OWNED.try_with(find).ok().flatten()
+}
+
+fn find<P, S>(list: &RefCell<Vec<(&'static P, &'static S)>>, is_it: impl Fn(&P) -> bool) -> Option<&'static S> {
+    list.try_borrow().ok()?.iter().find(|(parent, _)| is_it(parent)).map(|(_, shard)| *shard)
+}
+
+/// Gives the calling thread a shard; false when the thread is being torn down.
+pub(crate) fn keep_histogram(parent: &'static Series, shard: &'static Shard) -> bool {
+    let kept = keep(|owned| &owned.histograms, parent, shard);
+    if kept {
+        NEAR.with(|near| {
+            if let Some(cell) = near.histograms.get(parent.id) {
+                cell.set(Some(shard));
+            }
+        });
+    }
+    kept
+}
+
+/// Gives the calling thread a shard; false when the thread is being torn down.
+pub(crate) fn keep_activity(parent: &'static Core, shard: &'static Activity) -> bool {
+    let kept = keep(|owned| &owned.activities, parent, shard);
+    if kept {
+        NEAR.with(|near| {
+            if let Some(cell) = near.activities.get(parent.id) {
+                cell.set(Some(shard));
+            }
+        });
+    }
+    kept
+}
+
+fn keep<P: 'static, S: 'static>(
+    list: impl FnOnce(&Owned) -> &RefCell<Vec<(&'static P, &'static S)>>,
+    parent: &'static P,
+    shard: &'static S,
+) -> bool {
+    let kept = OWNED.try_with(|owned| list(owned).try_borrow_mut().map(|mut list| list.push((parent, shard))).is_ok());
+    kept.unwrap_or(false)
 }
 
 /// A number of the calling thread, to spread threads over stripes.
 #[inline]
 pub(crate) fn ordinal() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
-    LOCAL
-        .try_with(|local| {
-            if local.ordinal.get() == 0 {
-                local.ordinal.set(NEXT.fetch_add(1, Ordering::Relaxed));
-            }
-            local.ordinal.get()
-        })
-        .unwrap_or(0)
+    NEAR.with(|near| {
+        if near.ordinal.get() == 0 {
+            near.ordinal.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        near.ordinal.get()
+    })
 }
