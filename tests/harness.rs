@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than anything takes on a machine that is merely slow.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Asks `question` every 50 ms until it answers `Some`; panics with `what` at the deadline.
 #[allow(clippy::disallowed_methods, reason = "a test waits in real time")]

@@ -6,7 +6,7 @@ use perfwatch_tests::{Agent, perfwatch, run};
 
 use crate::PERFWATCH;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Exit code, stdout and stderr of a command in an empty runtime folder.
 fn perfwatch_in_nowhere(args: &[&str], envs: &[(&str, &str)]) -> (Option<i32>, String, String) {

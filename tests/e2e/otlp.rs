@@ -48,8 +48,8 @@ fn exports_everything_by(protocol: &str, endpoint: impl FnOnce(&Receiver) -> Str
     wait_for("every request at the receiver", || {
         (requests_counted(&receiver.received()) == Some(REQUESTS)).then_some(())
     });
-    let received = receiver.received();
-    let memory = newest(&received, "system.memory.limit").expect("the host leaves as well");
+    let arrived = receiver.received();
+    let memory = newest(&arrived, "system.memory.limit").expect("the host leaves as well");
     assert_eq!(memory.unit, "By");
     let Some(Data::Gauge(gauge)) = &memory.data else { panic!("memory is a gauge: {memory:?}") };
     let value = gauge.data_points.first().and_then(|point| point.value.as_ref());
@@ -65,12 +65,12 @@ fn exports_everything_by(protocol: &str, endpoint: impl FnOnce(&Receiver) -> Str
 
 #[test]
 fn everything_leaves_over_http() {
-    exports_everything_by("http/protobuf", |receiver| receiver.http_endpoint().to_string());
+    exports_everything_by("http/protobuf", Receiver::http_endpoint);
 }
 
 #[test]
 fn everything_leaves_over_grpc() {
-    exports_everything_by("grpc", |receiver| receiver.grpc_endpoint().to_string());
+    exports_everything_by("grpc", Receiver::grpc_endpoint);
 }
 
 #[test]

@@ -28,7 +28,7 @@ On a machine with model servers, `perfwatch top` shows them live and `perfwatch 
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command.run(cli.settings) {
+    match cli.command.run(&cli.settings) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }

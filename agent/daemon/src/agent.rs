@@ -37,8 +37,11 @@ pub enum Role {
     Service,
     /// Inside `top`, `why` or `snapshot`: the first candidate folder that no agent holds.
     InProcess,
-    /// Inside `demo` and tests: this folder and no other.
+    /// In tests: this folder and no other.
     Private(PathBuf),
+    /// Inside a process that does much else, as `demo` does: this folder and no other. What the process uses is not the
+    /// agent's cost, and is not shown as such.
+    Guest(PathBuf),
 }
 
 /// The agent.
@@ -68,7 +71,7 @@ impl Agent {
         let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let host = table.entity(Entity::new(EntityKind::Host, host_name.clone()));
         let probes = Probes::open(&config.settings, host, &mut table)?;
-        let own = OwnMetrics::new(!matches!(role, Role::Private(_)), &mut table);
+        let own = OwnMetrics::new(!matches!(role, Role::Guest(_)), &mut table);
 
         let api_listener = folder.listen(API_SOCKET, config.settings.socket_mode)?;
         let api_listener = UnixListener::from_std(api_listener)

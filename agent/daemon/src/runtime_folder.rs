@@ -35,7 +35,7 @@ impl RuntimeFolder {
     pub(crate) fn claim(role: &Role, config: &Config) -> Result<Self, Error> {
         let uid = rustix::process::geteuid().as_raw();
         let candidates = match (role, &config.settings.runtime_dir) {
-            (Role::Private(folder), _) | (_, Some(folder)) => {
+            (Role::Private(folder) | Role::Guest(folder), _) | (_, Some(folder)) => {
                 vec![Candidate { path: folder.clone(), origin: Origin::Named }]
             }
             _ => candidates(|name| config.environment().get(name), uid),

@@ -307,7 +307,7 @@ async fn what_was_measured_last_is_shipped_at_the_stop() {
     let receiver = Receiver::start().await.expect("a free port");
     let rig = Rig::new(&[("otlp.endpoint", &receiver.http_endpoint())]).await;
     let mut snapshots = rig.agent.subscribe();
-    rig.until("anything is known", |_| true).await;
+    rig.until("a tick has closed", |snapshot| snapshot.window_s > 0.0).await;
     rig.agent.shutdown().await;
     while snapshots.next().await.is_some() {}
     let requests = receiver.received();

@@ -17,6 +17,7 @@ use crate::{logging, runtime, source};
 pub(crate) struct Agent {}
 
 impl Agent {
+    #[allow(clippy::unused_self, reason = "every subcommand runs the same way")]
     pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
         let config = settings.config()?;
         runtime::runtime()?.block_on(async {

@@ -96,7 +96,7 @@ impl Demo {
         } else {
             logging::to_stderr(&config);
         }
-        let (agent, snapshots) = Hosted::start(config, Role::Private(run.runtime_dir()))?;
+        let (agent, snapshots) = Hosted::start(config, Role::Guest(run.runtime_dir()))?;
         tell(&format!("loading it with {:.0} requests/s, {:.2} of what it can do", run.offered_per_s(), run.load()));
         run.start_load().map_err(failure)?;
         let seen = if interactive { self.watch(&mut run, snapshots)? } else { collect(&mut run, &snapshots) };

@@ -14,6 +14,7 @@ use crate::failure::{Failure, print};
 pub(crate) struct Man {}
 
 impl Man {
+    #[allow(clippy::unused_self, reason = "every subcommand runs the same way")]
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let mut text = Vec::new();
         clap_mangen::Man::new(Cli::command()).render(&mut text)?;

@@ -36,15 +36,15 @@ pub(crate) enum Command {
 
 impl Command {
     /// Runs it; the exit code, or what went wrong.
-    pub(crate) fn run(self, settings: SettingFlags) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
         match self {
-            Self::Top(command) => command.run(&settings),
-            Self::Why(command) => command.run(&settings),
-            Self::Demo(command) => command.run(&settings),
-            Self::Agent(command) => command.run(&settings),
-            Self::Snapshot(command) => command.run(&settings),
-            Self::Doctor(command) => command.run(&settings),
-            Self::Config(command) => command.run(&settings),
+            Self::Top(command) => command.run(settings),
+            Self::Why(command) => command.run(settings),
+            Self::Demo(command) => command.run(settings),
+            Self::Agent(command) => command.run(settings),
+            Self::Snapshot(command) => command.run(settings),
+            Self::Doctor(command) => command.run(settings),
+            Self::Config(command) => command.run(settings),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
             Self::ModelServer(command) => command.run(),

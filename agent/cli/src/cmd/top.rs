@@ -33,7 +33,7 @@ pub(crate) struct Look {
     /// Draw with ASCII characters only.
     #[arg(long)]
     ascii: bool,
-    /// Colours; auto follows the terminal, and NO_COLOR.
+    /// Colours; auto follows the terminal, and `NO_COLOR`.
     #[arg(long, value_name = "NAME", value_parser = ["auto", "dark", "light", "mono"], default_value = "auto")]
     theme: String,
 }
