@@ -1,0 +1,97 @@
+use perfwatch_model::metrics::{host, process, server};
+use perfwatch_model::{Attr, Entity, EntityKind, Number, SeriesId, SeriesTable, SparseHdr, Tick};
+
+use super::*;
+
+fn counter(table: &mut SeriesTable, metric: &'static MetricDef, kind: EntityKind) -> SeriesId {
+    let entity = table.entity(Entity::new(kind, "one"));
+    table.series(metric, entity, &[Attr::fixed("perfwatch.stage", "queue")])
+}
+
+fn tick(series: SeriesId, value: u64) -> Tick {
+    Tick { values: vec![(series, Number::Int(value))], ..Tick::default() }
+}
+
+fn total(totals: &Totals) -> u128 {
+    match totals.query(None, None).as_slice() {
+        [SeriesTotal { amount: Amount::Counter(total), .. }] => *total,
+        other => panic!("expected one counter, got {other:?}"),
+    }
+}
+
+#[test]
+fn what_the_kernel_counted_before_the_journal_began_is_not_in_it() {
+    let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
+    let series = counter(&mut table, &host::CPU_TIME, EntityKind::Host);
+    for (seq, value, expected) in [(0, 1_000, 0), (1, 1_300, 300), (2, 200, 500), (3, 250, 550)] {
+        totals.fold(seq, &tick(series, value), &table);
+        assert_eq!(total(&totals), expected, "after {value}");
+    }
+}
+
+#[test]
+fn what_the_agent_counts_from_zero_is_whole() {
+    let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
+    let series = counter(&mut table, &server::STAGE_TIME, EntityKind::Server);
+    totals.fold(0, &tick(series, 40), &table);
+    totals.fold(1, &tick(series, 70), &table);
+    assert_eq!(total(&totals), 70);
+    // The server was away so long that it retired; it is the same series of the journal when it comes back.
+    let entity = table.series_of(series).expect("it lives").entity;
+    table.retire(entity);
+    let again = counter(&mut table, &server::STAGE_TIME, EntityKind::Server);
+    assert_ne!(again, series);
+    totals.fold(2, &tick(again, 90), &table);
+    assert_eq!(total(&totals), 160);
+}
+
+#[test]
+fn a_tick_that_names_a_series_which_retired_with_it_still_counts() {
+    let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
+    let series = counter(&mut table, &server::STAGE_TIME, EntityKind::Server);
+    totals.fold(0, &tick(series, 40), &table);
+    table.retire(table.series_of(series).expect("it lives").entity);
+    totals.fold(1, &tick(series, 41), &table);
+    assert_eq!(total(&totals), 41);
+}
+
+#[test]
+fn a_sum_whose_counts_came_before_is_added() {
+    let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
+    let series = counter(&mut table, &server::STAGE_DURATION, EntityKind::Server);
+    for gained in [SparseHdr::from_buckets(vec![(7, 1)], 0), SparseHdr::from_buckets(Vec::new(), 7)] {
+        let histograms = vec![(series, Histogram::Hdr(gained.expect("valid")))];
+        totals.fold(0, &Tick { histograms, ..Tick::default() }, &table);
+    }
+    let all = totals.query(Some(server::STAGE_DURATION.name), Some("server:one"));
+    let Amount::Histogram(distribution) = &all[0].amount else { panic!("{all:?}") };
+    assert_eq!((distribution.count(), distribution.hdr.sum()), (1, 7));
+    assert_eq!(all[0].key.attributes, r#"{"perfwatch.stage":"queue"}"#);
+}
+
+#[test]
+fn only_what_changed_is_written() {
+    let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
+    let series = counter(&mut table, &host::CPU_TIME, EntityKind::Host);
+    totals.fold(0, &tick(series, 5), &table);
+    assert_eq!(totals.unwritten().count(), 1);
+    totals.written();
+    totals.fold(1, &tick(series, 5), &table);
+    assert_eq!(totals.unwritten().count(), 0, "the counter stands still");
+    totals.fold(2, &tick(series, 6), &table);
+    assert_eq!(totals.unwritten().count(), 1);
+}
+
+#[test]
+fn processes_that_are_gone_are_forgotten_and_servers_are_not() {
+    let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
+    let process = counter(&mut table, &process::ALL[0], EntityKind::Process);
+    let server = counter(&mut table, &server::STAGE_TIME, EntityKind::Server);
+    totals.fold(1, &tick(process, 5), &table);
+    totals.fold(1, &tick(server, 5), &table);
+    totals.forget(900, 1_000);
+    assert_eq!(totals.gone().len(), 1);
+    assert_eq!(total(&totals), 5);
+    totals.fold(1_001, &tick(process, 9), &table);
+    assert!(totals.id_of(process).is_some_and(|id| totals.entries.contains_key(&id)), "it was only quiet");
+}
