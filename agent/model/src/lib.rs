@@ -34,5 +34,5 @@ pub use sample::Sample;
 pub use series::{Series, SeriesId, SeriesTable};
 pub use snapshot::Snapshot;
 pub use stage::{Stage, State};
-pub use tick::{Absence, Number, ServerTick, Slot, Tick};
+pub use tick::{Absence, Number, ServerTick, Slot, SlowRequest, Tick};
 pub use window::Window;

@@ -109,6 +109,30 @@ impl Slot {
     }
 }
 
+/// Slow requests kept per server and tick: enough to see what they have in common.
+pub const MAX_SLOW: usize = 8;
+
+/// One request's life, told because it was among the slowest of its tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowRequest {
+    /// When it ended, in nanoseconds of the monotonic clock.
+    pub end_ns: u64,
+    /// From its arrival to its end, in nanoseconds.
+    pub duration_ns: u64,
+    /// Where that went, in nanoseconds by [`Stage::index`]; sums to `duration_ns`.
+    pub stage_ns: [u64; Stage::COUNT],
+    /// W3C trace id, where the server told it.
+    pub trace_id: Option<[u8; 16]>,
+    /// Kind of its error; `None` when it finished well.
+    pub error: Option<Arc<str>>,
+    /// Tokens read; 0 when the server did not say.
+    pub prompt_tokens: u64,
+    /// Tokens generated; 0 when the server did not say.
+    pub generated_tokens: u64,
+    /// From its arrival to its first token, in nanoseconds; `None` when it was no stream.
+    pub first_token_ns: Option<u64>,
+}
+
 /// What an instrumented server did in a tick. All counts are of this tick alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerTick {
@@ -124,6 +148,8 @@ pub struct ServerTick {
     pub completed: u64,
     /// Requests that ended in an error.
     pub failed: u64,
+    /// Requests whose client went away.
+    pub cancelled: u64,
     /// Requests whose guard was dropped before an end was declared.
     pub abandoned: u64,
     /// Requests in each stage at the end of the tick, by [`Stage::index`].
@@ -136,6 +162,8 @@ pub struct ServerTick {
     pub batch_size: SparseHdr,
     /// The largest batch the server is configured to form, where it said so.
     pub max_batch_size: Option<u32>,
+    /// The slowest requests that ended, slowest first; at most [`MAX_SLOW`].
+    pub slow: Vec<SlowRequest>,
     /// Names of the server's own stages, by number less [`Stage::FIRST_CUSTOM`]; empty or missing where it has none.
     pub custom_stages: Arc<[String]>,
 }
@@ -150,12 +178,14 @@ impl ServerTick {
             started: 0,
             completed: 0,
             failed: 0,
+            cancelled: 0,
             abandoned: 0,
             in_flight: [0; Stage::COUNT],
             dispatches: 0,
             dispatches_ready2: 0,
             batch_size: SparseHdr::default(),
             max_batch_size: None,
+            slow: Vec::new(),
             custom_stages: Arc::default(),
         }
     }

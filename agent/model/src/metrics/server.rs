@@ -27,7 +27,7 @@ pub const STATE_TIME: MetricDef = MetricDef::counter(
     Seconds,
     "Time that the server as a whole spent in each exclusive state.",
 );
-/// By `outcome` (completed, failed, abandoned).
+/// By `outcome` (completed, failed, cancelled, abandoned).
 pub const REQUESTS: MetricDef =
     MetricDef::counter("perfwatch.server.requests", Count("{request}"), "Requests that ended, by outcome.");
 /// Requests that began.
@@ -36,6 +36,30 @@ pub const REQUESTS_STARTED: MetricDef =
 /// Requests inside.
 pub const IN_FLIGHT: MetricDef =
     MetricDef::gauge("perfwatch.server.requests.in_flight", Count("{request}"), "Requests inside the server.");
+/// Requests that failed, by `error.type`.
+pub const ERRORS: MetricDef =
+    MetricDef::counter("perfwatch.server.errors", Count("{request}"), "Requests that failed, by kind of error.");
+/// Streams: until the first token.
+pub const TIME_TO_FIRST_TOKEN: MetricDef = MetricDef::histogram(
+    "gen_ai.server.time_to_first_token",
+    Seconds,
+    "Time from a request's arrival to its first generated token.",
+);
+/// Streams: between tokens.
+pub const INTER_TOKEN: MetricDef = MetricDef::histogram(
+    "perfwatch.server.inter_token",
+    Seconds,
+    "Time between two steps of a stream that brought tokens.",
+);
+/// By `gen_ai.token.type` (input, output).
+pub const TOKENS: MetricDef =
+    MetricDef::counter("perfwatch.server.tokens", Count("{token}"), "Tokens read (input) and generated (output).");
+/// By `outcome` (hit, miss).
+pub const CACHE_LOOKUPS: MetricDef = MetricDef::counter(
+    "perfwatch.server.cache.lookups",
+    Count("{lookup}"),
+    "Look-ups in the server's caches, by outcome.",
+);
 /// Sizes of executed batches.
 pub const BATCH_SIZE: MetricDef =
     MetricDef::histogram("perfwatch.server.batch.size", Count("{request}"), "Requests per executed batch.");
@@ -115,6 +139,11 @@ pub const ALL: &[&MetricDef] = &[
     &REQUESTS,
     &REQUESTS_STARTED,
     &IN_FLIGHT,
+    &ERRORS,
+    &TIME_TO_FIRST_TOKEN,
+    &INTER_TOKEN,
+    &TOKENS,
+    &CACHE_LOOKUPS,
     &BATCH_SIZE,
     &BATCH_DISPATCHES,
     &BATCH_READY2,

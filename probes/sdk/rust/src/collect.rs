@@ -2,18 +2,22 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use perfwatch_model::tick::MAX_SLOW;
 use perfwatch_model::tick::SLOT_NS;
 use perfwatch_model::{Stage, Unit};
 use perfwatch_wire::limits::MAX_NAME;
-use perfwatch_wire::message::{Flush, Slot, StageCount, StageName, StageTime};
+use perfwatch_wire::message::{ErrorCount, Flush, Slot, StageCount, StageName, StageTime};
 use perfwatch_wire::sparse;
 
-use crate::activity::{Activity, COUNTERS, Changes, Counter, RING};
+use crate::activity::{Activity, COUNTERS, Changes, Counter, Counts, RING, Totals};
+use crate::clock::SECOND;
 use crate::core::Core;
+use crate::errors::Kind;
 use crate::fork::{self, Pass};
 use crate::histogram::Cumulative;
 use crate::identity::cut;
 use crate::process::{self, Usage};
+use crate::slowest::Sample;
 
 /// Slots kept while no flush can be made: 2 s. Older ones are lost (and counted); totals are not.
 const KEPT_SLOTS: u64 = 20;
@@ -23,20 +27,20 @@ const ATTEMPTS: usize = 20;
 /// Running totals at the instant from which a session counts.
 pub(crate) struct Origin {
     at_ns: u64,
-    changes: Changes,
+    totals: Totals,
     histograms: HashMap<usize, Cumulative>,
 }
 
 impl Origin {
     /// The present totals. In a fresh process they are all zero; in the child of a fork they are the parent's.
     pub(crate) fn of(core: &Core, at_ns: u64, inside: &Pass) -> Self {
-        let mut changes = Changes::default();
+        let mut totals = Totals::default();
         for activity in core.activities(inside).into_iter().chain([core.fallback()]) {
-            changes.add(&activity.read(0, &mut []).unwrap_or_default());
+            totals.add(&activity.read(0, &mut [], 0).unwrap_or_default());
         }
         let histograms =
             core.series(inside).iter().map(|series| (series.id, series.totals_of(&series.shards(inside)))).collect();
-        Self { at_ns, changes, histograms }
+        Self { at_ns, totals, histograms }
     }
 }
 
@@ -52,7 +56,7 @@ pub(crate) enum End {
 /// Everything that flushes report, as of one instant of a session.
 struct Point {
     at_ns: u64,
-    counts: [u64; COUNTERS],
+    counts: Counts,
     in_flight: [u64; Stage::COUNT],
     /// ∫ n dt since the session began, modulo 2^64.
     occupancy: [u64; Stage::COUNT],
@@ -61,7 +65,7 @@ struct Point {
 /// Collects one session's data.
 pub(crate) struct Collector {
     core: &'static Core,
-    origin: Changes,
+    origin: Totals,
     /// The end of the last flush.
     base: Point,
     base_histograms: HashMap<usize, Cumulative>,
@@ -72,6 +76,8 @@ pub(crate) struct Collector {
     /// First slot that has not been taken out of the exclusive ring.
     next_slot: u64,
     process: process::Reader,
+    /// Slow requests that ended after the flush that was made when they were taken.
+    slow: Vec<Sample>,
     /// Changes per slot, all shards together and one shard; kept to spare the allocations.
     scratch: [Vec<Changes>; 2],
 }
@@ -81,7 +87,7 @@ impl Collector {
         let mut process = process::Reader::default();
         Self {
             core,
-            origin: origin.changes,
+            origin: origin.totals,
             base: Point {
                 at_ns: origin.at_ns,
                 counts: [0; COUNTERS],
@@ -95,6 +101,7 @@ impl Collector {
             slots_lost: 0,
             next_slot: origin.at_ns / SLOT_NS,
             process,
+            slow: Vec::new(),
             scratch: [Vec::new(), Vec::new()],
         }
     }
@@ -107,11 +114,13 @@ impl Collector {
             let now = self.core.clock.now();
             self.core.exclusive.close(now);
             let end_slot = match end {
-                End::Second => now / crate::clock::SECOND * (crate::clock::SECOND / SLOT_NS),
+                End::Second => now / SECOND * (SECOND / SLOT_NS),
                 End::Now => now / SLOT_NS,
             };
             let first = self.next_slot.max(end_slot.saturating_sub(KEPT_SLOTS));
-            let Some(totals) = self.read(&activities, first.min(end_slot), now / SLOT_NS) else { continue };
+            let Some(totals) = self.read(&activities, first.min(end_slot), now / SLOT_NS, now / SECOND) else {
+                continue;
+            };
             // Read after the shards, so that no step in the totals is later than it.
             let after = self.core.clock.now();
             if after / SLOT_NS >= first.min(end_slot) + RING {
@@ -127,16 +136,17 @@ impl Collector {
         false
     }
 
-    /// Totals of all shards, and into the scratch the changes of slots `first..=last`.
-    fn read(&mut self, activities: &[&'static Activity], first: u64, last: u64) -> Option<Changes> {
+    /// Totals of all shards, with what they counted since `second`, and into the scratch the changes of slots
+    /// `first..=last`.
+    fn read(&mut self, activities: &[&'static Activity], first: u64, last: u64, second: u64) -> Option<Totals> {
         let length = usize::try_from(last - first + 1).ok().filter(|length| *length <= RING as usize)?;
         let [sum, one] = &mut self.scratch;
         sum.clear();
         sum.resize(length, Changes::default());
         one.resize(length, Changes::default());
-        let mut totals = Changes::default();
+        let mut totals = Totals::default();
         for activity in activities.iter().copied().chain([self.core.fallback()]) {
-            totals.add(&activity.read(first, one)?);
+            totals.add(&activity.read(first, one, second)?);
             for (sum, one) in sum.iter_mut().zip(one.iter()) {
                 sum.add(one);
             }
@@ -145,36 +155,34 @@ impl Collector {
     }
 
     /// Takes a point at `at_ns`: walks backward from the totals to `end_slot`, and on through the slots to report.
-    fn take_slots(&mut self, first: u64, end_slot: u64, totals: &Changes, end: End, at_ns: u64) {
-        let mut state = *totals;
-        let mut n = state.n;
+    fn take_slots(&mut self, first: u64, end_slot: u64, totals: &Totals, end: End, at_ns: u64) {
+        let mut state = totals.changes;
         let start = first.min(end_slot);
         for (offset, changes) in self.scratch[0].iter().enumerate().skip((end_slot - start) as usize).rev() {
             let slot_start = (start + offset as u64) * SLOT_NS;
-            for (n, gone) in n.iter_mut().zip(changes.n) {
+            for (n, gone) in state.n.iter_mut().zip(changes.n) {
                 *n = n.wrapping_sub(gone);
             }
             for (t, (gone, entered)) in state.t.iter_mut().zip(changes.t.into_iter().zip(changes.n)) {
                 *t = t.wrapping_sub(gone.wrapping_sub(slot_start.wrapping_mul(entered)));
             }
-            for (count, later) in state.counts.iter_mut().zip(changes.counts) {
-                *count = count.wrapping_sub(later);
-            }
         }
         // What was inside before the session began stays the parent's.
-        let inside: [u64; Stage::COUNT] = std::array::from_fn(|at| n[at].wrapping_sub(self.origin.n[at]));
+        let origin = self.origin;
+        let inside: [u64; Stage::COUNT] = std::array::from_fn(|at| state.n[at].wrapping_sub(origin.changes.n[at]));
+        let mut counts = totals.counts;
         if end == End::Second {
-            state.n = n;
+            counts.iter_mut().zip(totals.counted_since).for_each(|(count, later)| *count = count.wrapping_sub(later));
         } else {
-            state = *totals;
+            state = totals.changes;
         }
-        let counted = |at: usize| state.n[at].wrapping_sub(self.origin.n[at]);
+        let counted = |at: usize| state.n[at].wrapping_sub(origin.changes.n[at]);
         self.latest = Some(Point {
             at_ns,
-            counts: std::array::from_fn(|at| state.counts[at].wrapping_sub(self.origin.counts[at])),
+            counts: std::array::from_fn(|at| counts[at].wrapping_sub(origin.counts[at])),
             in_flight: std::array::from_fn(|at| positive(counted(at))),
             occupancy: std::array::from_fn(|at| {
-                counted(at).wrapping_mul(at_ns).wrapping_add(state.t[at].wrapping_sub(self.origin.t[at]))
+                counted(at).wrapping_mul(at_ns).wrapping_add(state.t[at].wrapping_sub(origin.changes.t[at]))
             }),
         });
         self.report_slots(first, end_slot, inside);
@@ -218,7 +226,12 @@ impl Collector {
     /// when no time has passed between the two.
     pub(crate) fn make(&mut self, seq: u64, max_series: usize) -> Option<Flush> {
         let latest = self.latest.take_if(|latest| latest.at_ns > self.base.at_ns)?;
-        let count = |counter: Counter| latest.counts[counter as usize].wrapping_sub(self.base.counts[counter as usize]);
+        let count = |counter: Counter| latest.counts[counter.place()].wrapping_sub(self.base.counts[counter.place()]);
+        let errors: Vec<ErrorCount> = Kind::all()
+            .map(|kind| (kind, count(Counter::Failed(kind))))
+            .filter(|(_, count)| *count > 0)
+            .map(|(kind, count)| ErrorCount { kind: self.core.kinds.name(kind).to_owned(), count })
+            .collect();
         let usage = self.process.read();
         let gained = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
         let mut flush = Flush {
@@ -227,10 +240,16 @@ impl Collector {
             end_ns: latest.at_ns,
             requests_started: count(Counter::Started),
             requests_completed: count(Counter::Completed),
-            requests_failed: count(Counter::Failed),
+            requests_failed: errors.iter().map(|error| error.count).sum(),
+            requests_cancelled: count(Counter::Cancelled),
             requests_abandoned: count(Counter::Abandoned),
             dispatches: count(Counter::Dispatches),
             dispatches_ready2: count(Counter::DispatchesReady2),
+            errors,
+            prompt_tokens: count(Counter::PromptTokens),
+            generated_tokens: count(Counter::GeneratedTokens),
+            cache_hits: count(Counter::CacheHits),
+            cache_misses: count(Counter::CacheMisses),
             in_flight: nonzero(latest.in_flight).map(|(stage, count)| StageCount { stage, count }).collect(),
             occupancy: nonzero(std::array::from_fn(|at| {
                 positive(latest.occupancy[at].wrapping_sub(self.base.occupancy[at]))
@@ -246,9 +265,21 @@ impl Collector {
             ..Flush::default()
         };
         self.add_histograms(&mut flush, max_series);
+        self.add_slow(&mut flush);
         self.base = latest;
         self.base_usage = usage;
         Some(flush)
+    }
+
+    /// The slowest requests that ended before the flush does; later ones wait for the next.
+    fn add_slow(&mut self, flush: &mut Flush) {
+        self.slow.extend(self.core.slowest.take(&fork::enter()));
+        self.slow.sort_by_key(|sample| std::cmp::Reverse(sample.duration_ns));
+        let kinds = &self.core.kinds;
+        flush.slow =
+            self.slow.iter().filter(|s| s.end_ns <= flush.end_ns).take(MAX_SLOW).map(|s| s.message(kinds)).collect();
+        self.slow.retain(|sample| sample.end_ns > flush.end_ns);
+        self.slow.truncate(MAX_SLOW);
     }
 
     fn add_histograms(&mut self, flush: &mut Flush, max_series: usize) {
@@ -258,15 +289,19 @@ impl Collector {
         };
         for (at, name) in names.iter().enumerate() {
             let stage = u32::from(Stage::FIRST_CUSTOM) + at as u32;
-            flush.stages.push(StageName { stage, name: cut(name, MAX_NAME) });
+            flush.stages.push(StageName { stage, name: cut(name, MAX_NAME).to_owned() });
         }
         for series in all {
             let totals = series.totals();
             let before = self.base_histograms.get(&series.id);
             let mut histogram = perfwatch_wire::message::Histogram {
-                name: cut(&series.name, MAX_NAME),
+                name: cut(&series.name, MAX_NAME).to_owned(),
                 stage: series.stage,
-                unit: if series.unit == Unit::Seconds { "ns".into() } else { cut(series.unit.ucum(), MAX_NAME) },
+                unit: if series.unit == Unit::Seconds {
+                    "ns".into()
+                } else {
+                    cut(series.unit.ucum(), MAX_NAME).to_owned()
+                },
                 sum: totals.sum.wrapping_sub(before.map_or(0, |before| before.sum)),
                 ..Default::default()
             };

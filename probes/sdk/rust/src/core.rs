@@ -9,11 +9,13 @@ use perfwatch_model::{Stage, Unit};
 use crate::activity::{Activity, Step};
 use crate::clock::Clock;
 use crate::collect::Origin;
+use crate::errors::Kinds;
 use crate::exclusive::Exclusive;
 use crate::flusher::{self, Control};
 use crate::fork::{self, Pass};
 use crate::histogram::{Histogram, Series, lock};
 use crate::local;
+use crate::slowest::Slowest;
 use crate::status::Status;
 
 /// Called with each new status.
@@ -45,6 +47,10 @@ pub(crate) struct Core {
     pub(crate) request_duration: &'static Series,
     pub(crate) stage_duration: [&'static Series; Stage::COUNT],
     pub(crate) batch_size: &'static Series,
+    pub(crate) first_token: &'static Series,
+    pub(crate) inter_token: &'static Series,
+    pub(crate) kinds: Kinds,
+    pub(crate) slowest: Slowest,
     series: Mutex<Vec<&'static Series>>,
     stage_names: Mutex<Vec<String>>,
     control: Mutex<Option<Arc<Control>>>,
@@ -58,7 +64,9 @@ impl Core {
         let batch_size = Series::leak("batch.size".into(), None, Unit::Count("{request}"));
         let stage_duration: [&'static Series; Stage::COUNT] =
             std::array::from_fn(|at| Series::leak("stage.duration".into(), Some(at as u32), Unit::Seconds));
-        let mut series = vec![request_duration, batch_size];
+        let first_token = Series::leak("time_to_first_token".into(), None, Unit::Seconds);
+        let inter_token = Series::leak("inter_token".into(), None, Unit::Seconds);
+        let mut series = vec![request_duration, batch_size, first_token, inter_token];
         series.extend(stage_duration);
         Box::leak(Box::new(Self {
             id: NEXT.fetch_add(1, Relaxed),
@@ -72,6 +80,10 @@ impl Core {
             request_duration,
             stage_duration,
             batch_size,
+            first_token,
+            inter_token,
+            kinds: Kinds::default(),
+            slowest: Slowest::new(),
             series: Mutex::new(series),
             stage_names: Mutex::new(Vec::new()),
             control: Mutex::new(None),
@@ -94,6 +106,7 @@ impl Core {
         }
         let now = self.clock.now();
         self.exclusive.reset(now);
+        self.slowest.take(&inside); // The parent's.
         let origin = Origin::of(self, now, &inside);
         let control = Arc::new(Control::default());
         *lock(&self.control) = Some(Arc::clone(&control));

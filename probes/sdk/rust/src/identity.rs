@@ -34,24 +34,28 @@ pub(crate) fn hello(settings: &Settings, environment: Environment<'_>) -> Hello 
     let pids = pid_chain(&status);
     Hello {
         protocol: perfwatch_wire::PROTOCOL,
+        oldest_protocol: perfwatch_wire::OLDEST_PROTOCOL,
         sdk: concat!("perfwatch-sdk-rust/", env!("CARGO_PKG_VERSION")).into(),
-        service: cut(if settings.service.is_empty() { "unnamed" } else { &settings.service }, MAX_NAME),
-        instance: cut(&instance, MAX_NAME),
+        service: cut(if settings.service.is_empty() { "unnamed" } else { &settings.service }, MAX_NAME).to_owned(),
+        instance: cut(&instance, MAX_NAME).to_owned(),
         session: session_id(),
         pids: if pids.is_empty() { vec![own] } else { pids },
         start_ticks,
-        cgroup: cut(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default(), MAX_TEXT),
+        cgroup: cut(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default(), MAX_TEXT).to_owned(),
         devices: devices(environment),
         config: settings
             .config
             .iter()
             .filter(|(key, _)| !key.is_empty())
             .take(MAX_ENTRIES)
-            .map(|(key, value)| ConfigEntry { key: cut(key, MAX_NAME), value: cut(value, MAX_TEXT) })
+            .map(|(key, value)| ConfigEntry {
+                key: cut(key, MAX_NAME).to_owned(),
+                value: cut(value, MAX_TEXT).to_owned(),
+            })
             .collect(),
         max_batch_size: settings.max_batch_size,
         executable: fs::read_link("/proc/self/exe")
-            .map(|path| cut(&path.to_string_lossy(), MAX_TEXT))
+            .map(|path| cut(&path.to_string_lossy(), MAX_TEXT).to_owned())
             .unwrap_or_default(),
     }
 }
@@ -100,7 +104,7 @@ fn devices(environment: Environment<'_>) -> Vec<String> {
     ["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"]
         .into_iter()
         .find_map(|name| text(environment(name)))
-        .map(|list| list.split(',').take(MAX_ENTRIES).map(|device| cut(device.trim(), MAX_TEXT)).collect())
+        .map(|list| list.split(',').take(MAX_ENTRIES).map(|device| cut(device.trim(), MAX_TEXT).to_owned()).collect())
         .unwrap_or_default()
 }
 
@@ -124,9 +128,9 @@ fn parent_pid(stat: &str) -> Option<u32> {
 }
 
 /// The longest start of `text` within `limit` bytes.
-pub(crate) fn cut(text: &str, limit: usize) -> String {
+pub(crate) fn cut(text: &str, limit: usize) -> &str {
     let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    text[..end].to_owned()
+    &text[..end]
 }
 
 #[cfg(test)]

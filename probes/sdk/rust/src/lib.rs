@@ -10,6 +10,13 @@
 //! request.enter(Stage::Compute);
 //! server.dispatch(1, 1);
 //! request.finish();
+//!
+//! let mut stream = server.request();
+//! stream.prompt_tokens(512);
+//! stream.enter(Stage::Decode);
+//! stream.token(); // time to first token
+//! stream.token(); // and the gap to the next
+//! stream.finish(); // or `fail_with("timeout")`, or `cancel()` when the client went away
 //! ```
 //!
 //! Starting never fails and recording never blocks, does no I/O and takes no contended lock: without an agent beside the
@@ -25,6 +32,7 @@ mod clock;
 mod collect;
 mod connection;
 mod core;
+mod errors;
 mod exclusive;
 mod flusher;
 mod fork;
@@ -35,6 +43,7 @@ mod process;
 mod request;
 mod server;
 mod session;
+mod slowest;
 mod status;
 #[cfg(test)]
 mod tests;

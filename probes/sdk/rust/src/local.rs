@@ -10,8 +10,8 @@ use crate::activity::Activity;
 use crate::core::Core;
 use crate::histogram::{Series, Shard};
 
-/// Series found in one load. A server has 18 of its own (its requests, their 16 stages, its batches), so three servers, or
-/// one with 46 histograms more; those beyond are found in the list.
+/// Series found in one load. A server has 20 of its own (its requests, their 16 stages, its batches, two of its streams), so
+/// three servers, or one with 44 histograms more; those beyond are found in the list.
 const NEAR_SERIES: usize = 64;
 /// Servers found in one load; hardly a process has more than one.
 const NEAR_SERVERS: usize = 4;

@@ -70,9 +70,25 @@ impl Server {
         if !core.is_current() && !core.revive() {
             return;
         }
-        let second = (ready >= 2).then_some(Counter::DispatchesReady2);
-        core.step(Step { from: None, to: None, counter: Some(Counter::Dispatches), second }, core.clock.now());
+        let second = (ready >= 2).then_some((Counter::DispatchesReady2, 1));
+        core.step(Step { second, ..Step::count(Counter::Dispatches, 1) }, core.clock.now());
         core.batch_size.record(u64::from(size));
+    }
+
+    /// A cache of the server (of results, prefixes, features, models) was asked and had the answer.
+    pub fn cache_hit(&self) {
+        self.count(Counter::CacheHits);
+    }
+
+    /// A cache of the server was asked and did not have the answer.
+    pub fn cache_miss(&self) {
+        self.count(Counter::CacheMisses);
+    }
+
+    fn count(&self, counter: Counter) {
+        if let Some(core) = self.core.filter(|core| core.is_current() || core.revive()) {
+            core.step(Step::count(counter, 1), core.clock.now());
+        }
     }
 
     /// A handle to a distribution of the server's own, as `llm.tokens`. The same name gives the same distribution; the

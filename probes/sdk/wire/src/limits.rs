@@ -20,6 +20,12 @@ pub const MAX_ENTRIES: usize = 64;
 pub const MAX_PIDS: usize = 32;
 /// Slots in a flush: the SDK keeps 20 (2 s), the format leaves room.
 pub const MAX_SLOTS: usize = 64;
+/// Error kinds in a flush: the SDK keeps 16, the format leaves room.
+pub const MAX_ERRORS: usize = 64;
+/// Slow requests in a flush: the SDK sends 8, the format leaves room.
+pub const MAX_SLOW: usize = 64;
+/// Bytes of a W3C trace id.
+pub const TRACE_BYTES: usize = 16;
 /// Bytes of a session id.
 pub const SESSION_BYTES: usize = 16;
 /// Exclusive states in a slot, in the order of [`State::ALL`].

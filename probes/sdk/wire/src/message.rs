@@ -50,7 +50,7 @@ pub mod agent_message {
 /// Who is speaking; the first message of every connection.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Hello {
-    /// Protocol version of the client.
+    /// Newest protocol version the client speaks.
     #[prost(uint32, tag = "1")]
     pub protocol: u32,
     /// SDK name and version.
@@ -86,6 +86,9 @@ pub struct Hello {
     /// Target of `/proc/self/exe`.
     #[prost(string, tag = "12")]
     pub executable: String,
+    /// Oldest protocol version the client can speak; 0: only `protocol`.
+    #[prost(uint32, tag = "13")]
+    pub oldest_protocol: u32,
 }
 
 /// One setting of the server.
@@ -102,7 +105,7 @@ pub struct ConfigEntry {
 /// The agent's answer to [`Hello`].
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Welcome {
-    /// Protocol version of the agent.
+    /// Protocol version that both sides speak from here on.
     #[prost(uint32, tag = "1")]
     pub protocol: u32,
     /// Highest committed seq of this session; 0 when there is none.
@@ -117,6 +120,9 @@ pub struct Welcome {
     /// Messages per second.
     #[prost(uint32, tag = "5")]
     pub max_messages_per_second: u32,
+    /// Whether acknowledged flushes above `last_committed_seq` are to be sent again, as one catch-up flush.
+    #[prost(bool, tag = "6")]
+    pub catch_up: bool,
 }
 
 /// What happened in one server process between two instants.
@@ -185,6 +191,117 @@ pub struct Flush {
     /// Histograms left out because of the agent's limit.
     #[prost(uint64, tag = "21")]
     pub series_dropped: u64,
+    /// Requests whose client went away.
+    #[prost(uint64, tag = "22")]
+    pub requests_cancelled: u64,
+    /// Requests finished badly, by kind.
+    #[prost(message, repeated, tag = "23")]
+    pub errors: Vec<ErrorCount>,
+    /// Tokens read.
+    #[prost(uint64, tag = "24")]
+    pub prompt_tokens: u64,
+    /// Tokens generated.
+    #[prost(uint64, tag = "25")]
+    pub generated_tokens: u64,
+    /// Look-ups in a cache that were answered from it.
+    #[prost(uint64, tag = "26")]
+    pub cache_hits: u64,
+    /// Look-ups in a cache that were not.
+    #[prost(uint64, tag = "27")]
+    pub cache_misses: u64,
+    /// The slowest requests that ended, slowest first.
+    #[prost(message, repeated, tag = "28")]
+    pub slow: Vec<SlowRequest>,
+    /// What the process's own control group got.
+    #[prost(message, optional, tag = "29")]
+    pub control_group: Option<ControlGroup>,
+}
+
+/// Requests that failed in one way.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ErrorCount {
+    /// Kind of the error.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    /// Requests.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+}
+
+/// One request's life, told because it was slow.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SlowRequest {
+    /// When it ended.
+    #[prost(uint64, tag = "1")]
+    pub end_ns: u64,
+    /// From its arrival to its end.
+    #[prost(uint64, tag = "2")]
+    pub duration_ns: u64,
+    /// Where that time went.
+    #[prost(message, repeated, tag = "3")]
+    pub stages: Vec<StageTime>,
+    /// W3C trace id; empty when unknown.
+    #[prost(bytes = "vec", tag = "4")]
+    pub trace_id: Vec<u8>,
+    /// Kind of its error; empty when it finished well.
+    #[prost(string, tag = "5")]
+    pub error: String,
+    /// Tokens read.
+    #[prost(uint64, tag = "6")]
+    pub prompt_tokens: u64,
+    /// Tokens generated.
+    #[prost(uint64, tag = "7")]
+    pub generated_tokens: u64,
+    /// From its arrival to its first token.
+    #[prost(uint64, optional, tag = "8")]
+    pub first_token_ns: Option<u64>,
+}
+
+/// What the control group of the process got.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ControlGroup {
+    /// CPUs of its cpuset, as a kernel list.
+    #[prost(string, tag = "1")]
+    pub cpus: String,
+    /// CPU time it may use per second.
+    #[prost(uint64, optional, tag = "2")]
+    pub quota_ns_per_s: Option<u64>,
+    /// Quota periods in which it had something to run.
+    #[prost(uint64, optional, tag = "3")]
+    pub periods: Option<u64>,
+    /// Quota periods that ran out.
+    #[prost(uint64, optional, tag = "4")]
+    pub throttled_periods: Option<u64>,
+    /// Time its run queues stood throttled, summed over CPUs.
+    #[prost(uint64, optional, tag = "5")]
+    pub throttled_ns: Option<u64>,
+    /// Memory charged to it now.
+    #[prost(uint64, optional, tag = "6")]
+    pub memory_bytes: Option<u64>,
+    /// Its own memory limit.
+    #[prost(uint64, optional, tag = "7")]
+    pub memory_limit_bytes: Option<u64>,
+    /// Times it reached the limit.
+    #[prost(uint64, optional, tag = "8")]
+    pub memory_limit_hits: Option<u64>,
+    /// Processes killed for want of memory.
+    #[prost(uint64, optional, tag = "9")]
+    pub oom_kills: Option<u64>,
+    /// Time that some task waited for a CPU.
+    #[prost(uint64, optional, tag = "10")]
+    pub cpu_some_ns: Option<u64>,
+    /// Time that some task waited for memory.
+    #[prost(uint64, optional, tag = "11")]
+    pub memory_some_ns: Option<u64>,
+    /// Time that all tasks waited for memory.
+    #[prost(uint64, optional, tag = "12")]
+    pub memory_full_ns: Option<u64>,
+    /// Time that some task waited for I/O.
+    #[prost(uint64, optional, tag = "13")]
+    pub io_some_ns: Option<u64>,
+    /// Time that all tasks waited for I/O.
+    #[prost(uint64, optional, tag = "14")]
+    pub io_full_ns: Option<u64>,
 }
 
 /// A sparse distribution in HdrHistogram's layout with two significant digits; see [`crate::sparse`].

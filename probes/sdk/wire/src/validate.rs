@@ -1,9 +1,12 @@
 //! The protocol's rules beyond what protobuf itself enforces.
 
-use crate::limits::{MAX_ENTRIES, MAX_NAME, MAX_PIDS, MAX_SERIES, MAX_SLOTS, MAX_TEXT, SESSION_BYTES, STAGES, STATES};
+use crate::limits::{
+    MAX_ENTRIES, MAX_ERRORS, MAX_NAME, MAX_PIDS, MAX_SERIES, MAX_SLOTS, MAX_SLOW, MAX_TEXT, SESSION_BYTES, STAGES,
+    STATES, TRACE_BYTES,
+};
 use perfwatch_model::tick::SLOT_NS;
 
-use crate::message::{Flush, Hello, Slot};
+use crate::message::{Flush, Hello, Slot, SlowRequest};
 use crate::sparse::{self, SparseError};
 
 /// The first rule that a message breaks.
@@ -30,6 +33,12 @@ pub enum Invalid {
     /// A slot's states do not sum to 100 ms, or slots do not ascend within the covered time.
     #[error("a slot does not sum to 100 ms or lies outside the flush")]
     Slot,
+    /// A slow request's stages do not sum to its duration, or its trace id does not have 16 bytes.
+    #[error("a slow request's stages do not sum to its duration, or its trace id is malformed")]
+    Slow,
+    /// A catch-up flush claims to replace flushes that come after itself.
+    #[error("`covers_from` must be below `seq`")]
+    Covers,
     /// A histogram breaks a rule.
     #[error(transparent)]
     Histogram(#[from] SparseError),
@@ -69,7 +78,17 @@ pub fn flush(flush: &Flush) -> Result<(), Invalid> {
     if flush.end_ns <= flush.start_ns {
         return Err(Invalid::Time);
     }
+    if flush.covers_from.is_some_and(|from| from >= flush.seq) {
+        return Err(Invalid::Covers);
+    }
     list("slots", flush.slots.len(), MAX_SLOTS)?;
+    list("errors", flush.errors.len(), MAX_ERRORS)?;
+    list("slow", flush.slow.len(), MAX_SLOW)?;
+    flush.errors.iter().try_for_each(|error| name("errors.kind", &error.kind))?;
+    flush.slow.iter().try_for_each(check_slow)?;
+    if let Some(group) = &flush.control_group {
+        text("control_group.cpus", &group.cpus)?;
+    }
     list("in_flight", flush.in_flight.len(), STAGES)?;
     list("occupancy", flush.occupancy.len(), STAGES)?;
     list("stages", flush.stages.len(), STAGES)?;
@@ -102,6 +121,17 @@ fn check_slot(slot: &Slot, flush: &Flush) -> Result<(), Invalid> {
     let start = slot.index.checked_mul(SLOT_NS).ok_or(Invalid::Slot)?;
     let inside = start >= flush.start_ns && start.checked_add(SLOT_NS).is_some_and(|end| end <= flush.end_ns);
     if slot.state_ns.len() == STATES && total == Some(SLOT_NS) && inside { Ok(()) } else { Err(Invalid::Slot) }
+}
+
+fn check_slow(slow: &SlowRequest) -> Result<(), Invalid> {
+    list("slow.stages", slow.stages.len(), STAGES)?;
+    slow.stages.iter().try_for_each(|entry| stage(entry.stage))?;
+    if slow.error.len() > MAX_NAME {
+        return Err(Invalid::Text("slow.error"));
+    }
+    let total = slow.stages.iter().try_fold(0u64, |sum, entry| sum.checked_add(entry.ns));
+    let traced = slow.trace_id.is_empty() || slow.trace_id.len() == TRACE_BYTES;
+    if total == Some(slow.duration_ns) && traced { Ok(()) } else { Err(Invalid::Slow) }
 }
 
 fn stage(id: u32) -> Result<(), Invalid> {
@@ -160,6 +190,26 @@ mod tests {
         assert_eq!(flush(&Flush { end_ns: 0, ..good() }), Err(Invalid::Time));
         let in_flight = vec![StageCount { stage: 16, count: 1 }];
         assert_eq!(flush(&Flush { in_flight, ..good() }), Err(Invalid::Stage));
+    }
+
+    #[test]
+    fn a_slow_request_must_add_up() {
+        use crate::message::{ErrorCount, StageTime};
+        let slow = SlowRequest {
+            end_ns: 5,
+            duration_ns: 7,
+            stages: vec![StageTime { stage: 0, ns: 3 }, StageTime { stage: 5, ns: 4 }],
+            trace_id: vec![1; TRACE_BYTES],
+            ..SlowRequest::default()
+        };
+        let with = |slow: SlowRequest| flush(&Flush { slow: vec![slow], ..good() });
+        assert_eq!(with(slow.clone()), Ok(()));
+        assert_eq!(with(SlowRequest { duration_ns: 8, ..slow.clone() }), Err(Invalid::Slow));
+        assert_eq!(with(SlowRequest { trace_id: vec![1], ..slow }), Err(Invalid::Slow));
+        let nameless = Flush { errors: vec![ErrorCount::default()], ..good() };
+        assert_eq!(flush(&nameless), Err(Invalid::Text("errors.kind")));
+        assert_eq!(flush(&Flush { covers_from: Some(1), ..good() }), Err(Invalid::Covers));
+        assert_eq!(flush(&Flush { covers_from: Some(0), ..good() }), Ok(()));
     }
 
     #[test]

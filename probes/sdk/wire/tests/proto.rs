@@ -21,7 +21,7 @@ fn from_proto(text: &str) -> Messages {
                 [kind, name] => (None, kind, name),
                 _ => panic!("cannot read `{line}`"),
             };
-            let scalar = ["uint32", "uint64", "string", "bytes"].contains(&kind);
+            let scalar = ["bool", "uint32", "uint64", "string", "bytes"].contains(&kind);
             let mut written = if scalar { kind.to_owned() } else { format!("message {kind}") };
             if let Some(label) = label {
                 written = format!("{label} {written}");
@@ -78,7 +78,7 @@ fn from_rust(text: &str) -> Messages {
 fn the_rust_types_say_what_the_specification_says() {
     let specified = from_proto(perfwatch_wire::PROTO);
     let written = from_rust(include_str!("../src/message.rs"));
-    assert_eq!(specified.len(), 13, "the comparison must not pass by reading nothing");
+    assert_eq!(specified.len(), 16, "the comparison must not pass by reading nothing");
     assert_eq!(specified, written);
 }
 
@@ -92,10 +92,13 @@ fn every_field_of_the_specification_is_described() {
 
 #[test]
 fn the_limits_in_the_specification_are_the_limits_in_the_code() {
-    use perfwatch_wire::limits::{MAX_MESSAGE, MAX_MESSAGES_PER_SECOND, MAX_NAME, MAX_SERIES, MAX_TEXT};
+    use perfwatch_wire::limits::{
+        MAX_ERRORS, MAX_MESSAGE, MAX_MESSAGES_PER_SECOND, MAX_NAME, MAX_SERIES, MAX_SLOTS, MAX_SLOW, MAX_TEXT,
+    };
     assert_eq!((MAX_MESSAGE, MAX_SERIES, MAX_MESSAGES_PER_SECOND), (1 << 20, 256, 20));
     for words in ["1 MiB per message", "256 histograms per Flush", "20 messages per second"] {
         assert!(perfwatch_wire::PROTO.contains(words), "{words}");
     }
     assert_eq!((MAX_NAME, MAX_TEXT), (128, 4096));
+    assert_eq!((MAX_SLOTS, MAX_ERRORS, MAX_SLOW), (64, 64, 64));
 }

@@ -141,6 +141,7 @@ impl Peer {
             max_message_bytes: 1 << 20,
             max_series: 256,
             max_messages_per_second: 20,
+            catch_up: false,
         }));
     }
 
