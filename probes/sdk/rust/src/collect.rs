@@ -11,6 +11,7 @@ use perfwatch_wire::sparse;
 
 use crate::activity::{Activity, COUNTERS, Changes, Counter, Counts, RING, Totals};
 use crate::clock::SECOND;
+use crate::control_group;
 use crate::core::Core;
 use crate::errors::Kind;
 use crate::fork::{self, Pass};
@@ -76,6 +77,8 @@ pub(crate) struct Collector {
     /// First slot that has not been taken out of the exclusive ring.
     next_slot: u64,
     process: process::Reader,
+    control_group: control_group::Reader,
+    base_group: Option<control_group::Reading>,
     /// Slow requests that ended after the flush that was made when they were taken.
     slow: Vec<Sample>,
     /// Changes per slot, all shards together and one shard; kept to spare the allocations.
@@ -85,6 +88,7 @@ pub(crate) struct Collector {
 impl Collector {
     pub(crate) fn new(core: &'static Core, origin: Origin) -> Self {
         let mut process = process::Reader::default();
+        let mut control_group = control_group::Reader::new();
         Self {
             core,
             origin: origin.totals,
@@ -101,6 +105,8 @@ impl Collector {
             slots_lost: 0,
             next_slot: origin.at_ns / SLOT_NS,
             process,
+            base_group: control_group.read(),
+            control_group,
             slow: Vec::new(),
             scratch: [Vec::new(), Vec::new()],
         }
@@ -233,6 +239,7 @@ impl Collector {
             .map(|(kind, count)| ErrorCount { kind: self.core.kinds.name(kind).to_owned(), count })
             .collect();
         let usage = self.process.read();
+        let group = self.control_group.read();
         let gained = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
         let mut flush = Flush {
             seq,
@@ -262,12 +269,14 @@ impl Collector {
             run_delay_ns: gained(usage.run_delay_ns, self.base_usage.run_delay_ns),
             threads: usage.threads,
             cpus_allowed: usage.cpus_allowed.clone(),
+            control_group: group.as_ref().map(|now| control_group::since(now, self.base_group.as_ref())),
             ..Flush::default()
         };
         self.add_histograms(&mut flush, max_series);
         self.add_slow(&mut flush);
         self.base = latest;
         self.base_usage = usage;
+        self.base_group = group;
         Some(flush)
     }
 

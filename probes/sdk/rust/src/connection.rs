@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use perfwatch_wire::message::{self, Ack, AgentMessage, ClientMessage, Hello, Welcome, agent_message};
-use perfwatch_wire::{FrameReader, encode};
+use perfwatch_wire::message::{self, Ack, AgentMessage, ClientMessage, ErrorCode, Hello, Welcome, agent_message};
+use perfwatch_wire::{FrameReader, agree, encode};
 use prost::Message as _;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
@@ -68,6 +68,10 @@ impl Connection {
         }
         match connection.hear_message(HANDSHAKE) {
             Ok(Some(agent_message::Body::Welcome(welcome))) => {
+                if agree(welcome.protocol, 0) != Some(welcome.protocol) {
+                    let message = format!("the agent wants to speak protocol {}: update the SDK", welcome.protocol);
+                    return Err(Refusal::Told(message::Error { code: ErrorCode::Protocol as u32, message }));
+                }
                 connection.welcome = welcome;
                 Ok(connection)
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use perfwatch_wire::limits::MAX_SERIES;
 use perfwatch_wire::message::{ErrorCode, Hello};
-use perfwatch_wire::{ClientMessage, encode, runtime_dir};
+use perfwatch_wire::runtime_dir;
 use rustix::thread::{NanosleepRelativeResult, Timespec};
 
 use crate::clock::SECOND;
@@ -187,10 +187,7 @@ impl Flusher {
         let Some(connection) = &self.connection else { return };
         let max_series = MAX_SERIES.min(connection.welcome.max_series as usize);
         let collector = &mut self.collector;
-        self.session.freeze(|seq| {
-            let flush = collector.make(seq, max_series)?;
-            Some(encode(&ClientMessage::from(flush)))
-        });
+        self.session.freeze(|seq| collector.make(seq, max_series));
     }
 
     /// Takes in what the agent said, without waiting.
@@ -212,6 +209,9 @@ impl Flusher {
             Heard::Nothing => return false,
             Heard::Ack(ack) => {
                 self.session.acknowledge(ack.seq);
+                if let Some(seq) = ack.durable_seq {
+                    self.session.durable(seq);
+                }
                 0
             }
             Heard::Closed => {
@@ -235,6 +235,12 @@ impl Flusher {
         self.core.set_status(&Status::Refused(message));
     }
 
+    /// Closes the connection.
+    #[cfg(test)]
+    pub(crate) fn hang_up(&mut self) {
+        self.connection = None;
+    }
+
     /// Tries each candidate socket; the first that answers `Welcome` wins.
     pub(crate) fn connect(&mut self) {
         if self.pause > 0 {
@@ -245,7 +251,8 @@ impl Flusher {
         for path in self.sockets.clone() {
             match Connection::open(&path, &self.hello) {
                 Ok(connection) => {
-                    self.session.welcome(connection.welcome.last_committed_seq);
+                    let welcome = &connection.welcome;
+                    self.session.welcome(welcome.last_committed_seq, welcome.catch_up);
                     self.core.set_status(&Status::Connected(connection.path.clone()));
                     self.connection = Some(connection);
                     return;

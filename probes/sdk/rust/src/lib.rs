@@ -31,6 +31,7 @@ mod activity;
 mod clock;
 mod collect;
 mod connection;
+mod control_group;
 mod core;
 mod errors;
 mod exclusive;
@@ -45,11 +46,18 @@ mod server;
 mod session;
 mod slowest;
 mod status;
+#[cfg(feature = "stream")]
+mod stream;
 #[cfg(test)]
 mod tests;
+mod totals;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use histogram::Histogram;
 pub use perfwatch_model::{Stage, Unit};
 pub use request::Request;
 pub use server::{Builder, Server};
 pub use status::Status;
+#[cfg(feature = "stream")]
+pub use stream::Tokens;

@@ -11,6 +11,7 @@ pub mod message;
 pub mod runtime_dir;
 pub mod sparse;
 pub mod validate;
+pub mod vectors;
 
 pub use frame::{FrameError, FrameReader, encode};
 pub use message::{AgentMessage, ClientMessage};

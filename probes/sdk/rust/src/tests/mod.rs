@@ -127,8 +127,12 @@ impl Peer {
     }
 
     fn say(&mut self, message: &AgentMessage) {
+        self.send(&encode(message));
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
         // A client that closes does not wait for the receipt of its last flush.
-        match self.stream.write_all(&encode(message)) {
+        match self.stream.write_all(bytes) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             written => written.expect("the client listens"),
         }

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use perfwatch_model::Unit;
-use perfwatch_wire::message::ErrorCode;
+use perfwatch_wire::AgentMessage;
+use perfwatch_wire::message::{Ack, ErrorCode, Flush, Welcome};
 
 use super::{Agent, Rig};
 use crate::{Server, Status};
@@ -228,4 +229,89 @@ fn without_an_agent_everything_still_works() {
     server.request().finish();
     assert!(!server.flush_now());
     assert_eq!(server.status(), Status::NoAgent);
+}
+
+#[test]
+fn an_agent_that_died_with_what_it_acknowledged_gets_it_again_once() {
+    let agent = Agent::new();
+    let rig = Rig::new(&agent.path);
+    let handle = rig.server.histogram("own", Unit::Count("{token}"));
+    let mut flusher = rig.flusher();
+    std::thread::scope(|scope| {
+        let script = scope.spawn(|| {
+            // The first agent makes the first flush durable, and acknowledges two more from memory.
+            let mut peer = agent.accept();
+            peer.welcome(0);
+            for durable_seq in [Some(1), None, Some(1)] {
+                let seq = peer.flush().seq;
+                peer.say(&AgentMessage::from(Ack { seq, durable_seq }));
+            }
+            drop(peer);
+            // The next one knows what was durable.
+            let mut peer = agent.accept();
+            peer.say(&AgentMessage::from(Welcome {
+                protocol: 1,
+                last_committed_seq: 1,
+                max_series: 256,
+                catch_up: true,
+                ..Welcome::default()
+            }));
+            let all = peer.flush();
+            peer.say(&AgentMessage::from(Ack { seq: all.seq, durable_seq: Some(all.seq) }));
+            let next = peer.flush();
+            peer.ack(next.seq);
+            while peer.read().is_some() {}
+            (all, next)
+        });
+        flusher.connect();
+        for second in 1..=3 {
+            handle.record(second);
+            rig.server.request().finish();
+            rig.at(second * 1_000);
+            assert!(flusher.flush_everything());
+        }
+        handle.record(4);
+        rig.at(4_000);
+        assert!(flush_until_received(&mut flusher));
+        handle.record(5);
+        rig.at(5_000);
+        assert!(flusher.flush_everything());
+        drop(flusher);
+        let (all, next) = script.join().expect("the script holds");
+        assert_eq!((all.covers_from, all.start_ns), (Some(1), super::EPOCH + 1_000 * super::MS));
+        let own = |flush: &Flush| flush.histograms.iter().find(|known| known.name == "own").map(|own| own.sum);
+        assert_eq!((own(&all), all.requests_completed), (Some(2 + 3 + 4), 2));
+        assert!(all.slots.is_empty() && all.slots_lost >= 20, "totals only");
+        assert_eq!((next.covers_from, own(&next)), (None, Some(5)));
+    });
+}
+
+#[test]
+fn an_agent_from_before_is_understood_and_one_from_the_future_is_told_of() {
+    use perfwatch_wire::vectors::bytes as vector;
+    let agent = Agent::new();
+    let rig = Rig::new(&agent.path);
+    let mut flusher = rig.flusher();
+    std::thread::scope(|scope| {
+        let script = scope.spawn(|| {
+            let mut old = agent.accept();
+            old.send(&vector("welcome-0.1.0"));
+            let flush = old.flush();
+            assert_eq!(flush.seq, 1);
+            old.send(&vector("agent-message-from-the-future"));
+            old.send(&vector("ack-0.1.0"));
+            while old.read().is_some() {}
+            let mut newer = agent.accept();
+            newer.say(&AgentMessage::from(Welcome { protocol: 2, ..Welcome::default() }));
+        });
+        flusher.connect();
+        rig.at(1_000);
+        assert!(flusher.flush_everything());
+        assert!(matches!(rig.server.status(), Status::Connected(_)));
+        flusher.hang_up();
+        flusher.connect();
+        script.join().expect("the script holds");
+    });
+    let Status::Refused(words) = rig.server.status() else { panic!("it cannot be understood") };
+    assert!(words.contains("protocol 2"), "{words}");
 }

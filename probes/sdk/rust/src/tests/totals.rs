@@ -186,3 +186,112 @@ fn more_series_than_the_agent_takes_are_left_out_and_counted() {
     let flush = collector.make(1, 3).expect("time has passed");
     assert_eq!((flush.histograms.len(), flush.series_dropped), (3, 2));
 }
+
+#[test]
+fn a_stream_has_a_first_token_gaps_and_counts() {
+    let rig = Rig::new("/nonexistent");
+    let mut collector = rig.collector();
+    let mut request = rig.server.request();
+    request.prompt_tokens(100);
+    request.prompt_tokens(120); // Says more, not again.
+    rig.at(30);
+    request.first_token();
+    request.first_token();
+    rig.at(40);
+    request.token();
+    rig.at(60);
+    request.tokens(4);
+    request.tokens(0);
+    request.generated_tokens(10);
+    request.generated_tokens(7);
+    rig.at(999);
+    rig.server.cache_hit();
+    rig.server.cache_miss();
+    rig.server.cache_hit();
+    rig.at(1_000);
+    let first = flush(&rig, &mut collector, 1);
+    assert_eq!(find(&first, "time_to_first_token").sum, 30 * super::MS);
+    let gaps = find(&first, "inter_token");
+    assert_eq!((gaps.sum, gaps.counts.iter().sum::<u64>()), (30 * super::MS, 2), "10 ms and 20 ms");
+    assert_eq!((first.prompt_tokens, first.generated_tokens), (120, 10));
+    assert_eq!((first.cache_hits, first.cache_misses), (2, 1));
+    request.finish();
+}
+
+#[test]
+fn counts_belong_to_the_second_in_which_they_happened() {
+    let rig = Rig::new("/nonexistent");
+    let mut collector = rig.collector();
+    let mut request = rig.server.request();
+    rig.at(999);
+    request.tokens(3);
+    rig.at(1_001); // After the end, before the collection.
+    request.tokens(5);
+    rig.server.cache_hit();
+    rig.at(1_005);
+    let first = flush(&rig, &mut collector, 1);
+    assert_eq!((first.generated_tokens, first.cache_hits), (3, 0));
+    rig.at(9_000); // Longer than seconds are remembered.
+    request.tokens(7);
+    let rest = flush(&rig, &mut collector, 2);
+    assert_eq!((rest.generated_tokens, rest.cache_hits), (5, 1), "the last one is of the tenth second");
+    rig.at(10_000);
+    assert_eq!(flush(&rig, &mut collector, 3).generated_tokens, 7);
+    request.finish();
+}
+
+#[test]
+fn failures_are_told_by_kind_and_cancellations_apart() {
+    let rig = Rig::new("/nonexistent");
+    let mut collector = rig.collector();
+    for kind in ["timeout", "503", "timeout"] {
+        rig.server.request().fail_with(kind);
+    }
+    rig.server.request().fail();
+    for number in 0..20 {
+        rig.server.request().fail_with(&format!("message {number}"));
+    }
+    rig.server.request().cancel();
+    drop(rig.server.request());
+    rig.at(1_000);
+    let flush = flush(&rig, &mut collector, 1);
+    assert_eq!((flush.requests_failed, flush.requests_cancelled, flush.requests_abandoned), (24, 1, 1));
+    assert_eq!(flush.errors.len(), 16);
+    let count = |kind: &str| flush.errors.iter().find(|error| error.kind == kind).map(|error| error.count);
+    assert_eq!((count("timeout"), count("503"), count("message 12")), (Some(2), Some(1), Some(1)));
+    assert_eq!(count("other"), Some(1 + 7), "what has no kind, and what found no place");
+    assert_eq!(find(&flush, "request.duration").counts.iter().sum::<u64>(), 24, "a cancelled one has no duration");
+}
+
+#[test]
+fn the_slowest_requests_are_told_with_where_their_time_went() {
+    let rig = Rig::new("/nonexistent");
+    let mut collector = rig.collector();
+    for duration in 1..=20 {
+        rig.at(0);
+        let mut request = rig.server.request();
+        request.trace_id([duration as u8; 16]);
+        request.enter(Stage::Queue);
+        rig.at(duration);
+        request.enter(Stage::Compute);
+        rig.at(3 * duration);
+        if duration == 20 { request.fail_with("late") } else { request.finish() }
+    }
+    rig.at(1_002);
+    rig.server.request().finish(); // After the end of the second: nothing of its flush.
+    let first = flush(&rig, &mut collector, 1);
+    let durations: Vec<u64> = first.slow.iter().map(|slow| slow.duration_ns / super::MS).collect();
+    assert_eq!(durations, [60, 57, 54, 51, 48, 45, 42, 39]);
+    let slowest = &first.slow[0];
+    assert_eq!((slowest.trace_id.as_slice(), slowest.error.as_str()), ([20; 16].as_slice(), "late"));
+    let stages: Vec<_> = slowest.stages.iter().map(|entry| (entry.stage, entry.ns / super::MS)).collect();
+    assert_eq!(stages, [(0, 20), (5, 40)]);
+    rig.at(1_500);
+    let mut next = rig.server.request();
+    next.enter(Stage::Send);
+    rig.at(1_501);
+    next.finish();
+    rig.at(2_000);
+    let durations: Vec<u64> = flush(&rig, &mut collector, 2).slow.iter().map(|slow| slow.duration_ns).collect();
+    assert_eq!(durations, [super::MS], "each flush begins anew");
+}
