@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use perfwatch_wire::limits::{MAX_MESSAGE, MAX_MESSAGES_PER_SECOND, MAX_SERIES};
 use perfwatch_wire::message::{Ack, AgentMessage, ErrorCode, Flush, Hello, Welcome, client_message};
-use perfwatch_wire::{ClientMessage, FrameError, FrameReader, PROTOCOL, encode, validate};
+use perfwatch_wire::{ClientMessage, FrameError, FrameReader, OLDEST_PROTOCOL, PROTOCOL, agree, encode, validate};
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -84,11 +84,12 @@ async fn serve(wire: &mut Wire, peer: Arc<Peer>, shared: &Shared) -> End {
     let (connection, last_committed_seq) = shared.sessions.open(peer.session, outbox);
     shared.counters.connected.fetch_add(1, Relaxed);
     let welcome = Welcome {
-        protocol: PROTOCOL,
+        protocol: agree(peer.hello.protocol, peer.hello.oldest_protocol).unwrap_or(PROTOCOL),
         last_committed_seq,
         max_message_bytes: MAX_MESSAGE as u32,
         max_series: MAX_SERIES as u32,
         max_messages_per_second: MAX_MESSAGES_PER_SECOND,
+        catch_up: shared.catch_up,
     };
     let mut end = None;
     if shared.events.send(Event::Joined(Arc::clone(&peer))).await.is_err() {
@@ -132,9 +133,10 @@ impl Wire {
                 let Some(client_message::Body::Hello(hello)) = decode(frame)? else {
                     return Err(End::Told(ErrorCode::OutOfTurn, "the first message must be Hello".into()));
                 };
-                if hello.protocol != PROTOCOL {
+                if agree(hello.protocol, hello.oldest_protocol).is_none() {
                     let words = format!(
-                        "this agent speaks protocol {PROTOCOL}, the client {}: update the older",
+                        "this agent speaks protocol {OLDEST_PROTOCOL} to {PROTOCOL}, the client {} to {}: update the older",
+                        if hello.oldest_protocol == 0 { hello.protocol } else { hello.oldest_protocol },
                         hello.protocol
                     );
                     return Err(End::Told(ErrorCode::Protocol, words));
@@ -234,6 +236,8 @@ impl Intake<'_> {
         counters.series_dropped.fetch_add(dropped + flush.series_dropped, Relaxed);
         counters.flushes.fetch_add(1, Relaxed);
         flush.stages.iter_mut().for_each(|stage| clean(&mut stage.name));
+        flush.errors.iter_mut().for_each(|error| clean(&mut error.kind));
+        flush.slow.iter_mut().for_each(|slow| clean(&mut slow.error));
         let delivery = Delivery { peer: Arc::clone(self.peer), flush: Box::new(flush), receipt };
         match self.shared.events.send(Event::Flush(delivery)).await {
             Ok(()) => Ok(None),

@@ -18,6 +18,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use perfwatch_wire::limits::SESSION_BYTES;
 use perfwatch_wire::message::{ErrorCode, Flush};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -63,6 +64,8 @@ struct Shared {
     sessions: Arc<Sessions>,
     counters: Arc<Counters>,
     events: mpsc::Sender<Event>,
+    /// Whether this agent wants what an earlier one had acknowledged from memory only.
+    catch_up: bool,
 }
 
 /// The accepting end, to be driven inside a tokio runtime.
@@ -86,10 +89,32 @@ impl Drop for ProbeSocket {
 /// # Errors
 /// The listener cannot be driven by this runtime.
 pub fn serve(listener: std::os::unix::net::UnixListener) -> std::io::Result<ProbeSocket> {
+    start(listener, std::iter::empty(), false)
+}
+
+/// [`serve`] for an agent that keeps a journal, with the sessions that an earlier agent knew and the seq up to which each is
+/// committed durably. What was acknowledged beyond that, from memory only, the SDKs send again as totals.
+///
+/// # Errors
+/// The listener cannot be driven by this runtime.
+pub fn resume(
+    listener: std::os::unix::net::UnixListener,
+    known: impl Iterator<Item = ([u8; SESSION_BYTES], u64)>,
+) -> std::io::Result<ProbeSocket> {
+    start(listener, known, true)
+}
+
+fn start(
+    listener: std::os::unix::net::UnixListener,
+    known: impl Iterator<Item = ([u8; SESSION_BYTES], u64)>,
+    catch_up: bool,
+) -> std::io::Result<ProbeSocket> {
     let listener = UnixListener::from_std(listener)?;
     let (sender, events) = mpsc::channel(MAX_EVENTS);
     let counters = Arc::new(Counters::default());
-    let shared = Arc::new(Shared { sessions: Arc::default(), counters: Arc::clone(&counters), events: sender });
+    let sessions = Arc::<Sessions>::default();
+    known.for_each(|(session, seq)| sessions.restore(session, seq));
+    let shared = Arc::new(Shared { sessions, counters: Arc::clone(&counters), events: sender, catch_up });
     let accepting = tokio::spawn(accept(listener, shared));
     Ok(ProbeSocket { events, counters, accepting })
 }

@@ -78,6 +78,14 @@ impl Sessions {
         }
     }
 
+    /// An earlier agent committed this session's flushes up to `seq`, and they survived it.
+    pub(super) fn restore(&self, session: SessionId, seq: u64) {
+        let mut table = self.lock();
+        let entry = table.entries.entry(session).or_default();
+        entry.committed = entry.committed.max(seq);
+        entry.delivered = entry.delivered.max(seq);
+    }
+
     /// A flush arrived.
     pub(super) fn receive(&self, session: SessionId, seq: u64) -> Verdict {
         let mut table = self.lock();
@@ -92,13 +100,13 @@ impl Sessions {
         }
     }
 
-    fn commit(&self, session: SessionId, seq: u64) {
+    fn commit(&self, session: SessionId, seq: u64, durable_seq: Option<u64>) {
         let mut table = self.lock();
         let Some(entry) = table.entries.get_mut(&session) else { return };
         entry.committed = entry.committed.max(seq);
         if let Some(outbox) = &entry.outbox {
             // A peer that lets 16 receipts pile up is not listening; the handshake of its next connection tells it.
-            let _ = outbox.try_send(AgentMessage::from(Ack { seq, durable_seq: None }));
+            let _ = outbox.try_send(AgentMessage::from(Ack { seq, durable_seq }));
         }
     }
 
@@ -128,10 +136,23 @@ impl Receipt {
         Self { sessions: None, session: [0; SESSION_BYTES], seq: 0 }
     }
 
-    /// The flush is part of a tick: the SDK is told, now or at its next handshake, and will not send it again.
+    /// The session and seq that it acknowledges; `None` when nobody waits.
+    pub fn claim(&self) -> Option<([u8; SESSION_BYTES], u64)> {
+        self.sessions.as_ref().map(|_| (self.session, self.seq))
+    }
+
+    /// The flush is part of a tick in memory: the SDK is told, now or at its next handshake, and will not send it again to
+    /// this agent.
     pub fn commit(mut self) {
         if let Some(sessions) = self.sessions.take() {
-            sessions.commit(self.session, self.seq);
+            sessions.commit(self.session, self.seq, None);
+        }
+    }
+
+    /// The flush is part of a tick that survives the agent, and so is every one before it.
+    pub fn commit_durably(mut self) {
+        if let Some(sessions) = self.sessions.take() {
+            sessions.commit(self.session, self.seq, Some(self.seq));
         }
     }
 }
@@ -160,6 +181,21 @@ mod tests {
         receipt.commit();
         assert_eq!(inbox.try_recv().ok(), Some(AgentMessage::from(Ack { seq: 1, durable_seq: None })));
         assert_eq!(sessions.receive(id, 1), Verdict::Committed);
+    }
+
+    #[test]
+    fn what_an_earlier_agent_committed_is_not_delivered_again() {
+        let sessions = Arc::new(Sessions::default());
+        let (outbox, mut inbox) = mpsc::channel(4);
+        let id = [7; SESSION_BYTES];
+        sessions.restore(id, 5);
+        assert_eq!(sessions.open(id, outbox).1, 5, "the handshake tells the SDK");
+        assert_eq!(sessions.receive(id, 5), Verdict::Committed);
+        assert_eq!(sessions.receive(id, 6), Verdict::New);
+        let receipt = Receipt::new(&sessions, id, 6);
+        assert_eq!(receipt.claim(), Some((id, 6)));
+        receipt.commit_durably();
+        assert_eq!(inbox.try_recv().ok(), Some(AgentMessage::from(Ack { seq: 6, durable_seq: Some(6) })));
     }
 
     #[test]

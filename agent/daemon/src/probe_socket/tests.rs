@@ -9,7 +9,7 @@ use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::{Delivery, Event, ProbeSocket, serve};
+use super::{Delivery, Event, ProbeSocket, resume, serve};
 
 /// Long enough for the slowest machine; nothing waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -251,4 +251,39 @@ async fn the_end_of_a_connection_is_an_event_and_dropping_the_socket_ends_all() 
     last.greet(2).await;
     drop(rig.socket);
     assert_eq!(last.hear().await, None);
+}
+
+#[tokio::test]
+async fn an_sdk_from_before_and_one_from_the_future_are_understood() {
+    use perfwatch_wire::vectors::bytes;
+    let mut rig = Rig::new();
+    for (hello, session) in [("hello-0.1.0", 0), ("hello-from-the-future", 1)] {
+        let mut client = rig.dial().await;
+        client.send(&bytes(hello)).await;
+        let Some(agent_message::Body::Welcome(welcome)) = client.hear().await else { panic!("{hello} is welcome") };
+        assert_eq!((welcome.protocol, welcome.last_committed_seq), (1, session), "{hello}");
+        client.send(&bytes("client-message-from-the-future")).await;
+        if session == 0 {
+            client.send(&bytes("flush-0.1.0")).await;
+            let delivery = rig.delivery().await;
+            assert_eq!((delivery.flush.requests_failed, delivery.flush.errors.len()), (1, 0));
+            delivery.receipt.commit();
+            assert_eq!(client.hear().await, Some(agent_message::Body::Ack(Ack { seq: 1, durable_seq: None })));
+        } else {
+            client.send(&bytes("flush-catch-up")).await;
+            assert_eq!(rig.delivery().await.flush.covers_from, Some(4));
+        }
+    }
+    assert_eq!(rig.socket.counters.read().malformed, 0);
+}
+
+#[tokio::test]
+async fn an_agent_with_a_journal_asks_for_what_only_memory_held() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let listener = std::os::unix::net::UnixListener::bind(folder.path().join("probe.sock")).expect("a free path");
+    listener.set_nonblocking(true).expect("a valid listener");
+    let _socket = resume(listener, std::iter::once(([7; 16], 5))).expect("inside a runtime");
+    let welcome = Client::dial(&folder.path().join("probe.sock")).await.greet(7).await;
+    assert_eq!((welcome.last_committed_seq, welcome.catch_up), (5, true));
+    assert!(!Rig::new().dial().await.greet(7).await.catch_up);
 }

@@ -62,12 +62,12 @@ impl Session {
             return;
         }
         let seq = self.last_seq + 1;
-        let made = make(seq);
-        if let Some(flush) = &made {
+        let news = make(seq);
+        if let Some(flush) = &news {
             self.keep(totals::of(flush));
         }
         let caught_up = self.behind.take().and_then(|known| self.catch_up(known, seq));
-        let Some(flush) = caught_up.or(made) else { return };
+        let Some(flush) = caught_up.or(news) else { return };
         self.last_seq = seq;
         let covers_from = flush.covers_from;
         let bytes = encode(&ClientMessage::from(flush));
@@ -152,6 +152,7 @@ mod tests {
     use prost::Message as _;
 
     /// A flush in which 10^(seq-1) requests began, so that each digit of a sum tells which flushes are in it.
+    #[allow(clippy::unnecessary_wraps, reason = "it is what `freeze` asks for")]
     fn flush(seq: u64) -> Option<Flush> {
         let requests_started = 10u64.pow(seq as u32 - 1);
         Some(Flush { seq, start_ns: seq, end_ns: seq + 1, requests_started, ..Flush::default() })

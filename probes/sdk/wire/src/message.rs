@@ -12,6 +12,7 @@ pub struct ClientMessage {
 pub mod client_message {
     /// What the client says.
     #[derive(Clone, PartialEq, prost::Oneof)]
+    #[allow(clippy::large_enum_variant, reason = "nearly every message is the large one, and each lives for a moment")]
     pub enum Body {
         /// Who is speaking.
         #[prost(message, tag = "1")]

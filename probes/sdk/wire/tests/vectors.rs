@@ -1,5 +1,6 @@
 //! What is in the vectors. `UPDATE=1` writes them, for a message that is new; those of a release never change.
 
+use perfwatch_wire::message::client_message::Body;
 use perfwatch_wire::message::{
     Ack, AgentMessage, ClientMessage, ConfigEntry, ControlGroup, ErrorCode, ErrorCount, Flush, Hello, Histogram, Slot,
     SlowRequest, StageCount, StageName, StageTime, Welcome,
@@ -184,7 +185,6 @@ fn frame(name: &str) -> Vec<u8> {
 fn the_vectors_are_understood() {
     for (name, message) in client_messages() {
         assert_eq!(ClientMessage::decode(frame(name).as_slice()), Ok(message.clone()), "{name}");
-        use perfwatch_wire::message::client_message::Body;
         match message.body.expect("it has one") {
             Body::Hello(hello) => assert_eq!(validate::hello(&hello), Ok(()), "{name}"),
             Body::Flush(flush) => assert_eq!(validate::flush(&flush), Ok(()), "{name}"),

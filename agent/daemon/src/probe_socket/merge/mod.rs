@@ -5,7 +5,9 @@
 //! and the exported distributions, never a closed tick's slots.
 
 mod catalog;
+mod inside;
 mod slots;
+mod slow;
 mod totals;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -14,9 +16,10 @@ use std::sync::Arc;
 use perfwatch_model::tick::{SLOT_NS, SLOTS, ServerTick};
 use perfwatch_model::{Entity, EntityId, EntityKind, SeriesTable, Stage, Tick};
 use perfwatch_wire::limits::SESSION_BYTES;
-use perfwatch_wire::message::Flush;
+use perfwatch_wire::message::{ControlGroup, Flush};
 
 use self::catalog::Catalog;
+use self::inside::{Inside, Told};
 use self::slots::Worker;
 use self::totals::Totals;
 use super::{Delivery, Event, Peer, Receipt};
@@ -44,6 +47,9 @@ pub struct WorkerUsage {
     pub cpus_allowed: String,
     /// Threads alive.
     pub threads: u32,
+    /// What its control group got in the time that its newest flush covers, seen from inside; `None` where it sees none.
+    /// Processes in the same group say the same.
+    pub control_group: Option<ControlGroup>,
 }
 
 /// A server and its processes, for the probe that measures what they get.
@@ -70,6 +76,7 @@ struct Server {
     entity: EntityId,
     sessions: HashMap<SessionId, Session>,
     totals: Totals,
+    inside: Inside,
     stage_names: Arc<[String]>,
     idle_ticks: u32,
 }
@@ -119,6 +126,7 @@ impl ServerBook {
                 entity,
                 sessions: HashMap::new(),
                 totals: Totals::new(entity, table),
+                inside: Inside::new(entity),
                 stage_names: Arc::default(),
                 idle_ticks: 0,
             }
@@ -131,6 +139,7 @@ impl ServerBook {
                 run_delay_ns: None,
                 cpus_allowed: String::new(),
                 threads: 0,
+                control_group: None,
             },
             connected: false,
             since_ns: None,
@@ -153,7 +162,13 @@ impl ServerBook {
         let mut receipts = Vec::new();
         let mut gone = Vec::new();
         for (key, server) in &mut self.servers {
-            let closed = server.close(end_ns, table, &mut self.catalog, &mut receipts, &mut self.flushes_late);
+            let mut told = Vec::new();
+            let closed =
+                server.close(end_ns, table, &mut self.catalog, &mut receipts, &mut self.flushes_late, &mut told);
+            let out_of_sight = |session: &Session| session.usage.peer.credentials.is_none_or(|who| who.pid.is_none());
+            if server.sessions.values().all(out_of_sight) {
+                server.inside.report(&told, tick, table);
+            }
             server.sessions.retain(|_, session| session.connected || !session.waiting.is_empty());
             tick.servers.push(closed);
             server.totals.report(tick);
@@ -198,12 +213,14 @@ impl Server {
         catalog: &mut Catalog,
         receipts: &mut Vec<Receipt>,
         flushes_late: &mut u64,
+        told: &mut Vec<Told>,
     ) -> ServerTick {
         let start_ns = end_ns.saturating_sub(SLOT_NS * SLOTS as u64);
         let mut tick = ServerTick::empty(self.entity);
         let mut workers: Vec<Worker> = Vec::with_capacity(self.sessions.len());
         for session in self.sessions.values_mut() {
             let mut worker = Worker::default();
+            let mut own = Told::default();
             while session.waiting.front().is_some_and(|(flush, _)| flush.end_ns <= end_ns) {
                 let Some((flush, receipt)) = session.waiting.pop_front() else { break };
                 worker.add(&flush, start_ns);
@@ -213,9 +230,11 @@ impl Server {
                 } else if flush.end_ns - flush.start_ns <= ON_TIME_NS {
                     count(&mut tick, &flush);
                 }
+                own.add(&flush);
                 session.note(&flush);
                 receipts.push(receipt);
             }
+            told.push(own);
             worker.expected = session.connected.then_some(session.since_ns).flatten();
             for (sum, n) in tick.in_flight.iter_mut().zip(session.in_flight) {
                 *sum += if session.connected { n } else { 0 };
@@ -224,6 +243,7 @@ impl Server {
             tick.max_batch_size = tick.max_batch_size.max((batch > 0).then_some(batch));
             workers.push(worker);
         }
+        slow::keep_slowest(&mut tick.slow);
         tick.slots = slots::combine(&workers, start_ns);
         tick.combined = workers.iter().filter(|worker| worker.reported()).count() > 1;
         tick.custom_stages = Arc::clone(&self.stage_names);
@@ -248,6 +268,7 @@ impl Session {
         usage.cpu_ns = more(usage.cpu_ns, flush.cpu_ns);
         usage.run_delay_ns = more(usage.run_delay_ns, flush.run_delay_ns);
         usage.threads = flush.threads;
+        usage.control_group.clone_from(&flush.control_group);
         usage.cpus_allowed.clone_from(&flush.cpus_allowed);
     }
 }
@@ -257,9 +278,11 @@ fn count(tick: &mut ServerTick, flush: &Flush) {
     tick.started += flush.requests_started;
     tick.completed += flush.requests_completed;
     tick.failed += flush.requests_failed;
+    tick.cancelled += flush.requests_cancelled;
     tick.abandoned += flush.requests_abandoned;
     tick.dispatches += flush.dispatches;
     tick.dispatches_ready2 += flush.dispatches_ready2;
+    tick.slow.extend(flush.slow.iter().map(slow::request));
     for histogram in flush.histograms.iter().filter(|histogram| histogram.name == "batch.size") {
         if let Some(sizes) = totals::sparse(histogram) {
             tick.batch_size.add(&sizes);

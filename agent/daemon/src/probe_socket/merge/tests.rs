@@ -232,3 +232,127 @@ fn a_sum_that_follows_its_counts_is_added_to_them() {
     let Some((_, Histogram::Hdr(hdr))) = tick.histograms.first() else { panic!("it is missing") };
     assert_eq!((hdr.count(), hdr.sum()), (3, 30));
 }
+
+#[test]
+fn tokens_caches_kinds_and_cancellations_become_series() {
+    use perfwatch_wire::message::ErrorCount;
+    let mut rig = Rig::default();
+    let peer = rig.join(1);
+    for seq in 1..=2 {
+        let error = |kind: &str, count| ErrorCount { kind: kind.into(), count };
+        let sent = Flush {
+            requests_failed: 5,
+            requests_cancelled: 1,
+            // One of the five is not told apart: an SDK from before there were kinds tells none.
+            errors: vec![error("timeout", 3), error("503", 1)],
+            prompt_tokens: 100,
+            generated_tokens: 7,
+            cache_hits: 2,
+            ..flush(seq, 4 + seq, 5 + seq, State::Queue)
+        };
+        rig.send(&peer, sent);
+    }
+    let (tick, _) = rig.close(7);
+    assert_eq!((tick.servers[0].failed, tick.servers[0].cancelled), (5, 1), "of the last second");
+    let total = |metric, key: &'static str, value: &'static str| rig.total(&tick, metric, &[Attr::fixed(key, value)]);
+    assert_eq!(total(&server::ERRORS, "error.type", "timeout"), Some(6));
+    assert_eq!(total(&server::ERRORS, "error.type", "other"), Some(2));
+    assert_eq!(total(&server::REQUESTS, "outcome", "cancelled"), Some(2));
+    assert_eq!(total(&server::TOKENS, "gen_ai.token.type", "input"), Some(200));
+    assert_eq!(total(&server::TOKENS, "gen_ai.token.type", "output"), Some(14));
+    assert_eq!(total(&server::CACHE_LOOKUPS, "outcome", "hit"), Some(4));
+    assert_eq!(total(&server::CACHE_LOOKUPS, "outcome", "miss"), Some(0));
+}
+
+#[test]
+fn kinds_of_errors_are_bounded() {
+    let mut rig = Rig::default();
+    let peer = rig.join(1);
+    for seq in 1..=3 {
+        let errors = (0..60).map(|at| perfwatch_wire::message::ErrorCount { kind: format!("{seq}.{at}"), count: 1 });
+        let errors: Vec<_> = errors.collect();
+        rig.send(&peer, Flush { requests_failed: 60, errors, ..flush(seq, 4 + seq, 5 + seq, State::Queue) });
+    }
+    let (tick, _) = rig.close(8);
+    let of_errors = |id: &perfwatch_model::SeriesId| {
+        rig.table.series_of(*id).is_some_and(|series| series.metric.name == server::ERRORS.name)
+    };
+    let totals: Vec<u64> =
+        tick.values.iter().filter(|(id, _)| of_errors(id)).filter_map(|(_, number)| number.as_int()).collect();
+    assert_eq!((totals.len(), totals.iter().sum::<u64>()), (65, 180), "64 and `other`, none lost");
+}
+
+#[test]
+fn the_slowest_of_all_workers_are_kept_in_the_tick() {
+    use perfwatch_wire::message::SlowRequest;
+    let mut rig = Rig::default();
+    for session in 1..=2u8 {
+        let peer = rig.join(session);
+        let slow = (1..=8).map(|at| {
+            let ns = 10 * at + u64::from(session);
+            let stages = vec![StageTime { stage: 5, ns }];
+            SlowRequest {
+                end_ns: 5 * SECOND,
+                duration_ns: ns,
+                stages,
+                trace_id: vec![session; 16],
+                ..Default::default()
+            }
+        });
+        rig.send(&peer, Flush { slow: slow.collect(), ..flush(1, 5, 6, State::Queue) });
+    }
+    let (tick, _) = rig.close(6);
+    let slow = &tick.servers[0].slow;
+    assert_eq!(slow.iter().map(|slow| slow.duration_ns).collect::<Vec<_>>(), [82, 81, 72, 71, 62, 61, 52, 51]);
+    assert_eq!((slow[0].stage_ns[5], slow[0].trace_id), (82, Some([2; 16])));
+    assert!(rig.close(7).0.servers[0].slow.is_empty());
+}
+
+#[test]
+fn a_catch_up_flush_enters_the_totals_and_no_tick() {
+    let mut rig = Rig::default();
+    let peer = rig.join(1);
+    rig.send(&peer, Flush { covers_from: Some(3), slots: vec![], slots_lost: 50, ..flush(9, 1, 6, State::Queue) });
+    let (tick, receipts) = rig.close(6);
+    assert_eq!((tick.servers[0].started, receipts), (0, 1));
+    assert_eq!(rig.total(&tick, &server::REQUESTS_STARTED, &[]), Some(3));
+}
+
+#[test]
+fn a_server_out_of_sight_is_known_by_what_its_processes_say() {
+    use perfwatch_wire::message::ControlGroup;
+    let mut rig = Rig::default();
+    let peers = [rig.join(1), rig.join(2)];
+    for second in 5..=6 {
+        for (peer, cpus) in peers.iter().zip(["0-1", "1-2"]) {
+            let group = ControlGroup {
+                quota_ns_per_s: Some(500_000_000),
+                periods: Some(10),
+                throttled_ns: Some(7),
+                ..ControlGroup::default()
+            };
+            let sent = Flush {
+                cpu_ns: Some(100),
+                cpus_allowed: cpus.into(),
+                control_group: Some(group),
+                ..flush(second - 4, second, second + 1, State::Queue)
+            };
+            rig.send(peer, sent);
+        }
+    }
+    let (tick, _) = rig.close(7);
+    assert_eq!(rig.total(&tick, &server::CPU_TIME, &[]), Some(400), "processes add up");
+    assert_eq!(
+        rig.total(&tick, &server::CPU_PERIODS, &[]),
+        Some(20),
+        "a control group is told of twice and counted once"
+    );
+    assert_eq!(rig.total(&tick, &server::CPU_THROTTLED, &[]), Some(14));
+    assert_eq!(rig.total(&tick, &server::CPU_RUN_DELAY, &[]), None, "nobody could read it");
+    let gauge = |metric| {
+        let series = rig.table.find(metric, tick.servers[0].entity, &[]).expect("it was told");
+        tick.values.iter().find(|(id, _)| *id == series).map(|(_, number)| *number)
+    };
+    assert_eq!(gauge(&server::CPU_QUOTA), Some(Number::Float(0.5)));
+    assert_eq!(gauge(&server::CPU_CAPACITY), Some(Number::Float(3.0)));
+}

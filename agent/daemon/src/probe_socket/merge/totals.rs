@@ -16,8 +16,16 @@ use super::catalog::Catalog;
 const STAGE: &str = "perfwatch.stage";
 /// Attribute of a series about a state.
 const STATE: &str = "perfwatch.state";
-/// Attribute of finished requests.
+/// Attribute of finished requests, and of look-ups in a cache.
 const OUTCOME: &str = "outcome";
+/// Attribute of tokens.
+const TOKEN_TYPE: &str = "gen_ai.token.type";
+/// Attribute of failed requests.
+const ERROR_TYPE: &str = "error.type";
+/// Kinds of errors per server that get a series, by whatever SDK; further ones are counted as `other`.
+const MAX_ERROR_KINDS: usize = 64;
+/// The kind of errors that have no series of their own.
+const OTHER: &str = "other";
 
 #[derive(Debug)]
 struct Counter {
@@ -32,10 +40,16 @@ pub(super) struct Totals {
     started: Counter,
     completed: Counter,
     failed: Counter,
+    cancelled: Counter,
     abandoned: Counter,
     dispatches: Counter,
     dispatches_ready2: Counter,
     in_flight: Counter,
+    /// By kind; a kind gets its series with its first error.
+    errors: HashMap<String, Counter>,
+    /// Tokens read and generated, look-ups that hit and missed; a server that has none gets no series.
+    tokens: Option<[Counter; 2]>,
+    lookups: Option<[Counter; 2]>,
     states: [Counter; State::COUNT],
     /// Time per stage; a stage gets its series when a request first enters it.
     stages: [Option<Counter>; Stage::COUNT],
@@ -54,10 +68,14 @@ impl Totals {
             started: counter(&server::REQUESTS_STARTED, &[]),
             completed: counter(&server::REQUESTS, &[Attr::fixed(OUTCOME, "completed")]),
             failed: counter(&server::REQUESTS, &[Attr::fixed(OUTCOME, "failed")]),
+            cancelled: counter(&server::REQUESTS, &[Attr::fixed(OUTCOME, "cancelled")]),
             abandoned: counter(&server::REQUESTS, &[Attr::fixed(OUTCOME, "abandoned")]),
             dispatches: counter(&server::BATCH_DISPATCHES, &[]),
             dispatches_ready2: counter(&server::BATCH_READY2, &[]),
             in_flight: counter(&server::IN_FLIGHT, &[]),
+            errors: HashMap::new(),
+            tokens: None,
+            lookups: None,
             states: State::ALL.map(|state| counter(&server::STATE_TIME, &[Attr::fixed(STATE, state.name())])),
             stages: [const { None }; Stage::COUNT],
             histograms: HashMap::new(),
@@ -77,12 +95,28 @@ impl Totals {
             (&mut self.started, flush.requests_started),
             (&mut self.completed, flush.requests_completed),
             (&mut self.failed, flush.requests_failed),
+            (&mut self.cancelled, flush.requests_cancelled),
             (&mut self.abandoned, flush.requests_abandoned),
             (&mut self.dispatches, flush.dispatches),
             (&mut self.dispatches_ready2, flush.dispatches_ready2),
         ] {
             counter.total = counter.total.wrapping_add(gained);
         }
+        let entity = self.entity;
+        let pair = |metric, key, values: [&'static str; 2], table: &mut SeriesTable| {
+            values.map(|value| Counter { series: table.series(metric, entity, &[Attr::fixed(key, value)]), total: 0 })
+        };
+        let tokens = [flush.prompt_tokens, flush.generated_tokens];
+        if tokens != [0; 2] {
+            let pair = || pair(&server::TOKENS, TOKEN_TYPE, ["input", "output"], table);
+            add_pair(self.tokens.get_or_insert_with(pair), tokens);
+        }
+        let lookups = [flush.cache_hits, flush.cache_misses];
+        if lookups != [0; 2] {
+            let pair = || pair(&server::CACHE_LOOKUPS, OUTCOME, ["hit", "miss"], table);
+            add_pair(self.lookups.get_or_insert_with(pair), lookups);
+        }
+        self.add_errors(flush, table);
         for entry in &flush.occupancy {
             let entity = self.entity;
             let counter = self.stages[entry.stage as usize].get_or_insert_with(|| {
@@ -93,6 +127,23 @@ impl Totals {
         }
         for histogram in &flush.histograms {
             self.add_histogram(histogram, stage_names, catalog, table);
+        }
+    }
+
+    /// An SDK from before there were kinds tells only how many failed: they are `other`.
+    fn add_errors(&mut self, flush: &Flush, table: &mut SeriesTable) {
+        let told: u64 = flush.errors.iter().fold(0, |sum, error| sum.saturating_add(error.count));
+        let untold = flush.requests_failed.saturating_sub(told);
+        let kinds = flush.errors.iter().map(|error| (error.kind.as_str(), error.count));
+        for (kind, count) in kinds.chain([(OTHER, untold)]).filter(|(_, count)| *count > 0) {
+            let room = self.errors.len() < MAX_ERROR_KINDS;
+            let kind = if room || self.errors.contains_key(kind) { kind } else { OTHER };
+            let entity = self.entity;
+            let counter = self.errors.entry(kind.to_owned()).or_insert_with(|| Counter {
+                series: table.series(&server::ERRORS, entity, &[Attr::text(ERROR_TYPE, kind.to_owned())]),
+                total: 0,
+            });
+            counter.total = counter.total.wrapping_add(count);
         }
     }
 
@@ -113,6 +164,8 @@ impl Totals {
             "request.duration" => &server::REQUEST_DURATION,
             "stage.duration" => &server::STAGE_DURATION,
             "batch.size" => &server::BATCH_SIZE,
+            "time_to_first_token" => &server::TIME_TO_FIRST_TOKEN,
+            "inter_token" => &server::INTER_TOKEN,
             own => match catalog.own(own, &histogram.unit) {
                 Some(metric) => metric,
                 None => return,
@@ -142,18 +195,26 @@ impl Totals {
             &self.started,
             &self.completed,
             &self.failed,
+            &self.cancelled,
             &self.abandoned,
             &self.dispatches,
             &self.dispatches_ready2,
             &self.in_flight,
         ];
-        for counter in single.into_iter().chain(&self.states).chain(self.stages.iter().flatten()) {
+        let told = self.tokens.iter().chain(&self.lookups).flatten().chain(self.errors.values());
+        for counter in single.into_iter().chain(&self.states).chain(self.stages.iter().flatten()).chain(told) {
             tick.values.push((counter.series, Number::Int(counter.total)));
         }
-        for (series, gained) in self.histograms.values_mut().filter(|(_, gained)| !gained.is_empty()) {
+        // A sum may come without counts: those of its values came with the flush before.
+        let gained = |(_, gained): &&mut (SeriesId, SparseHdr)| !gained.is_empty() || gained.sum() > 0;
+        for (series, gained) in self.histograms.values_mut().filter(gained) {
             tick.histograms.push((*series, Histogram::Hdr(std::mem::take(gained))));
         }
     }
+}
+
+fn add_pair(counters: &mut [Counter; 2], gained: [u64; 2]) {
+    counters.iter_mut().zip(gained).for_each(|(counter, gained)| counter.total = counter.total.wrapping_add(gained));
 }
 
 /// A distribution from the wire, possibly only a sum whose counts came before; `None` when it is empty.

@@ -23,7 +23,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
-use http_body::Body as _;
 use perfwatch_model::Stage;
 use pin_project_lite::pin_project;
 
@@ -48,6 +47,7 @@ impl Layer {
     }
 
     /// The stage that a call is in until its handler enters another; default `other`.
+    #[must_use]
     pub fn stage(mut self, stage: Stage) -> Self {
         self.stage = stage;
         self
