@@ -1,10 +1,13 @@
 //! Judgements as the parts of a snapshot.
 
+mod coarse;
+
 use perfwatch_model::metrics::server;
 use perfwatch_model::snapshot::{BatchView, CpuView, DeviceView, HostView, LatencyView, ServerView, StageView};
 use perfwatch_model::{EntityId, SparseHdr};
 
 use crate::engine::{Judgement, ServerJudgement};
+use coarse::{latency_buckets, size_buckets};
 
 impl Judgement {
     /// Seconds that ledgers, latencies and rates cover: the longest of any server's window; 0 without a server.
@@ -84,6 +87,9 @@ impl ServerJudgement {
             live: self.live,
             ledger: window.request_ledger.as_ref().map(Into::into),
             latency: latency(&window.duration),
+            // A tick without a report says nothing about how many requests ended in it.
+            latency_buckets: self.tick.facts.slots.value().map(|_| latency_buckets(&self.tick.facts.duration)),
+            slowest: Vec::new(),
             stages: window
                 .stage_durations
                 .iter()
@@ -104,6 +110,7 @@ impl ServerJudgement {
             mean_size: batch.mean.get()?,
             max_size: batch.configured_max,
             ready2: batch.ready2.get()?,
+            sizes: Some(size_buckets(&batch.sizes)),
         })
     }
 }
@@ -118,6 +125,7 @@ fn latency(durations: &SparseHdr) -> Option<LatencyView> {
         p50_s: quantile(0.5)?,
         p90_s: quantile(0.9)?,
         p99_s: quantile(0.99)?,
+        p999_s: quantile(0.999),
         max_s: durations.max()? as f64 * unit,
     })
 }

@@ -210,13 +210,30 @@ fn views_show_the_window_in_si_units() {
     let latency = server.latency.expect("requests ended");
     assert_eq!(latency.count, 2_000);
     assert!((latency.p50_s - 0.02).abs() < 0.001 && latency.p99_s > latency.p90_s && latency.max_s < 0.0405);
+    assert!(latency.p999_s.is_some_and(|p999| p999 >= latency.p99_s && p999 <= latency.max_s));
+    let newest = server.latency_buckets.expect("the newest tick was reported");
+    assert_eq!(newest.iter().map(|(_, count)| count).sum::<u64>(), 200, "one tick, not the window");
     assert_eq!(server.stages.len(), 1);
     assert_eq!(server.arrivals_per_s, Some(200.0));
     assert_eq!(server.in_flight, Some(40));
     let batch = server.batch.expect("batches were executed");
     assert!((batch.mean_size - 1.7).abs() < 0.01 && batch.max_size == Some(8));
+    let sizes = batch.sizes.expect("sizes were counted");
+    assert_eq!(sizes.iter().map(|(size, _)| *size).collect::<Vec<_>>(), [1, 2]);
     let ledger = server.ledger.expect("requests were inside");
     assert_eq!(ledger.entries.iter().map(|entry| entry.ns).sum::<u64>(), ledger.interval_ns);
+}
+
+#[test]
+fn a_silent_second_is_no_second_without_requests() {
+    let (mut world, mut engine) = (World::new(1), Engine::new(Config::default()));
+    run(&mut world, &mut engine, 3, &Signals::default());
+    let idle = Signals { arrivals: 0.0, batch: 1.0, ..Signals::default() };
+    let judgement = run(&mut world, &mut engine, 1, &idle);
+    assert_eq!(judgement.servers(|_| Vec::new())[0].latency_buckets, Some(Vec::new()), "it reported, nothing ended");
+    let silent = world.silence();
+    let judgement = engine.push(&silent, &world.table);
+    assert_eq!(judgement.servers(|_| Vec::new())[0].latency_buckets, None, "nobody knows");
 }
 
 #[test]

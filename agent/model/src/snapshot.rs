@@ -199,6 +199,15 @@ pub struct ServerView {
     pub ledger: Option<LedgerView<StageEntry>>,
     /// Duration of requests that ended in the window.
     pub latency: Option<LatencyView>,
+    /// Duration of requests that ended in the newest tick alone, as `[upper bound in seconds, count]`, ascending, without
+    /// empty buckets. Bounds are steps of √2 around 1 s, from 7.6 µs (and anything shorter) to 4096 s, so that a column of a
+    /// heatmap can be made of each tick and columns can be added. Empty when no request ended; absent when the server
+    /// reported nothing, or the agent is older than this field.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub latency_buckets: Option<Vec<(f64, u64)>>,
+    /// The slowest requests that ended in the window, slowest first, as far as the server samples them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub slowest: Vec<SlowRequestView>,
     /// Duration by stage of requests that ended in the window.
     pub stages: Vec<StageView>,
     /// Requests that ended well, per second.
@@ -226,8 +235,35 @@ pub struct LatencyView {
     pub p90_s: f64,
     /// 99th percentile.
     pub p99_s: f64,
+    /// 99.9th percentile; absent when the agent is older than this field.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub p999_s: Option<f64>,
     /// Largest.
     pub max_s: f64,
+}
+
+/// One request that took long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlowRequestView {
+    /// From arrival to the last byte sent.
+    pub duration_s: f64,
+    /// What that consists of, in order of the vocabulary, without stages that it did not enter.
+    pub stages: Vec<SlowStageView>,
+    /// Hexadecimal id of the trace that it belongs to, where the server knows one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trace_id: Option<String>,
+    /// Kind of its error; absent when it ended well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// Time that one request spent in one stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlowStageView {
+    /// The stage.
+    pub stage: String,
+    /// Seconds in it.
+    pub s: f64,
 }
 
 /// A distribution of durations in one stage.
@@ -250,6 +286,10 @@ pub struct BatchView {
     pub max_size: Option<u32>,
     /// Share of batches formed while two or more requests stood ready, 0 to 1.
     pub ready2: f64,
+    /// Their sizes, as `[largest size, count]`, ascending, without empty buckets: each size up to 16 for itself, then powers
+    /// of 2. Absent when the agent is older than this field.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sizes: Option<Vec<(u64, u64)>>,
 }
 
 /// A metric without a value.
