@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use crossterm::event::{KeyCode, KeyEvent};
 use perfwatch_tui::app::{App, Event};
 use perfwatch_tui::{FeedEvent, Theme, draw};
 use ratatui::Terminal;
@@ -42,6 +43,18 @@ fn frames(criterion: &mut Criterion) {
     }
     let mut group = criterion.benchmark_group("frame_200x60");
     group.bench_function("into_a_buffer", |bencher| {
+        let mut buffer = Buffer::empty(area);
+        bencher.iter(|| {
+            buffer.reset();
+            draw(&app, Theme::default(), black_box(&mut buffer));
+        });
+    });
+    group.bench_function("latency_into_a_buffer", |bencher| {
+        let mut app = App::new(false);
+        for snapshot in fixtures::minutes_before(&fixtures::bimodal()) {
+            app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(snapshot))));
+        }
+        app.update(Event::Key(KeyEvent::from(KeyCode::Char('2'))));
         let mut buffer = Buffer::empty(area);
         bencher.iter(|| {
             buffer.reset();

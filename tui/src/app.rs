@@ -11,7 +11,7 @@ use crate::feed::FeedEvent;
 use crate::history::History;
 use crate::keys::{self, Action};
 use crate::plain::{Clean, plain};
-use crate::views::VIEWS;
+use crate::views::{Arrows, VIEWS};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -75,6 +75,8 @@ pub struct App {
     finding: Option<(String, String)>,
     detail: bool,
     scroll: usize,
+    /// Number of the tick that the cursor stands on, as [`History::now`] counts them.
+    cursor: Option<u64>,
     quit_at_end: bool,
 }
 
@@ -92,6 +94,7 @@ impl App {
             finding: None,
             detail: false,
             scroll: 0,
+            cursor: None,
             quit_at_end,
         }
     }
@@ -160,6 +163,7 @@ impl App {
                 None => self.pending = Some(VecDeque::new()),
             },
             Action::Back if self.detail => (self.detail, self.scroll) = (false, 0),
+            Action::Back if self.cursor().is_some() && self.arrows() == Arrows::Seconds => self.cursor = None,
             Action::Back => self.go_to(0),
             Action::Open if self.selected_finding().is_some() => {
                 self.go_to(crate::views::FINDINGS);
@@ -170,8 +174,10 @@ impl App {
             Action::PreviousView => self.go_to((self.view + VIEWS.len() - 1) % VIEWS.len()),
             Action::View(number) if number < VIEWS.len() => self.go_to(number),
             Action::Open | Action::View(_) => return Effect::None,
-            Action::NextServer => self.move_server(1),
-            Action::PreviousServer => self.move_server(-1),
+            Action::Left if self.arrows() == Arrows::Seconds => self.earlier(),
+            Action::Right if self.arrows() == Arrows::Seconds => self.later(),
+            Action::Left => self.move_server(-1),
+            Action::Right => self.move_server(1),
             Action::Up => self.step(-1),
             Action::Down => self.step(1),
             Action::PageUp => self.step(-PAGE),
@@ -193,6 +199,10 @@ impl App {
             self.scroll = self.scroll.saturating_add_signed(by).min(self.scroll_limit());
             return;
         }
+        if self.arrows() == Arrows::Seconds {
+            self.move_server(by);
+            return;
+        }
         let Some(snapshot) = &self.shown else { return };
         let last = snapshot.findings.len().saturating_sub(1);
         let at = self.finding_index().saturating_add_signed(by).min(last);
@@ -211,15 +221,39 @@ impl App {
         self.server = snapshot.servers.get(at).map(|server| server.id.clone());
     }
 
+    /// Moves the cursor a tick back; the first step puts it on the newest.
+    fn earlier(&mut self) {
+        let oldest = self.history.len().saturating_sub(1);
+        let ticks = self.cursor().map_or(0, |ticks| (ticks + 1).min(oldest));
+        self.cursor = self.history.now().checked_sub(ticks as u64);
+    }
+
+    /// Moves the cursor a tick on; beyond the newest it goes away.
+    fn later(&mut self) {
+        self.cursor = match self.cursor() {
+            Some(ticks) if ticks > 0 => self.cursor.map(|tick| tick + 1),
+            _ => None,
+        };
+    }
+
+    fn arrows(&self) -> Arrows {
+        VIEWS[self.view].arrows()
+    }
+
     /// Whether the action would do something now; the footer lists only such.
     pub fn can(&self, action: Action) -> bool {
         let findings = self.shown.as_ref().map_or(0, |snapshot| snapshot.findings.len());
         let servers = self.shown.as_ref().map_or(0, |snapshot| snapshot.servers.len());
         match action {
-            Action::Up | Action::Down => self.scrolls() || findings > 1,
-            Action::Open => findings > 0 && !self.detail && VIEWS[self.view].selects_findings(),
+            Action::Up | Action::Down => match self.arrows() {
+                Arrows::Findings => self.detail || findings > 1,
+                Arrows::Seconds => servers > 1,
+                Arrows::Lines => true,
+            },
+            Action::Open => findings > 0 && !self.detail && self.arrows() == Arrows::Findings,
             Action::Back => self.detail || self.view != 0,
-            Action::NextServer | Action::PreviousServer => servers > 1 && self.view == 0,
+            Action::Left | Action::Right if self.arrows() == Arrows::Seconds => servers > 0,
+            Action::Left | Action::Right => servers > 1 && self.view == 0,
             Action::Pause => self.connection != Connection::Ended || self.pending.is_some(),
             _ => true,
         }
@@ -252,7 +286,7 @@ impl App {
 
     /// Whether up and down scroll here, rather than select.
     pub fn scrolls(&self) -> bool {
-        self.detail || !VIEWS[self.view].selects_findings()
+        self.detail || self.arrows() == Arrows::Lines
     }
 
     /// Number of the view on screen, from 0.
@@ -268,6 +302,12 @@ impl App {
     /// Lines that the view is scrolled down by.
     pub fn scroll(&self) -> usize {
         self.scroll
+    }
+
+    /// How many ticks before the newest the cursor stands; `None` without one, or when its tick is no longer remembered.
+    pub fn cursor(&self) -> Option<usize> {
+        let ticks = self.history.now().checked_sub(self.cursor?)? as usize;
+        (ticks < self.history.len()).then_some(ticks)
     }
 
     /// Place of the selected server in the snapshot.
@@ -378,6 +418,45 @@ mod tests {
         push(&mut app, &fewer);
         assert_eq!(app.server_index(), 0);
         assert_eq!(app.snapshot().map(|shown| shown.servers[0].name.as_str()), Some("embed-bge"));
+    }
+
+    #[test]
+    fn the_cursor_stays_on_its_second_while_time_goes_on() {
+        let mut app = App::new(false);
+        for second in 1..=5 {
+            push(&mut app, &at(second, fixtures::healthy()));
+        }
+        press(&mut app, '2');
+        assert_eq!(app.cursor(), None);
+        press(&mut app, 'h');
+        assert_eq!(app.cursor(), Some(0), "it appears at the newest");
+        press(&mut app, 'h');
+        push(&mut app, &at(6, fixtures::healthy()));
+        assert_eq!(app.cursor(), Some(2));
+        for _ in 0..9 {
+            press(&mut app, 'h');
+        }
+        assert_eq!(app.cursor(), Some(5), "no further than what is remembered");
+        for _ in 0..5 {
+            press(&mut app, 'l');
+        }
+        assert_eq!(app.cursor(), Some(0));
+        press(&mut app, 'l');
+        assert_eq!(app.cursor(), None, "beyond the newest is live");
+        press(&mut app, 'h');
+        app.update(Event::Key(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE)));
+        assert_eq!((app.cursor(), app.view()), (None, 1), "Esc takes the cursor first");
+    }
+
+    #[test]
+    fn in_latency_up_and_down_choose_the_server() {
+        let mut app = App::new(false);
+        push(&mut app, &fixtures::three_servers());
+        press(&mut app, '2');
+        press(&mut app, 'j');
+        assert_eq!(app.server_index(), 1);
+        press(&mut app, 'h');
+        assert_eq!(app.server_index(), 1, "left is time");
     }
 
     #[test]

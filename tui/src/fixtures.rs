@@ -9,7 +9,8 @@
 
 use perfwatch_model::snapshot::{
     AgentView, BatchView, CauseEntry, CpuView, DeviceView, ExportView, GpuProcessView, GpuView, HostView, LatencyView,
-    LedgerView, ProbeView, SCHEMA_VERSION, ServerView, StageEntry, StageView, Unavailable,
+    LedgerView, ProbeView, SCHEMA_VERSION, ServerView, SlowRequestView, SlowStageView, StageEntry, StageView,
+    Unavailable,
 };
 use perfwatch_model::{Cost, Evidence, Finding, Quality, Remedy, Severity, Snapshot};
 
@@ -34,7 +35,47 @@ fn request_ledger(interval_ns: u64, entries: &[(&str, u64)]) -> LedgerView<Stage
 }
 
 fn latency(count: u64, p50_s: f64, p90_s: f64, p99_s: f64, max_s: f64) -> LatencyView {
-    LatencyView { count, sum_s: count as f64 * p50_s * 1.1, p50_s, p90_s, p99_s, max_s }
+    LatencyView {
+        count,
+        sum_s: count as f64 * p50_s * 1.1,
+        p50_s,
+        p90_s,
+        p99_s,
+        p999_s: Some(p99_s.midpoint(max_s)),
+        max_s,
+    }
+}
+
+/// So many requests, their durations log-normal around a median; half octaves, as the agent sends them.
+fn around(median_s: f64, octaves: f64, requests: f64) -> Vec<(f64, u64)> {
+    let middle = median_s.log2();
+    let density = |step: i32| (-0.5 * ((f64::from(step) / 2.0 - 0.25 - middle) / octaves).powi(2)).exp();
+    let all: f64 = (-34..=24).map(density).sum();
+    let counts = (-34..=24).map(|step| (f64::from(step), (requests * density(step) / all).round() as u64));
+    counts.filter(|(_, count)| *count > 0).map(|(step, count)| ((step / 2.0).exp2(), count)).collect()
+}
+
+/// Two distributions together.
+fn both(one: Vec<(f64, u64)>, other: Vec<(f64, u64)>) -> Vec<(f64, u64)> {
+    let mut sum: Vec<(f64, u64)> = Vec::new();
+    let mut all = [one, other].concat();
+    all.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    for (bound, count) in all {
+        match sum.last_mut() {
+            Some((last, known)) if (*last - bound).abs() < f64::EPSILON * bound => *known += count,
+            _ => sum.push((bound, count)),
+        }
+    }
+    sum
+}
+
+fn slow(stages: &[(&str, f64)], trace: Option<&str>) -> SlowRequestView {
+    SlowRequestView {
+        duration_s: stages.iter().map(|(_, s)| s).sum(),
+        stages: stages.iter().map(|(stage, s)| SlowStageView { stage: (*stage).to_owned(), s: *s }).collect(),
+        trace_id: trace.map(str::to_owned),
+        error: None,
+    }
 }
 
 fn stage(name: &str, p50_s: f64, p99_s: f64) -> StageView {
@@ -137,6 +178,15 @@ pub fn healthy() -> Snapshot {
             ],
         )),
         latency: Some(latency(3060, 0.0083, 0.0124, 0.0218, 0.0341)),
+        latency_buckets: Some(around(0.0083, 0.5, 306.0)),
+        slowest: vec![
+            slow(
+                &[("preprocess", 0.0009), ("batch_wait", 0.0252), ("compute", 0.0076), ("send", 0.0004)],
+                Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            ),
+            slow(&[("queue", 0.0121), ("preprocess", 0.0004), ("batch_wait", 0.0098), ("compute", 0.0079)], None),
+            slow(&[("preprocess", 0.0171), ("batch_wait", 0.0011), ("compute", 0.0072), ("send", 0.0003)], None),
+        ],
         stages: vec![
             stage("preprocess", 0.000_31, 0.000_92),
             stage("batch_wait", 0.0028, 0.0121),
@@ -147,10 +197,18 @@ pub fn healthy() -> Snapshot {
         errors_per_s: Some(0.0),
         arrivals_per_s: Some(306.4),
         in_flight: Some(3),
-        batch: Some(BatchView { per_s: 91.0, mean_size: 3.4, max_size: Some(8), ready2: 0.81 }),
+        batch: Some(BatchView {
+            per_s: 91.0,
+            mean_size: 3.4,
+            max_size: Some(8),
+            ready2: 0.81,
+            sizes: Some(SIZES.to_vec()),
+        }),
     });
     snapshot
 }
+
+const SIZES: [(u64, u64); 8] = [(1, 121), (2, 214), (3, 238), (4, 147), (5, 94), (6, 52), (7, 27), (8, 17)];
 
 fn evidence(metric: &'static str, value: f64, threshold: Option<f64>, unit: &'static str) -> Evidence {
     let (window_s, quality) = (10.0, Quality::Sdk);
@@ -217,7 +275,14 @@ pub fn overload() -> Snapshot {
         vec![stage("batch_wait", 1.24, 2.41), stage("compute", 0.0151, 0.0173), stage("queue", 0.021, 0.09)];
     (server.requests_per_s, server.arrivals_per_s) = (Some(511.0), Some(663.0));
     server.in_flight = Some(1412);
-    server.batch = Some(BatchView { per_s: 63.9, mean_size: 8.0, max_size: Some(8), ready2: 1.0 });
+    server.batch =
+        Some(BatchView { per_s: 63.9, mean_size: 8.0, max_size: Some(8), ready2: 1.0, sizes: Some(vec![(8, 639)]) });
+    server.latency_buckets = Some(around(1.31, 0.28, 511.0));
+    server.slowest = vec![
+        slow(&[("queue", 0.094), ("preprocess", 0.002), ("batch_wait", 2.358), ("compute", 0.016)], None),
+        slow(&[("queue", 0.031), ("preprocess", 0.002), ("batch_wait", 2.419), ("compute", 0.015)], None),
+        slow(&[("batch_wait", 2.44), ("compute", 0.017)], None),
+    ];
     snapshot.findings.push(overload_finding());
     snapshot.undecided.push("data-loading-bound".to_owned());
     snapshot
@@ -375,6 +440,112 @@ pub fn gpu_refuses() -> Snapshot {
     snapshot
 }
 
+/// A server with a cache: hits take milliseconds, misses are computed on a GPU. Its agent was away for a moment.
+pub fn bimodal() -> Snapshot {
+    let mut snapshot = two_gpus();
+    let server = &mut snapshot.servers[0];
+    CACHED.clone_into(&mut server.name);
+    "sdk".clone_into(&mut server.kind);
+    server.id = format!("server:{CACHED}/4121");
+    server.latency = Some(latency(4120, 0.0034, 0.171, 0.312, 0.690));
+    server.latency_buckets = Some(both(around(0.0031, 0.35, 310.0), around(0.162, 0.4, 102.0)));
+    (server.requests_per_s, server.arrivals_per_s, server.errors_per_s) = (Some(411.6), Some(412.0), Some(0.4));
+    server.in_flight = Some(19);
+    server.ledger = Some(request_ledger(
+        182_000_000_000,
+        &[
+            ("queue", 9_100_000_000),
+            ("preprocess", 31_400_000_000),
+            ("cache_lookup", 6_200_000_000),
+            ("batch_wait", 41_300_000_000),
+            ("transfer", 2_900_000_000),
+            ("compute", 86_700_000_000),
+            ("postprocess", 4_100_000_000),
+            ("send", 240_000_000),
+            ("other", 60_000_000),
+        ],
+    ));
+    server.stages = vec![
+        stage("queue", 0.0006, 0.021),
+        stage("preprocess", 0.0021, 0.131),
+        stage("batch_wait", 0.031, 0.12),
+        stage("transfer", 0.0026, 0.0031),
+        stage("compute", 0.082, 0.091),
+        stage("postprocess", 0.0009, 0.0041),
+        stage("send", 0.000_05, 0.0007),
+        stage("cache_lookup", 0.0014, 0.0038),
+    ];
+    server.batch = Some(BatchView {
+        per_s: 9.1,
+        mean_size: 11.2,
+        max_size: Some(32),
+        ready2: 0.97,
+        sizes: Some(vec![(4, 3), (7, 9), (8, 14), (9, 16), (11, 21), (14, 12), (16, 9), (32, 7)]),
+    });
+    server.slowest = vec![
+        SlowRequestView {
+            error: Some("timeout".to_owned()),
+            ..slow(
+                &[("queue", 0.54), ("preprocess", 0.131), ("compute", 0.019)],
+                Some("a41f2f3577b34da6a3ce929d0e0e4736"),
+            )
+        },
+        slow(
+            &[("preprocess", 0.219), ("batch_wait", 0.118), ("transfer", 0.003), ("compute", 0.086), ("send", 0.001)],
+            Some("0c1d92f3577b34da6a3ce929d0e0e473"),
+        ),
+        slow(&[("cache_lookup", 0.004), ("batch_wait", 0.247), ("compute", 0.088), ("postprocess", 0.004)], None),
+    ];
+    snapshot
+}
+
+/// Its name.
+const CACHED: &str = "clip-cached";
+
+/// Nine servers, the third of them selected by nobody, the last silent, one of them only watched from outside.
+pub fn nine_servers() -> Snapshot {
+    let mut snapshot = two_findings();
+    let own = snapshot.servers.remove(0);
+    for (index, (name, requests, p99, inside, errors)) in [
+        ("toy-mlp", 306.0, 0.0218, 3, 0.0),
+        ("chat-8b", 9.4, 3.61, 41, 0.0),
+        ("chat-70b-instruct-awq-int4", 2.1, 24.4, 63, 0.1),
+        ("embed-bge", 1290.0, 0.0112, 12, 0.0),
+        ("rerank", 96.0, 0.094, 7, 2.5),
+        ("whisper", 0.8, 6.2, 2, 0.0),
+        ("clip-api", 52.0, 0.69, 21, 0.0),
+        ("tagger", 0.0, 0.0, 0, 0.0),
+        ("vision", 0.0, 0.0, 0, 0.0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut server = own.clone();
+        name.clone_into(&mut server.name);
+        server.id = format!("server:{name}/{}", 4121 + index);
+        server.pids = vec![4121 + index as u32];
+        server.pid = server.pids.first().copied();
+        (server.requests_per_s, server.errors_per_s, server.in_flight) = (Some(requests), Some(errors), Some(inside));
+        server.latency = Some(latency((requests * 10.0) as u64, p99 / 3.0, p99 / 2.0, p99, p99 * 1.3));
+        server.latency_buckets = Some(around(p99 / 3.0, 0.5, requests));
+        if p99 == 0.0 {
+            (server.latency, server.ledger, server.latency_buckets) = (None, None, None);
+            (server.requests_per_s, server.errors_per_s, server.in_flight, server.arrivals_per_s) =
+                (None, None, None, None);
+            (server.batch, server.stages, server.slowest) = (None, Vec::new(), Vec::new());
+        }
+        match name {
+            "tagger" => "process".clone_into(&mut server.kind),
+            "vision" => server.live = false,
+            _ => {}
+        }
+        snapshot.servers.push(server);
+    }
+    snapshot.findings.push(Finding { entity: snapshot.servers[6].id.clone(), ..overload_finding() });
+    snapshot.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    snapshot
+}
+
 /// Three servers, one of them silent; the overloaded one comes first.
 pub fn three_servers() -> Snapshot {
     let mut snapshot = overload();
@@ -386,6 +557,9 @@ pub fn three_servers() -> Snapshot {
         server.requests_per_s = live.then_some(requests);
         if !live {
             (server.latency, server.ledger, server.in_flight) = (None, None, None);
+            (server.latency_buckets, server.batch, server.errors_per_s, server.arrivals_per_s) =
+                (None, None, None, None);
+            (server.stages, server.slowest) = (Vec::new(), Vec::new());
         }
         snapshot.servers.push(server);
     }
@@ -399,6 +573,7 @@ pub fn everything() -> Snapshot {
     snapshot.undecided.push("no-batching".to_owned());
     snapshot.devices.extend(two_gpus().devices);
     snapshot.unavailable = gpu_refuses().unavailable;
+    snapshot.servers[0].slowest = bimodal().servers.remove(0).slowest;
     snapshot.agent.exports.push(ExportView {
         endpoint: "http://collector:4318".to_owned(),
         state: "ok".to_owned(),
@@ -406,6 +581,40 @@ pub fn everything() -> Snapshot {
         dropped: 0,
     });
     snapshot
+}
+
+/// What the latency of a server was in a second before.
+fn live(server: &mut ServerView, second: u32, wave: f64) {
+    if server.name == "vision" && second < 105 {
+        // It fell silent a quarter of a minute ago.
+        server.live = true;
+        server.latency = Some(latency(520, 0.046, 0.071, 0.118, 0.144));
+        server.latency_buckets = Some(around(0.046, 0.5, 52.0 * wave));
+        server.requests_per_s = Some(52.0 * wave);
+        return;
+    }
+    let Some(buckets) = &mut server.latency_buckets else { return };
+    let Some(latency) = &mut server.latency else { return };
+    let requests = server.requests_per_s.unwrap_or(0.0);
+    if server.in_flight.is_some_and(|inside| inside > 500) || latency.p50_s > 1.0 && requests > 400.0 {
+        // Demand rose above what it can do: from then on each second waits longer than the one before.
+        let since = f64::from(second.saturating_sub(52)) / 67.0;
+        let median = 0.0085 * (1.31_f64 / 0.0085).powf(since.min(1.0).sqrt());
+        *buckets = around(median, if since > 0.0 { 0.28 } else { 0.5 }, requests);
+        (latency.p50_s, latency.p90_s, latency.p99_s) = (median, median * 1.5, median * 1.87);
+        latency.p999_s = Some(median * 1.88);
+        server.in_flight = server.in_flight.map(|inside| ((inside as f64 * since) as u64).max(4));
+        return;
+    }
+    *buckets = match server.name.as_str() {
+        // Now and then the cache is emptied: for some seconds there are misses only, and they queue.
+        CACHED if (84..90).contains(&second) => around(0.17 * 1.35_f64.powi(second as i32 - 83), 0.45, 220.0),
+        CACHED => both(around(0.0031, 0.35, 310.0 * wave), around(0.15 + wave / 60.0, 0.4, 102.0 * wave)),
+        _ => around(latency.p50_s * (0.7 + wave * 0.3), 0.5, requests),
+    };
+    if server.name == CACHED && (100..103).contains(&second) {
+        server.latency_buckets = None;
+    }
 }
 
 /// Two minutes that lead to this snapshot, one a second, with some life in the numbers.
@@ -425,6 +634,7 @@ pub fn minutes_before(last: &Snapshot) -> Vec<Snapshot> {
                     latency.p99_s *= wave;
                     latency.p50_s *= 0.9 + wave / 10.0;
                 }
+                live(server, second, wave);
             }
             for device in &mut snapshot.devices {
                 if let Some(gpu) = &mut device.gpu {

@@ -1,8 +1,11 @@
-//! The recent past, for sparklines: two minutes of a few numbers per thing, not of whole snapshots.
+//! The recent past, for sparklines and heatmaps: two minutes of a few numbers per thing, not of whole snapshots.
+
+mod columns;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::plain::Clean;
+pub use columns::{Column, Columns};
 
 /// Samples kept per number.
 pub const LENGTH: usize = 120;
@@ -47,15 +50,40 @@ pub struct ServerTrails {
     pub requests: Trail,
     /// 50th percentile of latency, seconds.
     pub p50: Trail,
+    /// 90th percentile of latency, seconds.
+    pub p90: Trail,
     /// 99th percentile of latency, seconds.
     pub p99: Trail,
+    /// 99.9th percentile of latency, seconds.
+    pub p999: Trail,
     /// Requests inside.
     pub in_flight: Trail,
+    /// Requests per second that ended in an error.
+    pub errors: Trail,
+    /// Latency of the requests that ended in each tick.
+    pub latency: Columns,
 }
 
 impl ServerTrails {
-    fn all(&mut self) -> [&mut Trail; 4] {
-        [&mut self.requests, &mut self.p50, &mut self.p99, &mut self.in_flight]
+    fn all(&mut self) -> [&mut Trail; 7] {
+        [
+            &mut self.requests,
+            &mut self.p50,
+            &mut self.p90,
+            &mut self.p99,
+            &mut self.p999,
+            &mut self.in_flight,
+            &mut self.errors,
+        ]
+    }
+
+    fn advance(&mut self, steps: usize) {
+        self.all().into_iter().for_each(|trail| trail.advance(steps));
+        self.latency.advance(steps);
+    }
+
+    fn is_forgotten(&mut self) -> bool {
+        self.all().iter().all(|trail| trail.is_forgotten()) && self.latency.iter().all(|column| column.is_none())
     }
 }
 
@@ -63,6 +91,7 @@ impl ServerTrails {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     newest: Option<i64>,
+    now: u64,
     /// Share of all CPU time.
     pub cpu: Trail,
     /// By server id.
@@ -75,16 +104,22 @@ impl History {
     /// Takes in a snapshot. One that comes late leaves the gap that it is; one for the same instant replaces.
     pub fn push(&mut self, snapshot: &Clean) {
         let steps = self.steps_to(snapshot);
+        self.now += steps as u64;
         self.cpu.advance(steps);
-        self.servers.values_mut().flat_map(ServerTrails::all).for_each(|trail| trail.advance(steps));
+        self.servers.values_mut().for_each(|trails| trails.advance(steps));
         self.gpus.values_mut().for_each(|trail| trail.advance(steps));
 
         self.cpu.put(snapshot.host.cpu_utilization);
         for server in &snapshot.servers {
             let trails = self.servers.entry(server.id.clone()).or_default();
             trails.requests.put(server.requests_per_s);
-            trails.p50.put(server.latency.as_ref().map(|latency| latency.p50_s));
-            trails.p99.put(server.latency.as_ref().map(|latency| latency.p99_s));
+            let latency = server.latency.as_ref();
+            trails.p50.put(latency.map(|latency| latency.p50_s));
+            trails.p90.put(latency.map(|latency| latency.p90_s));
+            trails.p99.put(latency.map(|latency| latency.p99_s));
+            trails.p999.put(latency.and_then(|latency| latency.p999_s));
+            trails.errors.put(server.errors_per_s);
+            trails.latency.put(server.latency_buckets.as_deref().map(Column::new));
             trails.in_flight.put(server.in_flight.map(|count| count as f64));
         }
         for device in &snapshot.devices {
@@ -92,8 +127,23 @@ impl History {
                 self.gpus.entry(device.id.clone()).or_default().put(gpu.utilization);
             }
         }
-        self.servers.retain(|_, trails| trails.all().iter().any(|trail| !trail.is_forgotten()));
+        self.servers.retain(|_, trails| !trails.is_forgotten());
         self.gpus.retain(|_, trail| !trail.is_forgotten());
+    }
+
+    /// The number of the newest tick; it grows by one per tick, those that did not come included.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// How many ticks are remembered.
+    pub fn len(&self) -> usize {
+        self.cpu.0.len()
+    }
+
+    /// True before the first snapshot.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn steps_to(&mut self, snapshot: &Clean) -> usize {
@@ -110,7 +160,7 @@ impl History {
 }
 
 /// Seconds since midnight of an RFC 3339 time.
-fn seconds_of_day(time: &str) -> Option<i64> {
+pub(crate) fn seconds_of_day(time: &str) -> Option<i64> {
     let field = |at: usize| time.get(at..at + 2)?.parse::<i64>().ok();
     Some(field(11)? * 3600 + field(14)? * 60 + field(17)?)
 }
@@ -137,6 +187,16 @@ mod tests {
         history.push(&at("23:59:58", 0.1));
         history.push(&at("00:00:01", 0.2));
         assert_eq!(cpu(&history), [Some(0.1), None, None, Some(0.2)]);
+    }
+
+    #[test]
+    fn a_gap_in_time_is_a_gap_in_the_heatmap() {
+        let mut history = History::default();
+        history.push(&at("10:00:00", 0.1));
+        history.push(&at("10:00:02", 0.1));
+        let latency = &history.servers["server:toy-mlp/4121"].latency;
+        assert_eq!(latency.iter().map(|column| column.is_some()).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(latency.before(0).map(Column::count), latency.before(2).map(Column::count));
     }
 
     #[test]

@@ -35,10 +35,10 @@ pub enum Action {
     PreviousView,
     /// Shows the view with this number, from 0.
     View(usize),
-    /// Shows the next model server.
-    NextServer,
-    /// Shows the model server before.
-    PreviousServer,
+    /// Shows the next model server, or a later second.
+    Right,
+    /// Shows the model server before, or an earlier second.
+    Left,
     /// Puts the program to sleep, as a shell's job control does.
     Suspend,
     /// Draws the whole screen anew.
@@ -116,8 +116,8 @@ pub const BINDINGS: &[Binding] = &[
     row(Action::PageDown, &[Code(KeyCode::PageDown), Ctrl('d')], "PgDn ^d", "PgDn ^d", "move down by a page", None),
     row(Action::Open, &[Code(KeyCode::Enter)], "Enter", "Enter", "open the selected finding", Some(hint("⏎", "Enter", "open", 3))),
     row(Action::Back, &[Code(KeyCode::Esc)], "Esc", "Esc", "go back", Some(hint("Esc", "Esc", "back", 2))),
-    row(Action::PreviousServer, &[Code(KeyCode::Left), Char('h')], "← h", "Left h", "show the previous model server", Some(hint("←→", "hl", "server", 5))),
-    row(Action::NextServer, &[Code(KeyCode::Right), Char('l')], "→ l", "Right l", "show the next model server", None),
+    row(Action::Left, &[Code(KeyCode::Left), Char('h')], "← h", "Left h", "previous model server; in Latency, an earlier second", Some(hint("←→", "hl", "server", 5))),
+    row(Action::Right, &[Code(KeyCode::Right), Char('l')], "→ l", "Right l", "next model server; in Latency, a later second", None),
     row(Action::NextView, &[Code(KeyCode::Tab)], "Tab", "Tab", "show the next view", Some(hint("Tab", "Tab", "view", 6))),
     row(Action::PreviousView, &[Code(KeyCode::BackTab)], "Shift-Tab", "Shift-Tab", "show the previous view", None),
     row(Action::View(0), &[Digit], "1-9", "1-9", "show that view", None),

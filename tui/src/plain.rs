@@ -114,6 +114,10 @@ fn clean(snapshot: &mut Snapshot) {
         fix(&mut server.name);
         server.ledger.iter_mut().flat_map(|ledger| &mut ledger.entries).for_each(|entry| fix(&mut entry.stage));
         server.stages.iter_mut().for_each(|stage| fix(&mut stage.stage));
+        for slow in &mut server.slowest {
+            slow.stages.iter_mut().for_each(|part| fix(&mut part.stage));
+            slow.trace_id.iter_mut().chain(&mut slow.error).for_each(fix);
+        }
     }
     for finding in findings {
         fix_cow(&mut finding.id);

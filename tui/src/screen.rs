@@ -11,7 +11,7 @@ use crate::line::{Row, span};
 use crate::plain::Clean;
 use crate::theme::{Role, Theme};
 use crate::units;
-use crate::views::{Scene, VIEWS, put};
+use crate::views::{Arrows, Scene, VIEWS, put};
 use crate::widgets::badge;
 use crate::wording;
 
@@ -196,6 +196,8 @@ fn footer(app: &App, theme: Theme, width: usize) -> Line<'static> {
         let word = match binding.action {
             Action::Pause if app.paused().is_some() => "go on",
             Action::Up if app.scrolls() => "scroll",
+            Action::Up if VIEWS[app.view()].arrows() == Arrows::Seconds => "server",
+            Action::Left if VIEWS[app.view()].arrows() == Arrows::Seconds => "second",
             _ => word,
         };
         let key = Span::styled(theme.pick(key, ascii), theme.style(Role::Strong));

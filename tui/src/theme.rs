@@ -58,6 +58,9 @@ pub enum Graph {
     Ascii,
 }
 
+/// Steps of darkness in a heatmap, nothing apart.
+pub const HEAT_LEVELS: usize = 4;
+
 /// Colours and glyphs of one terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Theme {
@@ -149,6 +152,22 @@ impl Theme {
         Style::new().fg(letter).bg(self.colour(role))
     }
 
+    /// A cell of a heatmap, by level from 1 to [`HEAT_LEVELS`]: away from the background the more there is. The glyph says
+    /// the same.
+    pub fn heat(self, level: usize) -> Style {
+        let at = level.clamp(1, HEAT_LEVELS) - 1;
+        match self.palette {
+            Palette::Mono => Style::new(),
+            Palette::Dark => Style::new().fg([Color::Blue, Color::Cyan, Color::LightCyan, Color::White][at]),
+            Palette::Light => Style::new().fg([110, 68, 25, 17].map(Color::Indexed)[at]),
+        }
+    }
+
+    /// The glyph of a cell of a heatmap, by level from 0 (nothing) to [`HEAT_LEVELS`].
+    pub fn shade(self, level: usize) -> char {
+        self.pick([' ', '░', '▒', '▓', '█'], [' ', '.', ':', 'o', '#'])[level.min(HEAT_LEVELS)]
+    }
+
     fn colour(self, role: Role) -> Color {
         let light = self.palette == Palette::Light;
         match role {
@@ -200,6 +219,18 @@ mod tests {
                 assert_eq!((style.fg, style.bg), (None, None), "{role:?}");
             }
         }
+    }
+
+    #[test]
+    fn levels_of_heat_differ_in_glyph_and_colour() {
+        for ascii in [false, true] {
+            let theme = Theme::new(ThemeName::Dark, ascii);
+            for level in 1..HEAT_LEVELS {
+                assert_ne!(theme.shade(level), theme.shade(level + 1));
+                assert_ne!(theme.heat(level).fg, theme.heat(level + 1).fg);
+            }
+        }
+        assert_eq!(Theme::new(ThemeName::Mono, false).heat(1).fg, None);
     }
 
     #[test]

@@ -37,8 +37,27 @@ pub(crate) fn clock(time: &str) -> String {
     }
 }
 
+/// `14:02:31` of so many seconds before an RFC 3339 time; the text itself when it is something else.
+pub(crate) fn clock_before(time: &str, seconds: f64) -> String {
+    let Some(now) = crate::history::seconds_of_day(time) else { return time.to_owned() };
+    let then = (now - seconds.round() as i64).rem_euclid(86_400);
+    format!("{:02}:{:02}:{:02}", then / 3600, then / 60 % 60, then % 60)
+}
+
 /// `1.9 of 2 CPUs`.
 pub(crate) fn cpus_used(used: f64, capacity: f64) -> String {
     let unit = if (capacity - 1.0).abs() < 0.005 { "CPU" } else { "CPUs" };
     format!("{} of {} {unit}", units::cpus(used), units::cpus(capacity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_goes_back_over_midnight() {
+        assert_eq!(clock_before("2026-03-04T14:02:31Z", 43.0), "14:01:48");
+        assert_eq!(clock_before("2026-03-04T00:00:05Z", 6.2), "23:59:59");
+        assert_eq!(clock_before("yesterday", 1.0), "yesterday");
+    }
 }

@@ -31,6 +31,7 @@ fn press(app: &mut App, keys: &str) {
             '\x1b' => KeyCode::Esc,
             '\u{2193}' => KeyCode::Down,
             '\u{2192}' => KeyCode::Right,
+            '\u{2190}' => KeyCode::Left,
             key => KeyCode::Char(key),
         };
         app.update(Event::Key(KeyEvent::new(code, KeyModifiers::NONE)));
@@ -70,23 +71,46 @@ fn the_overview_looks_right() {
     frames("gpu_refuses", &app(&fixtures::gpu_refuses()));
     frames("two_gpus", &app(&fixtures::two_gpus()));
     frames("three_servers", &app(&fixtures::three_servers()));
+    let mut nine = app(&fixtures::nine_servers());
+    frames("nine_servers", &nine);
+    press(&mut nine, "llllll");
+    frames("nine_servers_seventh", &nine);
     let mut selected = app(&fixtures::two_findings());
     press(&mut selected, "j");
     frames("second_finding_selected", &selected);
 }
 
 #[test]
+fn the_latency_view_looks_right() {
+    let latency = |name: &str, snapshot: &Snapshot, keys: &str| {
+        let mut app = app(snapshot);
+        press(&mut app, "2");
+        press(&mut app, keys);
+        frames(name, &app);
+    };
+    latency("latency_healthy", &fixtures::healthy(), "");
+    latency("latency_bimodal", &fixtures::bimodal(), "");
+    latency("latency_overload", &fixtures::overload(), "");
+    latency("latency_cursor", &fixtures::bimodal(), &"\u{2190}".repeat(32));
+    latency("latency_cursor_in_a_gap", &fixtures::bimodal(), &"\u{2190}".repeat(18));
+    latency("latency_cursor_long_ago", &fixtures::overload(), &"\u{2190}".repeat(90));
+    latency("latency_silent", &fixtures::three_servers(), "jj");
+    latency("latency_no_server", &fixtures::no_server(), "");
+    latency("latency_process", &fixtures::nine_servers(), "jjjjjjj");
+}
+
+#[test]
 fn findings_and_what_is_not_available_look_right() {
     let mut findings = app(&fixtures::two_findings());
-    press(&mut findings, "2");
+    press(&mut findings, "3");
     frames("findings", &findings);
     press(&mut findings, "\u{2193}\n");
     frames("finding_detail", &findings);
     let mut none = app(&fixtures::healthy());
-    press(&mut none, "2");
+    press(&mut none, "3");
     frames("findings_none", &none);
     let mut missing = app(&fixtures::gpu_refuses());
-    press(&mut missing, "3");
+    press(&mut missing, "4");
     frames("unavailable", &missing);
 }
 
@@ -114,9 +138,14 @@ fn disconnected(seconds: u64) -> Event {
 
 #[test]
 fn no_size_panics() {
-    for snapshot in [fixtures::everything(), fixtures::no_server(), fixtures::three_servers(), fixtures::gpu_refuses()]
-    {
-        for keys in ["", "2", "3", "\n", "?"] {
+    for snapshot in [
+        fixtures::everything(),
+        fixtures::no_server(),
+        fixtures::nine_servers(),
+        fixtures::gpu_refuses(),
+        fixtures::bimodal(),
+    ] {
+        for keys in ["", "2", "2hhhhhhhhh", "3", "4", "\n", "?"] {
             let mut app = app(&snapshot);
             press(&mut app, keys);
             for width in (0..=20).chain([39, 40, 79, 80, 81, 120, 200]) {
@@ -181,6 +210,26 @@ fn the_footer_lists_only_what_works_here() {
     let two = footer(&app(&fixtures::two_findings()));
     assert!(two.contains("⏎ open") && two.contains("↑↓ select"), "{two}");
     assert!(footer(&app(&fixtures::three_servers())).contains("←→ server"));
+    let mut latency = app(&fixtures::healthy());
+    press(&mut latency, "2");
+    assert!(footer(&latency).contains("←→ second") && !footer(&latency).contains("↑↓"), "{}", footer(&latency));
+    let mut several = app(&fixtures::three_servers());
+    press(&mut several, "2");
+    assert!(footer(&several).contains("↑↓ server"), "{}", footer(&several));
+}
+
+#[test]
+fn a_list_of_servers_that_is_not_whole_says_so_and_holds_the_selected_one() {
+    for (width, height) in [(80, 24), (120, 40), (200, 60)] {
+        let mut nine = app(&fixtures::nine_servers());
+        for server in fixtures::nine_servers().servers {
+            let screen = text(&render(&nine, Theme::default(), width, height));
+            let line = screen.lines().find(|line| line.starts_with(" ▸ ")).expect("one is selected");
+            assert!(line.contains(&server.name[..8.min(server.name.len() - 1)]), "{line}");
+            assert!(screen.contains("9 model servers") && screen.contains("more with ←→"), "{screen}");
+            press(&mut nine, "l");
+        }
+    }
 }
 
 #[test]
@@ -200,7 +249,7 @@ proptest! {
     #[test]
     fn nothing_from_outside_reaches_the_terminal_as_a_command(
         name in "\\PC{0,20}|[\\x00-\\x1f\\x7f-\\u{9f}\\u{200b}-\\u{202e}\\u{2066}-\\u{2069}\u{1b}\\[\\]m模e\u{301}]{0,40}",
-        keys in "[123\n]?",
+        keys in "[1234\n]?",
         width in 40_u16..130,
     ) {
         let mut snapshot = fixtures::everything();
@@ -211,6 +260,8 @@ proptest! {
         snapshot.findings[0].summary = name.clone().into();
         snapshot.findings[0].entity.clone_from(&name);
         snapshot.unavailable[0].reason.clone_from(&name);
+        snapshot.servers[0].slowest[0].stages[0].stage.clone_from(&name);
+        snapshot.servers[0].slowest[0].trace_id = Some(name.clone());
         snapshot.servers[0].ledger.as_mut().expect("a ledger").entries[0].stage.clone_from(&name);
         let mut app = App::new(false);
         app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(snapshot.clone()))));

@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::overview::rule;
-use super::{Scene, View, put};
+use super::{Arrows, Scene, View, put};
 use crate::line::{Row, span, wrap, wrap_in};
 use crate::plain::Clean;
 use crate::theme::Role;
@@ -14,7 +14,7 @@ use crate::units;
 use crate::widgets::badge::{badge, role, shape};
 use crate::wording;
 
-/// The second view.
+/// The third view.
 pub(super) struct Findings;
 
 /// With fewer rows than this, list and detail do not fit on one screen.
@@ -33,8 +33,8 @@ impl View for Findings {
         snapshot.findings.len()
     }
 
-    fn selects_findings(&self) -> bool {
-        true
+    fn arrows(&self) -> Arrows {
+        Arrows::Findings
     }
 
     fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {

@@ -2,6 +2,7 @@
 //! key, tab, footer and help follow.
 
 mod findings;
+mod latency;
 mod overview;
 mod unavailable;
 
@@ -14,10 +15,11 @@ use crate::plain::Clean;
 use crate::theme::Theme;
 
 /// All views, in the order of their number keys.
-pub const VIEWS: &[&dyn View] = &[&overview::Overview, &findings::Findings, &unavailable::Unavailable];
+pub const VIEWS: &[&dyn View] =
+    &[&overview::Overview, &latency::Latency, &findings::Findings, &unavailable::Unavailable];
 
 /// Number of the view in which a finding is opened.
-pub(crate) const FINDINGS: usize = 1;
+pub(crate) const FINDINGS: usize = 2;
 
 /// What a view may look at.
 #[derive(Clone, Copy)]
@@ -30,6 +32,17 @@ pub struct Scene<'a> {
     pub theme: Theme,
 }
 
+/// What the arrow keys do in a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrows {
+    /// Up and down select a finding, left and right a server.
+    Findings,
+    /// Up and down select a server, left and right a second.
+    Seconds,
+    /// Up and down scroll.
+    Lines,
+}
+
 /// One screenful of something.
 pub trait View: Sync {
     /// The name of its file.
@@ -38,8 +51,8 @@ pub trait View: Sync {
     fn title(&self) -> &'static str;
     /// A count for its tab; 0 shows none.
     fn count(&self, snapshot: &Clean) -> usize;
-    /// Whether up and down choose a finding here; else they scroll.
-    fn selects_findings(&self) -> bool;
+    /// What the arrow keys do here.
+    fn arrows(&self) -> Arrows;
     /// Draws into `area`, which may be of any size, even none.
     fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer);
 }

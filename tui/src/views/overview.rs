@@ -1,6 +1,7 @@
 //! The first screen: where the time of devices and requests went, and what to do about it.
 
 mod findings;
+mod list;
 mod machine;
 mod server;
 
@@ -8,10 +9,11 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
 
-use super::{Scene, View, put};
+use super::{Arrows, Scene, View, put};
 use crate::line::{Row, span};
 use crate::plain::Clean;
 use crate::theme::Role;
+pub(super) use server::{invitation, two_lines};
 
 /// The first view.
 pub(super) struct Overview;
@@ -109,8 +111,8 @@ impl View for Overview {
         0
     }
 
-    fn selects_findings(&self) -> bool {
-        true
+    fn arrows(&self) -> Arrows {
+        Arrows::Findings
     }
 
     fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {

@@ -4,13 +4,13 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
 
-use super::{Scene, View, put};
+use super::{Arrows, Scene, View, put};
 use crate::gaps::gaps;
 use crate::line::{Row, span, wrap};
 use crate::plain::Clean;
 use crate::theme::Role;
 
-/// The third view.
+/// The fourth view.
 pub(super) struct Unavailable;
 
 impl View for Unavailable {
@@ -26,8 +26,8 @@ impl View for Unavailable {
         snapshot.unavailable.len()
     }
 
-    fn selects_findings(&self) -> bool {
-        false
+    fn arrows(&self) -> Arrows {
+        Arrows::Lines
     }
 
     fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {

@@ -20,17 +20,21 @@ pub fn scarce(share: f64) -> Role {
     }
 }
 
-/// A bar of `cells` columns between its two ends, in eighths (whole cells in ASCII). Anything above 0 shows.
-pub fn gauge(share: f64, cells: usize, role: Role, theme: Theme) -> Vec<Span<'static>> {
+/// A bar of at most `cells` columns, in eighths (whole cells in ASCII). Anything above 0 shows.
+pub fn bar(share: f64, cells: usize, theme: Theme) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
-    let least = usize::from(share > 0.0);
-    let bar = if theme.is_ascii() {
-        "#".repeat(((share * cells as f64).round() as usize).max(least).min(cells))
-    } else {
-        let eighths = ((share * cells as f64 * 8.0).round() as usize).max(least);
-        format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
-    };
+    let least = usize::from(share > 0.0 && cells > 0);
+    if theme.is_ascii() {
+        return "#".repeat(((share * cells as f64).round() as usize).max(least).min(cells));
+    }
+    let eighths = ((share * cells as f64 * 8.0).round() as usize).max(least);
+    format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
+}
+
+/// The same between its two ends, filled up to `cells` columns.
+pub fn gauge(share: f64, cells: usize, role: Role, theme: Theme) -> Vec<Span<'static>> {
+    let bar = bar(share, cells, theme);
     let columns = bar.chars().count();
     let (open, close) = theme.pick(("▕", "▏"), ("[", "]"));
     vec![

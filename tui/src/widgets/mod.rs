@@ -2,5 +2,6 @@
 
 pub mod badge;
 pub mod gauge;
+pub mod heatmap;
 pub mod ledger_bar;
 pub mod sparkline;

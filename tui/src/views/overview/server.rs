@@ -3,7 +3,7 @@
 use perfwatch_model::snapshot::{LatencyView, ServerView};
 use ratatui::text::{Line, Span};
 
-use super::{Plan, rule};
+use super::{Plan, list, rule};
 use crate::history::{ServerTrails, Trail};
 use crate::line::{Row, flow, span, truncate};
 use crate::parts::{self, Part};
@@ -32,10 +32,12 @@ const TWO_LINES_FOLDED: &[&str] = &[
 
 pub(super) fn lines(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
     let servers = &scene.snapshot.servers;
-    let Some(server) = servers.get(scene.app.server_index()) else { return invitation(scene, plan, width) };
+    let Some(server) = servers.get(scene.app.server_index()) else {
+        return invitation(scene, plan.titles, width);
+    };
     let mut lines = Vec::new();
     if servers.len() > 1 && plan.servers > 0 {
-        lines.extend(list(scene, plan, width));
+        lines.extend(list::lines(scene, plan, width));
     }
     if plan.titles {
         lines.push(rule(scene, &server.name, &origin(server), width));
@@ -63,56 +65,6 @@ fn origin(server: &ServerView) -> String {
         words.push("silent for more than 3 s".to_owned());
     }
     words.join(", ")
-}
-
-fn list(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
-    let theme = scene.theme;
-    let servers = &scene.snapshot.servers;
-    let selected = scene.app.server_index();
-    let mut lines = Vec::new();
-    if plan.titles && plan.list_title {
-        let hidden = servers.len().saturating_sub(plan.servers);
-        let note =
-            if hidden > 0 { format!("{hidden} more with {}", theme.pick("←→", "h l")) } else { String::new() };
-        lines.push(rule(scene, &format!("{} model servers", servers.len()), &note, width));
-    }
-    let first = (selected + 1).saturating_sub(plan.servers);
-    let name_width = servers.iter().map(|server| server.name.chars().count()).max().unwrap_or(0).clamp(8, 24);
-    for (index, server) in servers.iter().enumerate().skip(first).take(plan.servers) {
-        let here = index == selected;
-        let marker = if here { theme.pick("▸ ", "> ") } else { "  " };
-        let name = truncate(&server.name, name_width);
-        let style = theme.style(if here { Role::Strong } else { Role::Text });
-        let name = span(format!("{marker}{}", pad(&name, name_width)), style);
-        let requests = server.requests_per_s.map_or("n/a".to_owned(), |rate| format!("{} req/s", units::digits(rate)));
-        let p99 = server.latency.as_ref().map_or("n/a".to_owned(), |latency| units::duration(latency.p99_s));
-        let inside = server.in_flight.map_or("n/a".to_owned(), units::count);
-        let state = if server.live {
-            span(theme.pick("● live", "* live"), theme.style(Role::Ok))
-        } else {
-            span(theme.pick("○ silent for more than 3 s", "o silent for more than 3 s"), theme.style(Role::Warn))
-        };
-        let kind = span(server.kind.clone(), theme.style(Role::Dim));
-        if !server.live {
-            lines.push(Row::new().left(0, name).left(1, state).right(5, kind).line(width));
-            continue;
-        }
-        let row = Row::new()
-            .left(0, name)
-            .left(1, span(format!("{requests:>12}"), theme.style(Role::Text)))
-            .left(2, span(format!("p99 {p99:>6}"), theme.style(Role::Text)))
-            .left(4, span(format!("{inside:>6} in flight"), theme.style(Role::Text)))
-            .left(3, state)
-            .right(5, kind);
-        lines.push(row.line(width));
-    }
-    lines
-}
-
-/// Text filled up with spaces to a width in columns.
-fn pad(text: &str, width: usize) -> String {
-    let columns = unicode_width::UnicodeWidthStr::width(text);
-    format!("{text}{}", " ".repeat(width.saturating_sub(columns)))
 }
 
 /// Rates and latencies, in two lines; in one where there is no room.
@@ -312,10 +264,10 @@ fn stages(scene: Scene<'_>, server: &ServerView, width: usize) -> Vec<Line<'stat
 }
 
 /// What to do when there is nothing to watch.
-fn invitation(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
+pub(in crate::views) fn invitation(scene: Scene<'_>, title: bool, width: usize) -> Vec<Line<'static>> {
     let theme = scene.theme;
     let mut lines = Vec::new();
-    if plan.titles {
+    if title {
         lines.push(rule(scene, "No model server yet", "", width));
     }
     let words = |text: &str| {
@@ -325,14 +277,18 @@ fn invitation(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> 
             .collect::<Vec<_>>()
     };
     lines.extend(words("Two lines put a Rust server on this screen:"));
-    for code in if width > 70 { TWO_LINES } else { TWO_LINES_FOLDED } {
-        let item = span(format!("  {code}"), theme.style(Role::Accent));
-        lines.push(Row::new().left(0, item).line(width));
-    }
+    lines.extend(two_lines(scene, width));
     lines.extend(words(if width > 60 {
         "To see it on a real model server now: perfwatch demo"
     } else {
         "See it now: perfwatch demo"
     }));
     lines
+}
+
+/// What a server has to say to be seen.
+pub(in crate::views) fn two_lines(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
+    let code = if width > 70 { TWO_LINES } else { TWO_LINES_FOLDED };
+    let style = scene.theme.style(Role::Accent);
+    code.iter().map(|code| Row::new().left(0, span(format!("  {code}"), style)).line(width)).collect()
 }
