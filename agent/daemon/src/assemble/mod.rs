@@ -2,6 +2,7 @@
 
 mod absences;
 mod gpu;
+mod slowest;
 
 use perfwatch_diagnose::Judgement;
 use perfwatch_model::snapshot::{AgentView, SCHEMA_VERSION, ServerView};
@@ -12,6 +13,7 @@ use crate::servers::Servers;
 use crate::time::rfc3339;
 use absences::Absences;
 use gpu::GpuHandles;
+use slowest::Slowest;
 
 /// Ledgers, latencies and rates cover at most this much.
 const WINDOW_S: f64 = 10.0;
@@ -22,6 +24,7 @@ pub(crate) struct Assembler {
     started_mono_ns: u64,
     absences: Absences,
     gpus: GpuHandles,
+    slowest: Slowest,
 }
 
 impl Assembler {
@@ -32,7 +35,13 @@ impl Assembler {
         host: EntityId,
         closed: impl Iterator<Item = (&'static MetricDef, Reason)>,
     ) -> Self {
-        Self { host_name, started_mono_ns, absences: Absences::new(host, closed), gpus: GpuHandles::default() }
+        Self {
+            host_name,
+            started_mono_ns,
+            absences: Absences::new(host, closed),
+            gpus: GpuHandles::default(),
+            slowest: Slowest::default(),
+        }
     }
 
     /// Everything but what the agent knows of itself, which the caller fills in.
@@ -47,6 +56,7 @@ impl Assembler {
     ) -> Snapshot {
         self.absences.update(tick, table);
         self.gpus.refresh(table);
+        self.slowest.update(tick, (WINDOW_S * 1e9) as u64);
         // Without a server nothing has a window but the machine's history.
         let covered = (covered_ns as f64 / 1e9).min(WINDOW_S);
         let window_s = if judgement.servers.is_empty() { covered } else { judgement.window_s() };
@@ -58,7 +68,7 @@ impl Assembler {
             window_s,
             host: judgement.host(self.host_name.as_str()),
             devices,
-            servers: server_views(judgement, servers),
+            servers: server_views(judgement, servers, &self.slowest),
             findings: judgement.findings.clone(),
             undecided: judgement.undecided_rules(),
             unavailable: self.absences.views(table),
@@ -74,9 +84,10 @@ impl Assembler {
     }
 }
 
-fn server_views(judgement: &Judgement, servers: &Servers) -> Vec<ServerView> {
+fn server_views(judgement: &Judgement, servers: &Servers, slowest: &Slowest) -> Vec<ServerView> {
     let mut views = judgement.servers(|entity| servers.pids(entity));
     for (view, judged) in views.iter_mut().zip(&judgement.servers) {
+        view.slowest = slowest.of(judged.entity);
         if let Some(live) = servers.watched_process(judged.entity) {
             "process".clone_into(&mut view.kind);
             view.live = live;
