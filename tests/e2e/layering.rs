@@ -8,6 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("perfwatch-model", &[]),
     ("perfwatch-wire", &["perfwatch-model"]),
     ("perfwatch-sdk", &["perfwatch-model", "perfwatch-wire"]),
+    ("perfwatch-c", &["perfwatch-sdk"]),
     ("perfwatch-store", &["perfwatch-model"]),
     ("perfwatch-diagnose", &["perfwatch-model"]),
     ("perfwatch-probes", &["perfwatch-model"]),
@@ -52,6 +53,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         &["perfwatch-agent", "perfwatch-export", "perfwatch-tui", "perfwatch"],
         "model, probes, rules and the SDK stay synchronous",
     ),
+    ("rusqlite", &["perfwatch-store"], "only the store knows how history lies on disk"),
     ("nvml-wrapper", &["perfwatch-probes"], "only the GPU probe talks to NVML"),
     ("tracing-subscriber", &["perfwatch", "perfwatch-export"], "only the binary decides where logs go"),
 ];
