@@ -1,0 +1,118 @@
+"""A result cache that says how often it helped."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, TypeVar, cast
+
+from ._native import Server
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CacheInfo(NamedTuple):
+    """What a cache did in this process, as ``functools.lru_cache`` tells it."""
+
+    hits: int
+    misses: int
+    maxsize: int
+    currsize: int
+
+
+class _Cache:
+    """The most recently used results. Its lock is held for look-ups only, never while a result is made."""
+
+    def __init__(self, server: Server, maxsize: int) -> None:
+        self._server = server
+        self._maxsize = maxsize
+        self._results: OrderedDict[Hashable, Any] = OrderedDict()
+        self._hits = self._misses = 0
+        self._renew()
+        # Another thread may hold the lock while this one forks.
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> tuple[bool, Any]:
+        """Whether there is a result, and the result."""
+        hit, result = False, None
+        with self._lock:
+            try:
+                result = self._results[key]
+                self._results.move_to_end(key)
+                hit = True
+                self._hits += 1
+            except (KeyError, TypeError):  # unknown, or not to be cached because it has no hash
+                self._misses += 1
+        self._server.cache_hit() if hit else self._server.cache_miss()
+        return hit, result
+
+    def put(self, key: Hashable, result: Any) -> None:
+        """Remembers a result, and forgets the one that was not used for the longest."""
+        with self._lock:
+            try:
+                self._results[key] = result
+            except TypeError:
+                return
+            while len(self._results) > self._maxsize:
+                self._results.popitem(last=False)
+
+    def info(self) -> CacheInfo:
+        """Counts of this process."""
+        with self._lock:
+            return CacheInfo(self._hits, self._misses, self._maxsize, len(self._results))
+
+    def clear(self) -> None:
+        """Forgets all results; counts go on."""
+        with self._lock:
+            self._results.clear()
+
+
+def _key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+    return (args, tuple(sorted(kwargs.items()))) if kwargs else args
+
+
+def cached(server: Server, *, maxsize: int = 1024) -> Callable[[F], F]:
+    """Decorates a function (or coroutine function) whose results for the same arguments are the same.
+
+    Keeps the ``maxsize`` most recently used results, and reports each look-up. Arguments without a
+    hash are passed through and count as misses; exceptions are not kept. Calls at once for one key each make the result.
+    The function gets ``cache_info()`` and ``cache_clear()``, as from ``functools.lru_cache``.
+    """
+
+    def decorate(function: F) -> F:
+        cache = _Cache(server, maxsize)
+        wrapper: Any
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+                key = _key(args, kwargs)
+                hit, result = cache.get(key)
+                if not hit:
+                    result = await function(*args, **kwargs)
+                    cache.put(key, result)
+                return result
+
+        else:
+
+            @functools.wraps(function)
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                key = _key(args, kwargs)
+                hit, result = cache.get(key)
+                if not hit:
+                    result = function(*args, **kwargs)
+                    cache.put(key, result)
+                return result
+
+        wrapper.cache_info = cache.info
+        wrapper.cache_clear = cache.clear
+        return cast(F, wrapper)
+
+    return decorate
