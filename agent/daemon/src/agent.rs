@@ -1,5 +1,6 @@
 //! Starting and stopping an agent.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::config::{Config, Detail};
 use crate::error::Error;
 use crate::feed::{Subscription, feed};
 use crate::history::History;
+use crate::intake::{self, Intake};
 use crate::own::{FindingGauges, OwnMetrics};
 use crate::pipeline::{Pipeline, TickThread};
 use crate::probe_socket;
@@ -79,12 +81,15 @@ impl Agent {
         let probe_listener = folder.listen(PROBE_SOCKET, config.settings.socket_mode)?;
         let probe_socket = probe_socket::serve(probe_listener)
             .map_err(|source| Error::Bind { socket: folder.path().join(PROBE_SOCKET), source })?;
+        let otlp_listener = folder.listen(intake::SOCKET, config.settings.socket_mode)?;
+        let intake = Intake::start(otlp_listener, &config.settings, Arc::clone(&clock))?;
+        let intake_addresses = [intake.grpc(), intake.http()];
         let (publisher, subscription) = feed();
         let history = Arc::new(History::new(started.mono_ns));
         let pipeline = Pipeline {
             table,
             probes: ProbeSet::new(probes.host, probes.gpus, config.settings.budget.0),
-            servers: Servers::new(probe_socket, config.settings.watch.clone()),
+            servers: Servers::new(probe_socket, config.settings.watch.clone(), intake),
             history: Arc::clone(&history),
             engine: Engine::new(perfwatch_diagnose::Config::default()),
             assembler: Assembler::new(host_name, started.mono_ns, host, probes.closed.into_iter()),
@@ -102,7 +107,7 @@ impl Agent {
         let api = Api { subscription: subscription.clone(), history, config: config.describe().into(), clock };
         let api = tokio::spawn(api::serve(api_listener, api, ended(stopped)));
         tracing::debug!(folder = %folder.path().display(), "agent started");
-        Ok(Running { subscription, ticks, api, stop, folder })
+        Ok(Running { subscription, ticks, api, stop, folder, intake_addresses })
     }
 }
 
@@ -119,6 +124,7 @@ pub struct Running {
     api: JoinHandle<()>,
     stop: watch::Sender<()>,
     folder: RuntimeFolder,
+    intake_addresses: [Option<SocketAddr>; 2],
 }
 
 impl Running {
@@ -137,10 +143,15 @@ impl Running {
         self.folder.path()
     }
 
+    /// Where OTLP is taken in over TCP, as `intake.grpc` and `intake.http` say; the port is the one that was given for 0.
+    pub fn intake_addresses(&self) -> [Option<SocketAddr>; 2] {
+        self.intake_addresses
+    }
+
     /// Stops: closes the tick at hand, flushes the exporter for at most 5 s, ends the streams of the local API, removes the
     /// sockets.
     pub async fn shutdown(self) {
-        let Self { subscription: _, ticks, api, stop, folder } = self;
+        let Self { subscription: _, ticks, api, stop, folder, intake_addresses: _ } = self;
         drop(stop);
         let remains = tokio::task::spawn_blocking(|| ticks.stop()).await.ok().flatten();
         if let Some(remains) = remains {

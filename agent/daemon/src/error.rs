@@ -49,6 +49,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The intake must not listen where it was told to, or cannot.
+    #[error("cannot take in otlp on {address}: {reason}")]
+    Intake {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        reason: String,
+    },
     /// The exporter does not accept its configuration.
     #[error("cannot export: {0}")]
     Export(String),
@@ -77,6 +85,7 @@ impl Error {
             Self::Folder { .. } | Self::Unsafe { .. } | Self::Bind { .. } => {
                 Some("set PERFWATCH_RUNTIME_DIR to a folder that belongs to you")
             }
+            Self::Intake { .. } => Some("use an address of loopback, or set intake.reach to network"),
             Self::Export(_) | Self::UnknownProbe { .. } | Self::Thread(_) => None,
         }
     }

@@ -17,8 +17,9 @@
 //! ```
 //!
 //! [`config`] merges file, environment and flags. [`Agent::start`] takes a runtime folder, listens on `probe.sock` (SDK) and
-//! `api.sock` (local API), and starts the tick thread: one thread that samples the probes on each whole second, closes the
-//! tick 500 ms later, and hands it to the store, the diagnosis, the subscribers and the exporter.
+//! `api.sock` (local API), takes in OTLP on `otlp.sock`, and starts the tick thread: one thread that samples the probes on
+//! each whole second, closes the tick 500 ms later, and hands it to the store, the diagnosis, the subscribers and the
+//! exporter.
 
 pub mod config;
 pub mod probe_socket;
@@ -30,6 +31,7 @@ mod clock;
 mod error;
 mod feed;
 mod history;
+mod intake;
 mod own;
 mod pipeline;
 mod probes;

@@ -2,30 +2,34 @@
 
 mod processes;
 
+use perfwatch_model::snapshot::ServerView;
 use perfwatch_model::{EntityId, SeriesTable, Tick};
 use perfwatch_probes::ProcessList;
 
 use crate::config::Watch;
+use crate::intake::Intake;
 use crate::probe_socket::{ProbeSocket, Receipt, ServerBook};
 use processes::WatchedProcesses;
 
-/// Every server that is watched: SDK clients, and processes that the configuration names.
+/// Every server that is watched: SDK clients, senders of OTLP, and processes that the configuration names.
 pub(crate) struct Servers {
     socket: ProbeSocket,
     book: ServerBook,
     processes: WatchedProcesses,
+    intake: Intake,
     /// What the probes were last told.
     told: Vec<(EntityId, Vec<u32>)>,
     /// Malformed input and the like is counted by the socket; what does not fit the table, by the book.
-    dropped: [(&'static str, u64); 5],
+    dropped: [(&'static str, u64); 8],
 }
 
 impl Servers {
-    pub(crate) fn new(socket: ProbeSocket, watch: Vec<Watch>) -> Self {
+    pub(crate) fn new(socket: ProbeSocket, watch: Vec<Watch>, intake: Intake) -> Self {
         Self {
             socket,
             book: ServerBook::new(),
             processes: WatchedProcesses::new(watch),
+            intake,
             told: Vec::new(),
             dropped: [
                 ("probe_malformed", 0),
@@ -33,6 +37,9 @@ impl Servers {
                 ("probe_refused", 0),
                 ("probe_series", 0),
                 ("probe_names", 0),
+                ("otlp_rejected", 0),
+                ("otlp_series", 0),
+                ("otlp_deferred", 0),
             ],
         }
     }
@@ -40,7 +47,8 @@ impl Servers {
     /// Takes in who came and went, and looks for processes to watch in a new process list.
     pub(crate) fn discover(&mut self, list: Option<&ProcessList>, table: &mut SeriesTable) {
         self.take_in(table);
-        let instrumented: Vec<u32> = self.book.served().flat_map(|served| pids(&served.workers)).collect();
+        let mut instrumented: Vec<u32> = self.book.served().flat_map(|served| pids(&served.workers)).collect();
+        instrumented.extend(self.intake.pids().into_iter().flat_map(|(_, pids)| pids));
         self.processes.discover(list, &instrumented, table);
     }
 
@@ -53,7 +61,7 @@ impl Servers {
     /// Servers and their pids, when they are others than at the last call.
     pub(crate) fn changed_watch_set(&mut self) -> Option<&[(EntityId, Vec<u32>)]> {
         let instrumented = self.book.served().map(|served| (served.entity, pids(&served.workers)));
-        let now: Vec<_> = instrumented.chain(self.processes.pids()).collect();
+        let now: Vec<_> = instrumented.chain(self.processes.pids()).chain(self.intake.pids()).collect();
         if now == self.told {
             return None;
         }
@@ -75,12 +83,21 @@ impl Servers {
     #[must_use = "the SDKs wait for their receipts"]
     pub(crate) fn close(&mut self, tick: &mut Tick, table: &mut SeriesTable) -> Vec<Receipt> {
         self.take_in(table);
-        self.book.close(tick, table)
+        let receipts = self.book.close(tick, table);
+        let own: Vec<EntityId> = self.book.served().map(|served| served.entity).collect();
+        self.intake.close(tick, table, &|entity| own.contains(&entity));
+        receipts
     }
 
     /// Forgets watched processes that have been gone for long enough; the book does so for its own servers.
     pub(crate) fn retire(&mut self, mono_ns: u64, table: &mut SeriesTable) {
         self.processes.retire(mono_ns, table);
+        self.intake.retire(mono_ns, table);
+    }
+
+    /// Adds to a server's view what it sent by OTLP.
+    pub(crate) fn complete(&self, entity: EntityId, view: &mut ServerView) {
+        self.intake.complete(entity, view);
     }
 
     /// SDK sessions that are connected.
@@ -91,8 +108,17 @@ impl Servers {
     /// What had to be dropped since the start, by reason.
     pub(crate) fn dropped(&mut self) -> &[(&'static str, u64)] {
         let counts = self.socket.counters.read();
-        let now =
-            [counts.malformed, counts.oversized, counts.refused, counts.series_dropped, self.book.series_refused()];
+        let otlp = self.intake.counts();
+        let now = [
+            counts.malformed,
+            counts.oversized,
+            counts.refused,
+            counts.series_dropped,
+            self.book.series_refused(),
+            otlp.rejected,
+            otlp.series,
+            otlp.deferred,
+        ];
         for ((_, count), now) in self.dropped.iter_mut().zip(now) {
             *count = now;
         }

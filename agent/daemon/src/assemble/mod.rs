@@ -92,6 +92,7 @@ fn server_views(judgement: &Judgement, servers: &Servers, slowest: &Slowest) -> 
             "process".clone_into(&mut view.kind);
             view.live = live;
         }
+        servers.complete(judged.entity, view);
     }
     views
 }

@@ -1,8 +1,9 @@
 //! Every setting there is: one field, its documentation, its key and its variable.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::value::{Detail, LogFormat, LogLevel, OtlpProtocol, Raw, Share, SocketMode, Value, Watch};
+use super::value::{Detail, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, SocketMode, Value, Watch};
 
 /// A setting's place in file and environment. Made from a field of [`Settings`].
 pub struct Key {
@@ -72,6 +73,18 @@ settings! {
 
     /// How much goes there: default (enough for every dashboard) or full.
     otlp_level: Detail = Detail::Default, "otlp.level", "PERFWATCH_OTLP_LEVEL", "";
+
+    /// Address on which OTLP over gRPC is taken in, besides the socket `otlp.sock` that is always there.
+    intake_grpc: Option<SocketAddr> = None, "intake.grpc", "PERFWATCH_INTAKE_GRPC", r#""127.0.0.1:4317""#;
+
+    /// Address on which OTLP over HTTP/protobuf is taken in.
+    intake_http: Option<SocketAddr> = None, "intake.http", "PERFWATCH_INTAKE_HTTP", r#""127.0.0.1:4318""#;
+
+    /// Who may reach these addresses: loopback, or network. They have neither encryption nor authentication.
+    intake_reach: Reach = Reach::Loopback, "intake.reach", "PERFWATCH_INTAKE_REACH", "";
+
+    /// Share of requests that senders trace, where their spans do not say it themselves. At 1 stages are exact.
+    intake_sampling: Option<Share> = None, "intake.sampling", "PERFWATCH_INTAKE_SAMPLING", "1";
 
     /// Least severe messages to log: error, warn, info, debug or trace.
     log_level: LogLevel = LogLevel::Info, "log.level", "PERFWATCH_LOG_LEVEL", "";

@@ -1,6 +1,7 @@
 //! The types of settings: what each takes, and how it is written.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// A value before its key has looked at it.
@@ -63,6 +64,18 @@ impl Value for Option<String> {
             "" => Err("takes a text that is not empty".to_owned()),
             text => Ok(Some(text.to_owned())),
         }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(String::new, quoted)
+    }
+}
+
+impl Value for Option<SocketAddr> {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let text = raw.scalar()?;
+        let wrong = || format!("takes an address and a port, such as \"127.0.0.1:4317\", not `{text}`");
+        text.parse().map(Some).map_err(|_| wrong())
     }
 
     fn show(&self) -> String {
@@ -146,7 +159,7 @@ impl Value for SocketMode {
     }
 }
 
-/// A share of one core.
+/// A share: of one core, or of all requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share(pub f64);
 
@@ -170,6 +183,17 @@ impl Value for Share {
 
     fn show(&self) -> String {
         self.0.to_string()
+    }
+}
+
+impl Value for Option<Share> {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let wrong = |_| "takes a share above 0, up to 1 (or \"10%\")".to_owned();
+        Share::parse(raw).map(Some).map_err(wrong)
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(String::new, Share::show)
     }
 }
 
@@ -210,6 +234,16 @@ choice! {
         Grpc = "grpc",
         /// Protobuf over HTTP/1.1.
         HttpProtobuf = "http/protobuf",
+    }
+}
+
+choice! {
+    /// From where an address may be reached.
+    Reach {
+        /// From this machine alone.
+        Loopback = "loopback",
+        /// From everywhere.
+        Network = "network",
     }
 }
 

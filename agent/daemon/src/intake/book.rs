@@ -1,0 +1,195 @@
+//! Everything that was sent: taken in by the listeners, given to the tick.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, metric::Data};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
+use perfwatch_model::snapshot::ServerView;
+use perfwatch_model::{EntityId, SeriesTable, Stamp, Tick};
+
+use super::gate::Gate;
+use super::metrics;
+use super::names::Names;
+use super::resource::{self, Identity};
+use super::server::Server;
+use super::spans::{self, Computes};
+
+/// Servers that one agent knows at a time by what they send.
+const MAX_SERVERS: usize = 256;
+
+/// What of a request was not taken, and why; the first reason stands for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) count: i64,
+    pub(super) why: String,
+}
+
+impl Refused {
+    pub(super) fn add(&mut self, count: u64, why: &str) {
+        if self.count == 0 {
+            why.clone_into(&mut self.why);
+        }
+        self.count = self.count.saturating_add(count as i64);
+    }
+
+    /// The parts of a partial success; `None` when everything was taken.
+    pub(super) fn partial(self) -> Option<(i64, String)> {
+        (self.count > 0).then_some((self.count, self.why))
+    }
+}
+
+/// Running totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Points and spans that were malformed or that nothing here can hold.
+    pub(crate) rejected: u64,
+    /// Points beyond the limit of series.
+    pub(crate) series: u64,
+    /// Requests that were told to come again.
+    pub(crate) deferred: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Book {
+    servers: BTreeMap<(String, String), Server>,
+    names: Names,
+    computes: Computes,
+    gate: Gate,
+    sampling: Option<f64>,
+    since_wall_ns: u64,
+    pub(super) counts: Counts,
+}
+
+impl Book {
+    pub(super) fn new(sampling: Option<f64>, now: Stamp) -> Self {
+        Self {
+            servers: BTreeMap::new(),
+            names: Names::default(),
+            computes: Computes::default(),
+            gate: Gate::new(now.mono_ns),
+            sampling,
+            since_wall_ns: now.wall_ns,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Lets a request of so many points or spans in, or says when to come again.
+    pub(super) fn admit(&mut self, points: u64, mono_ns: u64) -> Result<(), Duration> {
+        self.gate.admit(points, mono_ns).inspect_err(|_| self.counts.deferred += 1)
+    }
+
+    /// The server behind a resource; `None` when there are too many.
+    fn server<'a>(
+        servers: &'a mut BTreeMap<(String, String), Server>,
+        resource: Option<&Resource>,
+        hint: Option<&'static str>,
+        peer: Option<u32>,
+        mono_ns: u64,
+    ) -> Option<&'a mut Server> {
+        let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
+        let identity = Identity::of(attributes, hint, peer);
+        let key = (identity.service.clone(), identity.instance.clone());
+        if servers.len() >= MAX_SERVERS && !servers.contains_key(&key) {
+            return None;
+        }
+        let server = servers.entry(key).or_insert_with(|| Server::new(identity.clone()));
+        server.hear(identity, mono_ns);
+        Some(server)
+    }
+
+    pub(super) fn take_metrics(&mut self, sent: &ResourceMetrics, peer: Option<u32>, mono_ns: u64) -> Refused {
+        let mut refused = Refused::default();
+        let all = || sent.scope_metrics.iter().flat_map(|scope| &scope.metrics);
+        let hint = all().find_map(|metric| resource::kind(&metric.name));
+        let taken_before: usize = self.servers.values().map(|server| server.streams.len()).sum();
+        let Some(server) = Self::server(&mut self.servers, sent.resource.as_ref(), hint, peer, mono_ns) else {
+            let points = all().map(points_of).sum();
+            refused.add(points, &format!("this agent knows {MAX_SERVERS} servers already"));
+            self.counts.rejected += points;
+            return refused;
+        };
+        let mut reader = metrics::Reader {
+            server,
+            names: &mut self.names,
+            others: taken_before,
+            since_wall_ns: self.since_wall_ns,
+            refused: &mut refused,
+            beyond: 0,
+        };
+        reader.others -= reader.server.streams.len();
+        all().for_each(|metric| reader.take(metric));
+        let beyond = reader.beyond;
+        self.counts.series += beyond;
+        self.counts.rejected += (refused.count as u64).saturating_sub(beyond);
+        refused
+    }
+
+    pub(super) fn take_spans(&mut self, sent: &ResourceSpans, peer: Option<u32>, mono_ns: u64) -> Refused {
+        let mut refused = Refused::default();
+        let hint = spans::kind(&sent.scope_spans);
+        let Some(server) = Self::server(&mut self.servers, sent.resource.as_ref(), hint, peer, mono_ns) else {
+            let spans = spans_of(sent);
+            refused.add(spans, &format!("this agent knows {MAX_SERVERS} servers already"));
+            self.counts.rejected += spans;
+            return refused;
+        };
+        let traced = &mut server.traced;
+        let malformed = spans::read(&sent.scope_spans, &mut self.computes, self.sampling, |saying| traced.add(saying));
+        if malformed > 0 {
+            refused.add(malformed, "a span has no valid ids, or ends before it starts");
+            self.counts.rejected += malformed;
+        }
+        refused
+    }
+
+    /// Appends everything that came to a tick. `sdk` tells whether the SDK speaks for an entity.
+    pub(super) fn close(&mut self, tick: &mut Tick, table: &mut SeriesTable, sdk: &impl Fn(EntityId) -> bool) {
+        self.gate.drained(tick.end.mono_ns);
+        for server in self.servers.values_mut() {
+            server.close(tick, table, sdk);
+        }
+    }
+
+    /// Forgets servers that were silent for long.
+    pub(super) fn retire(&mut self, mono_ns: u64, table: &mut SeriesTable) {
+        self.servers.retain(|_, server| {
+            let stays = !server.is_forgotten(mono_ns);
+            if let Some(entity) = server.entity().filter(|_| !stays && !server.has_sdk()) {
+                table.retire(entity);
+            }
+            stays
+        });
+    }
+
+    /// Servers whose process is known.
+    pub(super) fn pids(&self) -> Vec<(EntityId, Vec<u32>)> {
+        let known = self.servers.values().filter(|server| !server.has_sdk());
+        known.filter_map(|server| Some((server.entity()?, vec![server.pid()?]))).collect()
+    }
+
+    pub(super) fn complete(&self, entity: EntityId, view: &mut ServerView, mono_ns: u64) {
+        if let Some(server) = self.servers.values().find(|server| server.entity() == Some(entity)) {
+            server.complete(view, mono_ns);
+        }
+    }
+}
+
+/// Data points of a metric.
+pub(super) fn points_of(metric: &opentelemetry_proto::tonic::metrics::v1::Metric) -> u64 {
+    let points = match &metric.data {
+        Some(Data::Gauge(data)) => data.data_points.len(),
+        Some(Data::Sum(data)) => data.data_points.len(),
+        Some(Data::Histogram(data)) => data.data_points.len(),
+        Some(Data::ExponentialHistogram(data)) => data.data_points.len(),
+        Some(Data::Summary(data)) => data.data_points.len(),
+        None => 0,
+    };
+    points as u64
+}
+
+/// Spans of a resource.
+pub(super) fn spans_of(sent: &ResourceSpans) -> u64 {
+    sent.scope_spans.iter().map(|scope| scope.spans.len() as u64).sum()
+}

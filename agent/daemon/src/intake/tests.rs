@@ -1,0 +1,309 @@
+//! The intake itself: limits, refusals and answers. `tests/intake.rs` has whole agents with an independent sender.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use axum::http::uri::PathAndQuery;
+use flate2::write::GzEncoder;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse, metrics_service_client::MetricsServiceClient,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary,
+    SummaryDataPoint, metric::Data, number_data_point,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
+use perfwatch_model::{AttrValue, Number, Stamp};
+use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt as _;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A clock that stands until it is set.
+#[derive(Default)]
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn now(&self) -> Stamp {
+        let mono_ns = self.0.load(Ordering::Relaxed);
+        Stamp { mono_ns, wall_ns: 1_700_000_000 * SECOND + mono_ns }
+    }
+}
+
+struct Rig {
+    folder: tempfile::TempDir,
+    clock: Arc<Hand>,
+    intake: Intake,
+    table: SeriesTable,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = UnixListener::bind(folder.path().join(SOCKET)).expect("a free name");
+        socket.set_nonblocking(true).expect("a socket");
+        let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let settings = Settings { intake_grpc: free, intake_http: free, ..Settings::default() };
+        let clock = Arc::new(Hand::default());
+        let intake = Intake::start(socket, &settings, Arc::<Hand>::clone(&clock)).expect("it starts");
+        Self { folder, clock, intake, table: SeriesTable::new() }
+    }
+
+    async fn channel(&self) -> Channel {
+        let path = format!("unix://{}", self.folder.path().join(SOCKET).display());
+        Endpoint::from_shared(path).expect("a path").connect().await.expect("the intake listens")
+    }
+
+    async fn metrics(&self, metrics: Vec<Metric>) -> Result<ExportMetricsServiceResponse, tonic::Status> {
+        let mut client = MetricsServiceClient::new(self.channel().await);
+        client.export(request(metrics)).await.map(tonic::Response::into_inner)
+    }
+
+    async fn refused(&self, metrics: Vec<Metric>) -> (i64, String) {
+        let partial = self.metrics(metrics).await.expect("taken in part").partial_success.expect("partial");
+        (partial.rejected_data_points, partial.error_message)
+    }
+
+    fn tick(&mut self) -> Tick {
+        let end = self.clock.now();
+        let mut tick = Tick { end, dt_ns: SECOND, ..Tick::default() };
+        self.intake.close(&mut tick, &mut self.table, &|_| false);
+        self.intake.retire(end.mono_ns, &mut self.table);
+        tick.seal();
+        tick
+    }
+
+    /// Values of a tick by the first attribute of their series; only those of this metric.
+    fn values(&self, tick: &Tick, metric: &str) -> HashMap<String, Number> {
+        let of = |(series, number): &(_, Number)| {
+            let series = self.table.series_of(*series).filter(|series| series.metric.name == metric)?;
+            let name = series.attrs.first().map(|attr| match (&attr.key, &attr.value) {
+                (&"otel.metric.overflow", _) => "overflow".to_owned(),
+                (_, AttrValue::Text(text)) => text.to_string(),
+                (_, value) => value.to_string(),
+            });
+            Some((name.unwrap_or_default(), *number))
+        };
+        tick.values.iter().filter_map(of).collect()
+    }
+
+    /// Status and body of an HTTP request with these headers.
+    async fn post(&self, path: &str, headers: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
+        let address = self.intake.http().expect("configured");
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("the intake listens");
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        // What is refused early is not read to its end.
+        let _ = stream.write_all(body).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let at = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+        let head = String::from_utf8_lossy(&answer[..at]).into_owned();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, head, answer[at + 4..].to_vec())
+    }
+}
+
+fn attribute(key: &str, value: &str) -> KeyValue {
+    let value = Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}
+
+fn shop() -> Resource {
+    let attributes = vec![attribute("service.name", "shop"), attribute("service.instance.id", "1")];
+    Resource { attributes, ..Resource::default() }
+}
+
+fn request(metrics: Vec<Metric>) -> ExportMetricsServiceRequest {
+    let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+    let resource_metrics =
+        vec![ResourceMetrics { resource: Some(shop()), scope_metrics, ..ResourceMetrics::default() }];
+    ExportMetricsServiceRequest { resource_metrics }
+}
+
+fn point(value: i64, route: &str) -> NumberDataPoint {
+    NumberDataPoint {
+        attributes: vec![attribute("route", route)],
+        value: Some(number_data_point::Value::AsInt(value)),
+        ..NumberDataPoint::default()
+    }
+}
+
+fn metric(name: &str, data: Data) -> Metric {
+    Metric { name: name.to_owned(), unit: "{item}".to_owned(), data: Some(data), ..Metric::default() }
+}
+
+fn sum(name: &str, temporality: AggregationTemporality, points: Vec<NumberDataPoint>) -> Metric {
+    let aggregation_temporality = temporality as i32;
+    metric(name, Data::Sum(Sum { data_points: points, aggregation_temporality, is_monotonic: true }))
+}
+
+fn gauge(name: &str, points: Vec<NumberDataPoint>) -> Metric {
+    metric(name, Data::Gauge(Gauge { data_points: points }))
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_is_counted_and_the_rest_is_kept() {
+    let mut rig = Rig::new();
+    let summary = Data::Summary(Summary { data_points: vec![SummaryDataPoint::default(); 3] });
+    let metrics = vec![
+        metric("latency.summary", summary),
+        gauge("perfwatch.mine", vec![point(1, "a")]),
+        gauge("level", vec![point(7, "a"), NumberDataPoint::default()]),
+    ];
+    let (count, why) = rig.refused(metrics).await;
+    assert_eq!(count, 5);
+    assert!(why.contains("summary"), "the first reason: {why}");
+    let tick = rig.tick();
+    assert_eq!(rig.values(&tick, "level"), HashMap::from([("a".to_owned(), Number::Float(7.0))]));
+    assert_eq!(rig.intake.counts().rejected, 5);
+}
+
+#[tokio::test]
+async fn beyond_the_limit_of_series_deltas_go_to_an_overflow_series_and_totals_are_refused() {
+    let mut rig = Rig::new();
+    let points = |value| (0..2_100).map(|number| point(value, &format!("r{number}"))).collect::<Vec<_>>();
+    let answer = rig.metrics(vec![sum("d", AggregationTemporality::Delta, points(2))]).await.expect("taken");
+    assert_eq!(answer.partial_success, None);
+    let tick = rig.tick();
+    let values = rig.values(&tick, "d");
+    assert_eq!(values.len(), 2_001);
+    assert_eq!(values["overflow"], Number::Int(200), "nothing is lost");
+    let (count, why) = rig.refused(vec![sum("c", AggregationTemporality::Cumulative, points(2))]).await;
+    assert_eq!(count, 2_100);
+    assert!(why.starts_with("the limit of series is reached"), "{why}");
+    assert_eq!(rig.intake.counts().series, 2_100);
+    let known = sum("d", AggregationTemporality::Delta, vec![point(5, "r3")]);
+    assert_eq!(rig.metrics(vec![known]).await.expect("taken").partial_success, None, "the known ones go on");
+    let tick = rig.tick();
+    assert_eq!(rig.values(&tick, "d")["r3"], Number::Int(7));
+}
+
+#[tokio::test]
+async fn a_flood_is_unavailable_with_the_time_to_wait_on_both_transports() {
+    let rig = Rig::new();
+    // Refused for their lack of a name, and counted all the same.
+    let flood = || vec![gauge("", vec![NumberDataPoint::default(); 60_000])];
+    let mut status = None;
+    for _ in 0..3 {
+        status = rig.metrics(flood()).await.err();
+    }
+    let status = status.expect("the third is one too many");
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    let retry = status.get_details_retry_info().and_then(|info| info.retry_delay).expect("RetryInfo");
+    assert_eq!(retry, Duration::from_secs(1));
+    let body = request(vec![gauge("level", vec![point(1, "a")])]).encode_to_vec();
+    let (status, head, _) = rig.post("/v1/metrics", "Content-Type: application/x-protobuf\r\n", &body).await;
+    assert_eq!(status, 503);
+    assert!(head.to_ascii_lowercase().contains("retry-after: 1"), "{head}");
+    rig.clock.0.store(SECOND, Ordering::Relaxed);
+    assert!(rig.metrics(vec![gauge("level", vec![point(1, "a")])]).await.is_ok(), "and recovers");
+    assert_eq!(rig.intake.counts().deferred, 2);
+}
+
+#[tokio::test]
+async fn while_no_tick_closes_senders_are_asked_to_wait() {
+    let mut rig = Rig::new();
+    rig.clock.0.store(6 * SECOND, Ordering::Relaxed);
+    let send = || vec![gauge("level", vec![point(1, "a")])];
+    assert_eq!(rig.metrics(send()).await.expect_err("stalled").code(), tonic::Code::Unavailable);
+    rig.tick();
+    assert!(rig.metrics(send()).await.is_ok());
+}
+
+#[tokio::test]
+async fn http_says_what_is_wrong_with_a_message() {
+    let rig = Rig::new();
+    let protobuf = "Content-Type: application/x-protobuf\r\n";
+    let packed = format!("{protobuf}Content-Encoding: gzip\r\n");
+    let fine = request(vec![gauge("level", vec![point(1, "a")])]).encode_to_vec();
+    let mut bomb = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    bomb.write_all(&vec![0; 17 << 20]).expect("in memory");
+    let bomb = bomb.finish().expect("in memory");
+    for (path, headers, body, status, words) in [
+        ("/v1/metrics", "Content-Type: application/json\r\n", &b"{}"[..], 415, "application/x-protobuf"),
+        ("/v1/metrics", protobuf, &b"\x0a\xff"[..], 400, "not an OTLP message"),
+        ("/v1/metrics", &packed, &fine[..], 400, "not gzip"),
+        ("/v1/traces", &packed, &bomb[..], 413, "16 MiB unpacked"),
+        ("/v1/metrics", protobuf, &vec![0; (4 << 20) + 1][..], 413, "4 MiB"),
+        ("/v1/metrics", &format!("{protobuf}Content-Encoding: zstd\r\n"), &fine[..], 415, "gzip"),
+        ("/v1/logs", protobuf, &fine[..], 404, "/v1/metrics and /v1/traces"),
+    ] {
+        let (got, _, answer) = rig.post(path, headers, body).await;
+        let told = tonic_types::Status::decode(&answer[..]).expect("a status in protobuf").message;
+        assert_eq!(got, status, "{told}");
+        assert!(told.contains(words), "{told}");
+    }
+    let (status, _, answer) = rig.post("/v1/metrics", protobuf, &fine).await;
+    let answer = ExportMetricsServiceResponse::decode(&answer[..]).expect("an answer in protobuf");
+    assert_eq!((status, answer.partial_success), (200, None), "the others do not notice");
+}
+
+#[tokio::test]
+async fn grpc_refuses_what_is_no_message_for_good() {
+    let rig = Rig::new();
+    let mut client = tonic::client::Grpc::new(rig.channel().await);
+    client.ready().await.expect("connected");
+    let path = PathAndQuery::from_static("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");
+    // Where resources belong there is a byte that begins no field.
+    let garbage = tonic::Request::new(AnyValue { value: Some(Value::StringValue("\u{7f}".to_owned())) });
+    let codec = tonic_prost::ProstCodec::<AnyValue, ExportMetricsServiceResponse>::default();
+    let status = client.unary(garbage, path, codec).await.expect_err("no request");
+    assert_eq!(status.code(), tonic::Code::Internal, "which no sender repeats");
+    assert!(status.message().contains("decode"), "{status:?}");
+    let huge = vec![gauge("level", vec![point(1, &"x".repeat(5 << 20))])];
+    let status = rig.metrics(huge).await.expect_err("too large");
+    assert_eq!(status.code(), tonic::Code::OutOfRange);
+}
+
+#[tokio::test]
+async fn malformed_spans_are_a_partial_success() {
+    let rig = Rig::new();
+    let bad = spans::tests::span("x", (1, 0), (5, 1));
+    let resource_spans = vec![ResourceSpans {
+        resource: Some(shop()),
+        scope_spans: vec![spans::tests::scope("vllm.llm_engine", vec![bad, spans::tests::vllm_request()])],
+        ..ResourceSpans::default()
+    }];
+    let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+    let (status, _, answer) = rig.post("/v1/traces", "Content-Type: application/x-protobuf\r\n", &body).await;
+    let answer = ExportTraceServiceResponse::decode(&answer[..]).expect("an answer in protobuf");
+    assert_eq!((status, answer.partial_success.map(|partial| partial.rejected_spans)), (200, Some(1)));
+}
+
+#[tokio::test]
+async fn a_server_that_fell_silent_is_forgotten_with_its_series() {
+    let mut rig = Rig::new();
+    rig.metrics(vec![gauge("level", vec![point(1, "a")])]).await.expect("taken");
+    rig.tick();
+    assert_eq!(rig.table.entities().count(), 1);
+    rig.clock.0.store(599 * SECOND, Ordering::Relaxed);
+    rig.tick();
+    assert_eq!(rig.table.entities().count(), 1);
+    rig.clock.0.store(601 * SECOND, Ordering::Relaxed);
+    rig.tick();
+    assert_eq!((rig.table.entities().count(), rig.table.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn only_loopback_is_listened_on_unless_told_otherwise() {
+    let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let error = listen::bind(anywhere, Reach::Loopback).expect_err("not loopback");
+    assert!(
+        error.to_string().starts_with("cannot take in otlp on 0.0.0.0:0: it is not an address of loopback"),
+        "{error}"
+    );
+    assert!(error.is_usage() && error.hint().is_some_and(|hint| hint.contains("intake.reach")));
+    assert!(is_allowed(anywhere, Reach::Network));
+    assert!(is_allowed("[::1]:4317".parse().expect("an address"), Reach::Loopback));
+}

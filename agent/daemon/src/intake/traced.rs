@@ -1,0 +1,178 @@
+//! What a server's traced requests add up to: distributions for the tick, counts and the request ledger for the window.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use perfwatch_model::snapshot::{LedgerView, StageEntry};
+use perfwatch_model::{Quality, SparseHdr, Stage};
+
+use super::sampling::Sampling;
+use super::spans::Saying;
+
+/// Ledgers and rates cover as much as everywhere in a snapshot.
+const WINDOW_NS: u64 = 10_000_000_000;
+
+/// What one tick brought.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    dt_ns: u64,
+    requests: u64,
+    request_ns: u64,
+    stage_ns: BTreeMap<Stage, u64>,
+    completed: f64,
+    failed: f64,
+    /// Requests of which is not known how many they stand for.
+    unknown: u64,
+    /// Requests that stand for more than themselves.
+    sampled: u64,
+}
+
+/// Requests per second, ended well and in an error; `None` while how many are traced is not known.
+pub(super) type Rates = Option<(f64, f64)>;
+
+/// Traced requests of one server.
+#[derive(Debug, Default)]
+pub(super) struct Traced {
+    pub(super) durations: SparseHdr,
+    pub(super) stages: BTreeMap<Stage, SparseHdr>,
+    pub(super) first_tokens: SparseHdr,
+    now: Part,
+    window: VecDeque<Part>,
+    /// Totals since the first span, scaled to all requests; they stop for good when one comes whose share is not known.
+    totals: [f64; 2],
+    unknown_ever: bool,
+    pub(super) any: bool,
+}
+
+impl Traced {
+    pub(super) fn add(&mut self, saying: Saying) {
+        match saying {
+            Saying::Request { ns, failed, sampling } => {
+                self.any = true;
+                self.durations.record(ns);
+                self.now.requests += 1;
+                self.now.request_ns = self.now.request_ns.saturating_add(ns);
+                match sampling {
+                    Sampling::Unknown => {
+                        self.now.unknown += 1;
+                        self.unknown_ever = true;
+                    }
+                    Sampling::Share(share) => {
+                        let stands_for = 1.0 / share;
+                        self.now.sampled += u64::from(share < 1.0);
+                        *(if failed { &mut self.now.failed } else { &mut self.now.completed }) += stands_for;
+                        self.totals[usize::from(failed)] += stands_for;
+                    }
+                }
+            }
+            Saying::Stage { stage, ns } => {
+                self.stages.entry(stage).or_default().record(ns);
+                let sum = self.now.stage_ns.entry(stage).or_default();
+                *sum = sum.saturating_add(ns);
+            }
+            Saying::FirstToken { ns } => self.first_tokens.record(ns),
+        }
+    }
+
+    /// Ends a tick of this length.
+    pub(super) fn close(&mut self, dt_ns: u64) {
+        self.window.push_back(Part { dt_ns, ..std::mem::take(&mut self.now) });
+        while self.window.iter().skip(1).map(|part| part.dt_ns).sum::<u64>() >= WINDOW_NS {
+            self.window.pop_front();
+        }
+    }
+
+    /// Requests that ended since the start, well and in an error; `None` once their number cannot be known.
+    pub(super) fn totals(&self) -> Option<[u64; 2]> {
+        (self.any && !self.unknown_ever).then(|| self.totals.map(|total| total.round() as u64))
+    }
+
+    /// True when requests came of which is not known how many they stand for.
+    pub(super) fn is_share_unknown(&self) -> bool {
+        self.unknown_ever
+    }
+
+    pub(super) fn rates(&self) -> Rates {
+        if !self.any || self.window.iter().any(|part| part.unknown > 0) || self.unknown_ever {
+            return None;
+        }
+        let seconds = self.window.iter().map(|part| part.dt_ns).sum::<u64>() as f64 / 1e9;
+        let sum = |of: fn(&Part) -> f64| self.window.iter().map(of).sum::<f64>() / seconds;
+        (seconds > 0.0).then(|| (sum(|part| part.completed), sum(|part| part.failed)))
+    }
+
+    /// Where the time of the requests that ended in the window went. Sums exactly: what no stage names is `other`, and where
+    /// stages overlap in a request, they are the interval.
+    pub(super) fn ledger(&self) -> Option<LedgerView<StageEntry>> {
+        let mut stages: BTreeMap<Stage, u64> = BTreeMap::new();
+        for (stage, ns) in self.window.iter().flat_map(|part| &part.stage_ns) {
+            *stages.entry(*stage).or_default() += ns;
+        }
+        let requests_ns: u64 = self.window.iter().map(|part| part.request_ns).sum();
+        let named: u64 = stages.values().sum();
+        *stages.entry(Stage::Other).or_default() += requests_ns.saturating_sub(named);
+        let exact = self.window.iter().all(|part| part.unknown == 0 && part.sampled == 0);
+        let quality = if exact && named <= requests_ns { Quality::Scraped } else { Quality::Inferred };
+        let entries: Vec<_> = stages
+            .into_iter()
+            .filter(|(_, ns)| *ns > 0)
+            .map(|(stage, ns)| StageEntry { stage: stage.to_string(), ns, quality })
+            .collect();
+        let interval_ns = entries.iter().map(|entry| entry.ns).sum();
+        (self.window.iter().any(|part| part.requests > 0)).then_some(LedgerView { interval_ns, entries })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn request(sampling: Sampling) -> Saying {
+        Saying::Request { ns: 100, failed: false, sampling }
+    }
+
+    fn qualities(traced: &Traced) -> Vec<(String, u64, Quality)> {
+        let ledger = traced.ledger().expect("there were requests");
+        assert_eq!(ledger.entries.iter().map(|entry| entry.ns).sum::<u64>(), ledger.interval_ns);
+        ledger.entries.into_iter().map(|entry| (entry.stage, entry.ns, entry.quality)).collect()
+    }
+
+    #[test]
+    fn stages_are_exact_only_when_every_request_is_traced() {
+        for (sampling, quality) in [
+            (Sampling::Share(1.0), Quality::Scraped),
+            (Sampling::Share(0.5), Quality::Inferred),
+            (Sampling::Unknown, Quality::Inferred),
+        ] {
+            let mut traced = Traced::default();
+            traced.add(request(sampling));
+            traced.add(Saying::Stage { stage: Stage::Queue, ns: 30 });
+            traced.close(SECOND);
+            let wanted = [("queue".to_owned(), 30, quality), ("other".to_owned(), 70, quality)];
+            assert_eq!(qualities(&traced), wanted, "{sampling:?}");
+        }
+    }
+
+    #[test]
+    fn sampled_requests_are_counted_for_those_they_stand_for() {
+        let mut traced = Traced::default();
+        (0..5).for_each(|_| traced.add(request(Sampling::Share(0.25))));
+        traced.close(2 * SECOND);
+        assert_eq!((traced.rates(), traced.totals()), (Some((10.0, 0.0)), Some([20, 0])));
+        traced.add(request(Sampling::Unknown));
+        traced.close(SECOND);
+        assert_eq!((traced.rates(), traced.totals()), (None, None), "what is not known is not guessed");
+    }
+
+    #[test]
+    fn stages_that_overlap_widen_the_interval_and_are_inferred() {
+        let mut traced = Traced::default();
+        traced.add(request(Sampling::Share(1.0)));
+        traced.add(Saying::Stage { stage: Stage::Compute, ns: 150 });
+        traced.close(SECOND);
+        assert_eq!(qualities(&traced), [("compute".to_owned(), 150, Quality::Inferred)]);
+        (0..10).for_each(|_| traced.close(SECOND));
+        assert_eq!(traced.ledger(), None, "the window moves on");
+    }
+}
