@@ -18,6 +18,7 @@ pip install -r tests/requirements.txt
 
 cargo fmt --check
 cargo clippy --locked --all-targets -- -D warnings
+rm -rf "$environment/wheels"
 # `--profile dev`: what is tested here is behaviour; a release is built with `maturin build --release`.
 "$environment/bin/maturin" build --quiet --locked --profile dev --interpreter "$environment/bin/python" --out "$environment/wheels"
 pip install --force-reinstall --no-deps --no-index "$environment"/wheels/perfwatch_sdk-*-abi3-*.whl
