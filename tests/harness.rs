@@ -41,6 +41,8 @@ pub fn perfwatch(binary: &str, runtime: &Path) -> Command {
     command
         .env("PERFWATCH_RUNTIME_DIR", runtime)
         .env("XDG_CONFIG_HOME", runtime)
+        .env("XDG_STATE_HOME", runtime.join("state"))
+        .env_remove("STATE_DIRECTORY")
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     command

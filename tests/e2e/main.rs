@@ -7,6 +7,7 @@ mod cli;
 mod dashboards;
 mod gpu;
 mod hostile;
+mod journal;
 mod layering;
 mod otlp;
 mod readme;

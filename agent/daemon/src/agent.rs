@@ -8,6 +8,7 @@ use std::time::Duration;
 use perfwatch_diagnose::Engine;
 use perfwatch_export::Exporter;
 use perfwatch_model::{Clock, Entity, EntityKind, SeriesTable, Snapshot};
+use perfwatch_store::Place;
 use perfwatch_wire::runtime_dir::{API_SOCKET, PROBE_SOCKET};
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
@@ -21,8 +22,9 @@ use crate::error::Error;
 use crate::feed::{Subscription, feed};
 use crate::history::History;
 use crate::intake::{self, Intake};
+use crate::journal;
 use crate::own::{FindingGauges, OwnMetrics};
-use crate::pipeline::{Pipeline, TickThread};
+use crate::pipeline::{Keeper, Pipeline, TickThread};
 use crate::probe_socket;
 use crate::probes::Probes;
 use crate::runtime_folder::RuntimeFolder;
@@ -31,6 +33,9 @@ use crate::servers::Servers;
 
 /// What the exporter gets at the end: one attempt at a request that is already encoded, and a retry.
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the journal gets at the end: a transaction or two.
+const KEEP_WITHIN: Duration = Duration::from_secs(5);
 
 /// What an agent is started for. It decides which runtime folder it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,18 +84,28 @@ impl Agent {
         let api_listener = UnixListener::from_std(api_listener)
             .map_err(|source| Error::Bind { socket: folder.path().join(API_SOCKET), source })?;
         let probe_listener = folder.listen(PROBE_SOCKET, config.settings.socket_mode)?;
-        let probe_socket = probe_socket::serve(probe_listener)
-            .map_err(|source| Error::Bind { socket: folder.path().join(PROBE_SOCKET), source })?;
+        let journal = journal::open(&role, &config, &*clock);
+        let totals = journal.reader();
+        let sessions: Vec<_> = journal.sessions().map(|progress| (progress.session, progress.seq)).collect();
+        // Only a journal gives a reason to send again what an agent before this one acknowledged from memory.
+        let probe_socket = match totals.status().place {
+            Place::Disk(_) | Place::Failing { .. } => probe_socket::resume(probe_listener, sessions.into_iter()),
+            Place::Memory | Place::Refused { .. } => probe_socket::serve(probe_listener),
+        };
+        let probe_socket =
+            probe_socket.map_err(|source| Error::Bind { socket: folder.path().join(PROBE_SOCKET), source })?;
         let otlp_listener = folder.listen(intake::SOCKET, config.settings.socket_mode)?;
         let intake = Intake::start(otlp_listener, &config.settings, Arc::clone(&clock))?;
         let intake_addresses = [intake.grpc(), intake.http()];
         let (publisher, subscription) = feed();
         let history = Arc::new(History::new(started.mono_ns));
+        let keeper = Keeper::start(journal, &mut table)?;
         let pipeline = Pipeline {
             table,
             probes: ProbeSet::new(probes.host, probes.gpus, config.settings.budget.0),
             servers: Servers::new(probe_socket, config.settings.watch.clone(), intake),
             history: Arc::clone(&history),
+            keeper,
             engine: Engine::new(perfwatch_diagnose::Config::default()),
             assembler: Assembler::new(host_name, started.mono_ns, host, probes.closed.into_iter()),
             exporter,
@@ -104,7 +119,13 @@ impl Agent {
         let ticks = TickThread::start(pipeline, Arc::clone(&clock))?;
 
         let (stop, stopped) = watch::channel(());
-        let api = Api { subscription: subscription.clone(), history, config: config.describe().into(), clock };
+        let api = Api {
+            subscription: subscription.clone(),
+            history,
+            journal: totals,
+            config: config.describe().into(),
+            clock,
+        };
         let api = tokio::spawn(api::serve(api_listener, api, ended(stopped)));
         tracing::debug!(folder = %folder.path().display(), "agent started");
         Ok(Running { subscription, ticks, api, stop, folder, intake_addresses })
@@ -148,14 +169,14 @@ impl Running {
         self.intake_addresses
     }
 
-    /// Stops: closes the tick at hand, flushes the exporter for at most 5 s, ends the streams of the local API, removes the
-    /// sockets.
+    /// Stops: closes the tick at hand, keeps it, flushes the exporter for at most 5 s, ends the streams of the local API,
+    /// removes the sockets.
     pub async fn shutdown(self) {
         let Self { subscription: _, ticks, api, stop, folder, intake_addresses: _ } = self;
         drop(stop);
-        let remains = tokio::task::spawn_blocking(|| ticks.stop()).await.ok().flatten();
-        if let Some(remains) = remains {
-            remains.flush(FLUSH_WITHIN).await;
+        let unsent = tokio::task::spawn_blocking(|| Some(ticks.stop()?.kept(KEEP_WITHIN))).await.ok().flatten();
+        if let Some(unsent) = unsent {
+            unsent.flush(FLUSH_WITHIN).await;
         } else {
             tracing::error!("the tick thread had panicked");
         }

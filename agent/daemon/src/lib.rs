@@ -19,7 +19,8 @@
 //! [`config`] merges file, environment and flags. [`Agent::start`] takes a runtime folder, listens on `probe.sock` (SDK) and
 //! `api.sock` (local API), takes in OTLP on `otlp.sock`, and starts the tick thread: one thread that samples the probes on
 //! each whole second, closes the tick 500 ms later, and hands it to the store, the diagnosis, the subscribers and the
-//! exporter.
+//! exporter. A second thread keeps ticks
+//! in the journal; it alone may wait for a disk, and the SDKs get their receipts from it.
 
 pub mod config;
 pub mod probe_socket;
@@ -32,6 +33,7 @@ mod error;
 mod feed;
 mod history;
 mod intake;
+mod journal;
 mod own;
 mod pipeline;
 mod probes;

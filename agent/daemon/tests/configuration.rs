@@ -161,3 +161,14 @@ fn the_environment_keeps_no_foreign_secrets_and_shows_no_values() {
     let shown = format!("{environment:?}");
     assert!(shown.contains("OTEL_EXPORTER_OTLP_HEADERS") && !shown.contains("t0ken"), "{shown}");
 }
+
+#[test]
+fn the_cap_of_the_journal_is_a_size_with_a_unit_and_large_enough_to_be_of_use() {
+    let cap = |text: &str| load(&format!("[journal]\ncap = {text}\n")).map(|config| config.settings.journal_cap.0);
+    assert_eq!(cap("\"64MiB\"").expect("a size"), 64 << 20);
+    assert_eq!(cap("\"2 GB\"").expect("a size"), 2_000_000_000);
+    assert_eq!(cap("16000000").expect("bytes"), 16_000_000);
+    let (message, _) = refusal("[journal]\ncap = \"1MB\"\n");
+    let words = "takes a size from \"16MB\", such as \"512MB\", \"2GiB\" or a number of bytes, not `1MB`";
+    assert_eq!(message, format!("perfwatch.toml:2: `journal.cap` {words}"));
+}

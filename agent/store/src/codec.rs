@@ -66,21 +66,18 @@ impl Encoder {
 struct Names<'a> {
     table: &'a SeriesTable,
     known: Vec<EntityId>,
-    names: Vec<String>,
+    listed: Vec<String>,
 }
 
 impl Names<'_> {
     /// The entity's place in the list; `None` once it retired.
     fn place(&mut self, entity: EntityId) -> Option<u32> {
-        let at = match self.known.iter().position(|known| *known == entity) {
-            Some(at) => at,
-            None => {
-                self.names.push(self.table.entity_of(entity)?.to_string());
-                self.known.push(entity);
-                self.known.len() - 1
-            }
-        };
-        Some(at as u32)
+        if let Some(at) = self.known.iter().position(|known| *known == entity) {
+            return Some(at as u32);
+        }
+        self.listed.push(self.table.entity_of(entity)?.to_string());
+        self.known.push(entity);
+        Some(self.known.len() as u32 - 1)
     }
 }
 
@@ -108,7 +105,7 @@ fn row(tick: &Tick, table: &SeriesTable, totals: &Totals) -> TickRow {
         .collect();
     histograms.sort_unstable_by_key(|row| row.series);
     row.histograms = histograms;
-    let mut names = Names { table, known: Vec::new(), names: Vec::new() };
+    let mut names = Names { table, known: Vec::new(), listed: Vec::new() };
     for absence in &tick.absent {
         let Some(entity) = names.place(absence.entity) else { continue };
         row.absent.push(AbsenceRow {
@@ -122,7 +119,7 @@ fn row(tick: &Tick, table: &SeriesTable, totals: &Totals) -> TickRow {
         let Some(entity) = names.place(server.entity) else { continue };
         row.servers.push(ServerRow::of(entity, server));
     }
-    row.entities = names.names;
+    row.entities = names.listed;
     row
 }
 

@@ -4,7 +4,7 @@
 //! oldest ticks, never the newest, and is told how many it lost. Nothing here reads a clock: the age of a tick comes from
 //! the stamps in it.
 //!
-//! The journal is an SQLite database. One transaction per tick holds the tick, what every series amounts to since the
+//! The journal is an `SQLite` database. One transaction per tick holds the tick, what every series amounts to since the
 //! journal began ([`Totals`]), and how far each SDK session got, so that nothing is lost or counted twice when the agent
 //! is killed. It never fails its caller: what cannot be written stays in memory, its [`Status`] says so, and the journal
 //! returns to disk by itself.

@@ -6,6 +6,7 @@ mod answer;
 mod catalog;
 mod config;
 mod health;
+mod query;
 mod snapshot;
 mod stream;
 mod ticks;
@@ -17,6 +18,7 @@ use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::routing::get;
 use perfwatch_model::Clock;
+use perfwatch_store::Reader;
 use tokio::net::UnixListener;
 
 use crate::config::Described;
@@ -31,6 +33,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("/v1/stream", "a snapshot a line at every tick, without end"),
     ("/v1/findings", "what is wrong at the newest tick, worst first"),
     ("/v1/ticks", "raw values; ?from= and ?to= in seconds since 1970, the last minute without them"),
+    ("/v1/query", "totals since the journal began, of every counter and histogram or of ?metric= and ?entity="),
     ("/v1/config", "the configuration and where each value came from"),
     ("/healthz", "200 while ticks close"),
     ("/readyz", "200 once the first tick has closed"),
@@ -41,6 +44,7 @@ pub const ROUTES: &[(&str, &str)] = &[
 pub(crate) struct Api {
     pub(crate) subscription: Subscription,
     pub(crate) history: Arc<History>,
+    pub(crate) journal: Reader,
     pub(crate) config: Arc<[Described]>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -59,6 +63,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/v1/stream", get(stream::stream))
         .route("/v1/findings", get(snapshot::findings))
         .route("/v1/ticks", get(ticks::ticks))
+        .route("/v1/query", get(query::query))
         .route("/v1/config", get(config::config))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -17,7 +17,7 @@ use perfwatch_export::OtlpConfig;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use settings::{KEYS, Key, Settings};
-pub use value::{Detail, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, SocketMode, Watch};
+pub use value::{Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, Size, SocketMode, Watch};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::value::{Detail, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, SocketMode, Value, Watch};
+use super::value::{
+    Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, Size, SocketMode, Value, Watch,
+};
 
 /// A setting's place in file and environment. Made from a field of [`Settings`].
 pub struct Key {
@@ -85,6 +87,16 @@ settings! {
 
     /// Share of requests that senders trace, where their spans do not say it themselves. At 1 stages are exact.
     intake_sampling: Option<Share> = None, "intake.sampling", "PERFWATCH_INTAKE_SAMPLING", "1";
+
+    /// Where history is kept: disk, or memory.
+    journal_mode: JournalMode = JournalMode::Disk, "journal.mode", "PERFWATCH_JOURNAL_MODE", "";
+
+    /// File of the journal. When it is not set, `journal.db` in `$STATE_DIRECTORY`, else in `$XDG_STATE_HOME/perfwatch`,
+    /// else in `~/.local/state/perfwatch`.
+    journal_path: Option<PathBuf> = None, "journal.path", "PERFWATCH_JOURNAL_PATH", r#""/var/lib/perfwatch/journal.db""#;
+
+    /// Most that the journal may take of the disk, from 16MB. Beyond, the oldest history goes; totals stay.
+    journal_cap: Size = Size::JOURNAL, "journal.cap", "PERFWATCH_JOURNAL_CAP", "";
 
     /// Least severe messages to log: error, warn, info, debug or trace.
     log_level: LogLevel = LogLevel::Info, "log.level", "PERFWATCH_LOG_LEVEL", "";

@@ -197,6 +197,39 @@ impl Value for Option<Share> {
     }
 }
 
+/// An amount of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// More than a day of one second's history on most machines.
+    pub const JOURNAL: Self = Self(512_000_000);
+    const UNITS: [(&'static str, u64); 6] =
+        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
+}
+
+impl Value for Size {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let text = raw.scalar()?;
+        let unit = Self::UNITS.iter().find_map(|(unit, worth)| Some((text.strip_suffix(unit)?.trim(), *worth)));
+        let (number, worth) = unit.unwrap_or((text, 1));
+        match number.parse::<u64>().ok().and_then(|number| number.checked_mul(worth)) {
+            Some(bytes) if bytes >= 16_000_000 => Ok(Self(bytes)),
+            _ => Err(format!(
+                "takes a size from \"16MB\", such as \"512MB\", \"2GiB\" or a number of bytes, not `{text}`"
+            )),
+        }
+    }
+
+    fn show(&self) -> String {
+        let unit = Self::UNITS.iter().find(|(_, worth)| self.0.is_multiple_of(*worth));
+        match unit {
+            Some((unit, worth)) => quoted(format_args!("{}{unit}", self.0 / worth)),
+            None => self.0.to_string(),
+        }
+    }
+}
+
 macro_rules! choice {
     ($(#[doc = $doc:literal])+ $name:ident { $( $(#[doc = $item_doc:literal])+ $item:ident = $text:literal, )+ }) => {
         $(#[doc = $doc])+
@@ -244,6 +277,16 @@ choice! {
         Loopback = "loopback",
         /// From everywhere.
         Network = "network",
+    }
+}
+
+choice! {
+    /// Where history is kept.
+    JournalMode {
+        /// In the journal, as far as the disk takes it.
+        Disk = "disk",
+        /// In memory: it ends with the agent.
+        Memory = "memory",
     }
 }
 

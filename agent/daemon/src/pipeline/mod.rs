@@ -1,5 +1,6 @@
 //! What happens to a tick: sampled, filled with what servers sent, kept, judged, shown, shipped.
 
+mod keeper;
 mod thread;
 
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use crate::probe_socket::Receipt;
 use crate::scheduler::{CLOSE_AFTER_NS, Due, ProbeSet};
 use crate::servers::Servers;
 
+use keeper::Batch;
+
+pub(crate) use keeper::Keeper;
 pub(crate) use thread::TickThread;
 
 /// Everything that the tick thread owns. Nothing in it waits for anybody.
@@ -25,6 +29,7 @@ pub(crate) struct Pipeline {
     pub(crate) probes: ProbeSet,
     pub(crate) servers: Servers,
     pub(crate) history: Arc<History>,
+    pub(crate) keeper: Keeper,
     pub(crate) engine: Engine,
     pub(crate) assembler: Assembler,
     pub(crate) exporter: Exporter,
@@ -79,8 +84,8 @@ impl Pipeline {
         self.late_ns = now.mono_ns.saturating_sub(due);
         let receipts = self.complete(&mut tick);
         let tick = Arc::new(tick);
-        self.history.push(Arc::clone(&tick), &self.table, now.mono_ns);
-        receipts.into_iter().for_each(Receipt::commit);
+        let table = self.history.push(Arc::clone(&tick), &self.table, now.mono_ns);
+        self.keeper.keep(Batch { tick: Arc::clone(&tick), table, receipts });
         let judgement = self.engine.push(&tick, &self.table);
         self.publish(&tick, &judgement);
         self.findings = judgement.findings;
@@ -88,11 +93,13 @@ impl Pipeline {
         self.servers.retire(tick.end.mono_ns, &mut self.table);
     }
 
-    /// Closes what is left when the agent stops, for the exporter alone: an interval this short would mislead the rest.
+    /// Closes what is left when the agent stops, for the exporter and the journal alone: an interval this short would
+    /// mislead the rest.
     fn close_last(&mut self, mut tick: Tick) {
         let receipts = self.complete(&mut tick);
         self.exporter.offer(&tick, &self.table, &self.findings);
-        receipts.into_iter().for_each(Receipt::commit);
+        let table = Arc::new(self.table.clone());
+        self.keeper.keep(Batch { tick: Arc::new(tick), table, receipts });
     }
 
     /// Adds what the servers sent, what stands found, and what the agent itself used.
@@ -112,6 +119,7 @@ impl Pipeline {
         let health =
             Health { late_ns: self.late_ns, missed: self.missed, sessions: self.servers.sessions(), drops: &drops };
         self.own.sample(&health, self.probes.totals(), table, tick);
+        self.keeper.sample(table, tick);
         tick.seal();
         receipts
     }
@@ -129,6 +137,7 @@ impl Pipeline {
         agent.ticks_missed = self.missed;
         agent.probes = self.probes.views();
         agent.exports = self.exporter.views();
+        agent.store = self.keeper.place();
         self.publisher.send_replace(Some(Arc::new(Published::new(snapshot))));
     }
 }
@@ -136,10 +145,26 @@ impl Pipeline {
 /// What is left of a pipeline when its thread has ended.
 pub(crate) struct Remains {
     exporter: Exporter,
+    keeper: Keeper,
     table: SeriesTable,
 }
 
 impl Remains {
+    /// Keeps what waits for the journal. Blocks.
+    #[must_use]
+    pub(crate) fn kept(self, within: Duration) -> Unsent {
+        self.keeper.finish(within);
+        Unsent { exporter: self.exporter, table: self.table }
+    }
+}
+
+/// What is left then.
+pub(crate) struct Unsent {
+    exporter: Exporter,
+    table: SeriesTable,
+}
+
+impl Unsent {
     /// Sends what waits for export.
     pub(crate) async fn flush(mut self, within: Duration) {
         self.exporter.flush(&self.table, within).await;

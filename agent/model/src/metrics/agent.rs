@@ -31,5 +31,10 @@ pub const DROPPED: MetricDef = MetricDef::counter(
 pub const SESSIONS: MetricDef =
     MetricDef::gauge("perfwatch.agent.sessions", Count("{session}"), "SDK sessions that are connected.");
 
+/// Of its database, without the write-ahead log.
+pub const JOURNAL_SIZE: MetricDef =
+    MetricDef::gauge("perfwatch.agent.journal.size", Bytes, "Bytes of the journal on disk that hold something.");
+
 /// All of them.
-pub const ALL: &[&MetricDef] = &[&CPU_TIME, &MEMORY_USAGE, &PROBE_TIME, &LATENESS, &TICKS_MISSED, &DROPPED, &SESSIONS];
+pub const ALL: &[&MetricDef] =
+    &[&CPU_TIME, &MEMORY_USAGE, &PROBE_TIME, &LATENESS, &TICKS_MISSED, &DROPPED, &SESSIONS, &JOURNAL_SIZE];

@@ -116,7 +116,7 @@ pub(super) struct ServerRow {
     stages: Vec<u64>,
     #[prost(bool, tag = "4")]
     combined: bool,
-    /// Started, completed, failed, abandoned, dispatches, of these with two ready.
+    /// Started, completed, failed, abandoned, dispatches, of these with two ready, cancelled.
     #[prost(uint64, repeated, tag = "5")]
     counts: Vec<u64>,
     #[prost(uint64, repeated, tag = "6")]
@@ -147,6 +147,7 @@ impl ServerRow {
                 tick.abandoned,
                 tick.dispatches,
                 tick.dispatches_ready2,
+                tick.cancelled,
             ],
             in_flight: tick.in_flight.to_vec(),
             batch_buckets: tick.batch_size.buckets().iter().map(|(bucket, _)| u32::from(*bucket)).collect(),
@@ -170,8 +171,16 @@ impl ServerRow {
                 stage_ns: stages.try_into().map_err(|_| short())?,
             };
         }
-        let counts: [u64; 6] = self.counts.try_into().map_err(|_| short())?;
-        [tick.started, tick.completed, tick.failed, tick.abandoned, tick.dispatches, tick.dispatches_ready2] = counts;
+        let counts: [u64; 7] = self.counts.try_into().map_err(|_| short())?;
+        [
+            tick.started,
+            tick.completed,
+            tick.failed,
+            tick.abandoned,
+            tick.dispatches,
+            tick.dispatches_ready2,
+            tick.cancelled,
+        ] = counts;
         tick.combined = self.combined;
         tick.in_flight = self.in_flight.try_into().map_err(|_| short())?;
         tick.batch_size = sparse(&self.batch_buckets, &self.batch_counts, u128::from(self.batch_sum))

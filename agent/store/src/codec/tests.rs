@@ -15,7 +15,7 @@ fn world() -> (Tick, SeriesTable) {
     let mut served = ServerTick::empty(shop);
     served.slots[3].state_ns[2] = 100_000_000;
     served.slots[9].stage_ns[Stage::Compute.index()] = 7;
-    (served.started, served.failed, served.dispatches_ready2) = (5, 1, 2);
+    (served.started, served.failed, served.cancelled, served.dispatches_ready2) = (5, 1, 1, 2);
     served.in_flight[1] = 4;
     served.batch_size.record(8);
     served.max_batch_size = Some(16);

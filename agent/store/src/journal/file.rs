@@ -11,10 +11,10 @@ use super::{JournalOptions, load, place, schema};
 use crate::totals::{Amount, JournalId, SeriesKey, Totals};
 
 /// The least a journal may be allowed: below it the write-ahead log alone would fill it.
-pub const MIN_CAP: u64 = 16 << 20;
+pub const MIN_CAP: u64 = 16_000_000;
 /// Of the cap, left to the write-ahead log and its index.
 const WAL_ROOM: u64 = 8 << 20;
-/// SQLite's page, as it makes new databases.
+/// `SQLite`'s page, as it makes new databases.
 const PAGE: u64 = 4096;
 /// The oldest ticks go when this much of the cap is used…
 const SHED_ABOVE: f64 = 0.95;
@@ -298,7 +298,7 @@ impl File {
     }
 }
 
-/// An integer where SQLite has room for it, else its digits.
+/// An integer where `SQLite` has room for it, else its digits.
 fn exact(number: u128) -> Value {
     i64::try_from(number).map_or_else(|_| Value::Text(number.to_string()), Value::Integer)
 }

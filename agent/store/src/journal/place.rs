@@ -39,7 +39,7 @@ impl Lock {
     }
 }
 
-/// Makes the file before SQLite does, readable by its owner alone; the files beside it take over its mode.
+/// Makes the file before `SQLite` does, readable by its owner alone; the files beside it take over its mode.
 pub(super) fn prepare(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
@@ -64,7 +64,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(super) fn set_aside(options: &JournalOptions, why: &str) -> Result<PathBuf, String> {
     let path = options.path.as_path();
     let numbered = |number: u32| beside(path, &format!(".{why}-{}-{number}", options.now_wall_ns / 1_000_000_000));
-    let target = (1..).map(numbered).find(|target| !target.exists()).unwrap_or_else(|| numbered(0));
+    let target = (1..1_000).map(numbered).find(|target| !target.exists()).unwrap_or_else(|| numbered(0));
     fs::rename(path, &target).map_err(|error| format!("cannot move {} away: {error}", path.display()))?;
     for part in ["-wal", "-shm"] {
         match fs::rename(beside(path, part), beside(&target, part)) {

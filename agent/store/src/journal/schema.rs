@@ -5,7 +5,7 @@ pub(super) const APPLICATION: i32 = 0x7077_6a6c;
 /// `PRAGMA user_version` of the layout below.
 pub(super) const VERSION: i32 = 1;
 
-/// Counts and sums are integers where they fit SQLite's 64 bits, else decimal texts: they are exact either way.
+/// Counts and sums are integers where they fit `SQLite`'s 64 bits, else decimal texts: they are exact either way.
 pub(super) const TABLES: &str = "
 -- created_wall_ns, boot, written_by
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;

@@ -1,0 +1,62 @@
+//! Where the journal lies, and opening it.
+
+use std::path::PathBuf;
+
+use perfwatch_model::Clock;
+use perfwatch_store::{Journal, JournalOptions};
+
+use crate::agent::Role;
+use crate::config::{Config, Environment, JournalMode};
+
+/// Its name in the state folder.
+const FILE: &str = "journal.db";
+
+/// The journal that this role and configuration ask for. An agent inside a command keeps nothing: the command's end is the
+/// end of its history.
+pub(crate) fn open(role: &Role, config: &Config, clock: &dyn Clock) -> Journal {
+    let now_wall_ns = clock.now().wall_ns;
+    let settings = &config.settings;
+    if settings.journal_mode == JournalMode::Memory || matches!(role, Role::InProcess | Role::Guest(_)) {
+        return Journal::in_memory(now_wall_ns);
+    }
+    let Some(path) = settings.journal_path.clone().or_else(|| default_path(config.environment())) else {
+        tracing::warn!("journal in memory only: neither STATE_DIRECTORY nor XDG_STATE_HOME nor HOME is set");
+        return Journal::in_memory(now_wall_ns);
+    };
+    // Without it no boot is told from another, and a kernel counter that began anew at a higher value passes for the old.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    Journal::open(JournalOptions { path, cap_bytes: settings.journal_cap.0, boot, now_wall_ns })
+}
+
+/// `$STATE_DIRECTORY` (systemd; the first of several), else `$XDG_STATE_HOME/perfwatch`, else `~/.local/state/perfwatch`.
+fn default_path(environment: &Environment) -> Option<PathBuf> {
+    let systemd = environment
+        .path("STATE_DIRECTORY")
+        .and_then(|list| list.to_str().and_then(|list| list.split(':').next()).map(PathBuf::from));
+    let user = || {
+        environment
+            .path("XDG_STATE_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| environment.path("HOME").map(|home| home.join(".local/state")))
+            .map(|base| base.join("perfwatch"))
+    };
+    systemd.or_else(user).map(|folder| folder.join(FILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_manager_decides_before_the_user_does() {
+        let path = |set: &[(&str, &str)]| default_path(&set.iter().copied().collect());
+        let home = ("HOME", "/home/me");
+        let expected = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(path(&[]), None);
+        assert_eq!(path(&[home]), expected("/home/me/.local/state/perfwatch/journal.db"));
+        assert_eq!(path(&[home, ("XDG_STATE_HOME", "/state")]), expected("/state/perfwatch/journal.db"));
+        assert_eq!(path(&[home, ("XDG_STATE_HOME", "here")]), path(&[home]), "a relative one is to be ignored");
+        let both = [home, ("STATE_DIRECTORY", "/var/lib/perfwatch:/var/lib/other")];
+        assert_eq!(path(&both), expected("/var/lib/perfwatch/journal.db"));
+    }
+}

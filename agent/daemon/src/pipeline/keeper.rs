@@ -1,0 +1,243 @@
+//! The thread that keeps ticks. It alone may wait for a disk; the tick thread hands over and goes on.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use perfwatch_model::metrics::agent;
+use perfwatch_model::{
+    Entity, EntityId, EntityKind, Histogram, Number, Reason, Sample, SeriesId, SeriesTable, SparseHdr, Tick,
+};
+use perfwatch_store::{Commit, Journal, Kept, Place, Progress, Reader};
+
+use crate::error::Error;
+use crate::probe_socket::Receipt;
+
+/// Ticks that may wait for a disk that hangs. Beyond, the two oldest become one: totals stay exact, detail is lost.
+const MAX_BEHIND: usize = 64;
+
+/// A closed tick on its way into the journal.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) tick: Arc<Tick>,
+    pub(super) table: Arc<SeriesTable>,
+    pub(super) receipts: Vec<Receipt>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Batch>,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The way to the keeping thread. Dropped, it lets that thread finish what it has.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    reader: Reader,
+    ended: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+    entity: EntityId,
+    size: SeriesId,
+}
+
+impl Keeper {
+    pub(crate) fn start(journal: Journal, table: &mut SeriesTable) -> Result<Self, Error> {
+        let shared = Arc::<Shared>::default();
+        let (end, ended) = mpsc::channel();
+        let reader = journal.reader();
+        let thread = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("perfwatch-keep".to_owned())
+                .spawn(move || run(journal, &shared, &end))
+                .map_err(Error::Thread)?
+        };
+        let entity = table.entity(Entity::new(EntityKind::Agent, "perfwatch"));
+        let size = table.series(&agent::JOURNAL_SIZE, entity, &[]);
+        Ok(Self { shared, reader, ended, thread: Some(thread), entity, size })
+    }
+
+    /// Hands a tick over. Its receipts are committed once it is kept.
+    pub(super) fn keep(&self, batch: Batch) {
+        let mut queue = self.shared.queue();
+        queue.waiting.push_back(batch);
+        if queue.waiting.len() > MAX_BEHIND
+            && let (Some(oldest), Some(next)) = (queue.waiting.pop_front(), queue.waiting.pop_front())
+        {
+            queue.waiting.push_front(join(oldest, next));
+        }
+        drop(queue);
+        self.shared.changed.notify_one();
+    }
+
+    /// Where the history is, for the snapshot.
+    pub(super) fn place(&self) -> String {
+        self.reader.status().place.to_string()
+    }
+
+    /// Says how large the journal is, or why it is not written.
+    pub(super) fn sample(&self, table: &mut SeriesTable, tick: &mut Tick) {
+        let status = self.reader.status();
+        let mut out = Sample::new(table, tick);
+        match status.place {
+            Place::Memory => {}
+            Place::Disk(_) => out.gauge_int(self.size, status.bytes),
+            Place::Refused { path, reason } => {
+                let text = format!("history is in memory only, {} cannot be used: {reason}", path.display());
+                let cure = "make the place writable or set journal.path, and start the agent again";
+                out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure));
+            }
+            Place::Failing { path, reason, ticks_at_risk } => {
+                let text =
+                    format!("{} cannot be written, {ticks_at_risk} ticks are in memory only: {reason}", path.display());
+                let cure = "make room there; the journal goes on by itself";
+                out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure));
+            }
+        }
+    }
+
+    /// Lets the thread keep what it has and waits for it, at most this long.
+    pub(super) fn finish(mut self, within: Duration) {
+        self.close();
+        match self.ended.recv_timeout(within) {
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                tracing::error!("the journal's disk hangs; the last ticks are not in it");
+            }
+            // The sender is gone with the thread.
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+                if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+                    tracing::error!("the journal's thread had panicked");
+                }
+            }
+        }
+    }
+
+    fn close(&self) {
+        self.shared.queue().closed = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn run(mut journal: Journal, shared: &Shared, _end: &Sender<()>) {
+    loop {
+        let mut queue = shared.queue();
+        while queue.waiting.is_empty() && !queue.closed {
+            queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        let Some(batch) = queue.waiting.pop_front() else { return };
+        drop(queue);
+        keep(&mut journal, batch);
+    }
+}
+
+/// Keeps one tick and tells the SDKs. The totals, the sessions and the tick are in one transaction, so a receipt is never
+/// given for what a kill could take back, and what was kept is never asked for again.
+fn keep(journal: &mut Journal, batch: Batch) {
+    let Batch { tick, table, receipts } = batch;
+    let sessions: Vec<_> =
+        receipts.iter().filter_map(Receipt::claim).map(|(session, seq)| Progress { session, seq }).collect();
+    let kept = journal.commit(&Commit { tick: &tick, table: &table, sessions: &sessions });
+    for receipt in receipts {
+        match kept {
+            Kept::OnDisk => receipt.commit_durably(),
+            Kept::InMemory => receipt.commit(),
+        }
+    }
+}
+
+/// Two neighbours as one: the later's values, the earlier's where it has none, the gains of both.
+fn join(older: Batch, newer: Batch) -> Batch {
+    let mut tick = (*newer.tick).clone();
+    tick.dt_ns += older.tick.dt_ns;
+    let missing: Vec<(SeriesId, Number)> =
+        older.tick.values.iter().filter(|(series, _)| newer.tick.value(*series).is_none()).copied().collect();
+    tick.values.extend(missing);
+    for (series, gained) in &older.tick.histograms {
+        match (tick.histograms.iter_mut().find(|(known, _)| known == series), gained) {
+            (Some((_, Histogram::Hdr(all))), Histogram::Hdr(gained)) => {
+                let mut sum = SparseHdr::new();
+                sum.add(all);
+                sum.add(gained);
+                *all = sum;
+            }
+            // Bounds may differ between the two: each stays what it was.
+            _ => tick.histograms.push((*series, gained.clone())),
+        }
+    }
+    tick.seal();
+    let mut receipts = older.receipts;
+    receipts.extend(newer.receipts);
+    Batch { tick: Arc::new(tick), table: newer.table, receipts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perfwatch_model::metrics::server;
+    use perfwatch_store::Amount;
+
+    fn batch(table: &mut SeriesTable, count: u64) -> Batch {
+        let shop = table.entity(Entity::new(EntityKind::Server, "shop/1"));
+        let requests = table.series(&server::REQUESTS_STARTED, shop, &[]);
+        let latency = table.series(&server::REQUEST_DURATION, shop, &[]);
+        let mut gained = SparseHdr::new();
+        gained.record(count);
+        let tick = Tick {
+            dt_ns: 1_000_000_000,
+            values: vec![(requests, Number::Int(count))],
+            histograms: vec![(latency, Histogram::Hdr(gained))],
+            ..Tick::default()
+        };
+        Batch { tick: Arc::new(tick), table: Arc::new(table.clone()), receipts: vec![Receipt::detached()] }
+    }
+
+    #[test]
+    fn ticks_that_had_to_be_joined_add_up_to_the_same() {
+        let mut table = SeriesTable::new();
+        let batches: Vec<_> = (1..=5).map(|count| batch(&mut table, count)).collect();
+        let joined = batches.into_iter().reduce(join).expect("five");
+        assert_eq!((joined.tick.dt_ns, joined.receipts.len()), (5_000_000_000, 5));
+        let mut journal = Journal::in_memory(0);
+        let reader = journal.reader();
+        keep(&mut journal, joined);
+        let totals = reader.query(None, None);
+        let amounts: Vec<_> = totals.iter().map(|total| &total.amount).collect();
+        let [Amount::Counter(5), Amount::Histogram(all)] = amounts.as_slice() else { panic!("{amounts:?}") };
+        assert_eq!((all.count(), all.hdr.sum()), (5, 15));
+    }
+
+    #[test]
+    fn what_was_handed_over_is_kept_before_the_end() {
+        let mut table = SeriesTable::new();
+        let journal = Journal::in_memory(0);
+        let reader = journal.reader();
+        let keeper = Keeper::start(journal, &mut table).expect("a thread");
+        for count in 1..=50 {
+            keeper.keep(batch(&mut table, count));
+        }
+        keeper.finish(Duration::from_mins(1));
+        let total = reader.query(Some(server::REQUESTS_STARTED.name), None);
+        assert_eq!(total[0].amount, Amount::Counter(50));
+    }
+}
