@@ -64,3 +64,11 @@ fn the_map_of_the_readme_names_every_folder() {
         assert!(text.contains(&format!("`{folder}/`")), "the README's map lacks {folder}/");
     }
 }
+
+#[test]
+fn the_table_of_the_local_api_is_that_of_the_agent() {
+    let text = std::fs::read_to_string(format!("{ROOT}/agent/README.md")).expect("agent/README.md can be read");
+    for (path, answers) in perfwatch_agent::ROUTES {
+        assert!(text.contains(&format!("| `{path}` | {answers} |")), "agent/README.md lacks {path}: {answers}");
+    }
+}

@@ -3,8 +3,9 @@
 
     cargo build --release && python3 tests/peers/agent_cost.py [--seconds 60] [--windows 3]
 
-Both run at the same time on the same machine, so that noise hits both. CPU is user + system time of the whole process
-from /proc/PID/stat, in percent of one core; RSS and RssAnon are from /proc/PID/status at the end of each window. The
+Both run at the same time on the same machine, so that noise hits both. CPU is what the scheduler gave all threads
+(/proc/PID/task/*/schedstat, nanoseconds; /proc/PID/stat counts in 10 ms, which is too coarse here), in percent of one
+core; RSS and RssAnon are from /proc/PID/status at the end of each window. The
 time to the first sample is from exec to the first answer that carries one, median of 20 starts.
 Needs Python 3 and, for the peer, Debian's package mirror; without it prints `skipped: …` and measures the agent alone.
 """
@@ -24,7 +25,6 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target/release/perfwatch"
 PEERS = ROOT / "target/peers"
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def node_exporter():
@@ -43,8 +43,8 @@ def node_exporter():
 
 
 def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    threads = pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 def memory(pid):

@@ -33,7 +33,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("/v1/ticks", "raw values; ?from= and ?to= in seconds since 1970, the last minute without them"),
     ("/v1/config", "the configuration and where each value came from"),
     ("/healthz", "200 while ticks close"),
-    ("/readyz", "200 once the first tick has closed"),
+    ("/readyz", "200 once there is something to show"),
 ];
 
 /// What the handlers read.
