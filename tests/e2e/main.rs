@@ -5,6 +5,7 @@
 mod agent;
 mod cli;
 mod dashboards;
+mod demo;
 mod gpu;
 mod hostile;
 mod layering;

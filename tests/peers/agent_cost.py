@@ -5,14 +5,15 @@
 
 Both run at the same time on the same machine, so that noise hits both. CPU is what the scheduler gave all threads
 (/proc/PID/task/*/schedstat, nanoseconds; /proc/PID/stat counts in 10 ms, which is too coarse here), in percent of one
-core; RSS and RssAnon are from /proc/PID/status at the end of each window. The
-time to the first sample is from exec to the first answer that carries one, median of 20 starts.
+core; RSS and RssAnon are from /proc/PID/status at the end of the last window. The time to the first sample is from exec
+to the first answer that carries the machine's memory, median of 20 starts; rates follow with the first tick.
 Needs Python 3 and, for the peer, Debian's package mirror; without it prints `skipped: …` and measures the agent alone.
 """
 
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import socket
 import statistics
@@ -115,17 +116,17 @@ def main():
     if not BINARY.exists():
         sys.exit(f"{BINARY} does not exist: run `cargo build --release` first")
     peer_binary, port = node_exporter(), free_port()
-    runtime = tempfile.mkdtemp(prefix="perfwatch-cost-")
+    runtime, running = tempfile.mkdtemp(prefix="perfwatch-cost-"), {}
     try:
         api = f"{runtime}/api.sock"
         starts = {"perfwatch": [], "node_exporter": []}
         for _ in range(20):
-            ready = lambda: b" 200 " in unix_get(api, "/readyz").split(b"\r\n", 1)[0]
+            ready = lambda: re.search(rb'"memory_used_bytes":\d', unix_get(api, "/v1/snapshot"))
             starts["perfwatch"].append(first_sample(lambda: start_agent(runtime), ready))
             if peer_binary:
                 peer = lambda: start_peer(peer_binary, port)
                 starts["node_exporter"].append(first_sample(peer, lambda: scrape(port)))
-        running = {"perfwatch": start_agent(runtime)}
+        running["perfwatch"] = start_agent(runtime)
         if peer_binary:
             running["node_exporter"] = start_peer(peer_binary, port)
         time.sleep(5)
@@ -150,9 +151,9 @@ def main():
             first = statistics.median(starts[name])
             median = statistics.median(shares[name])
             print(f"| {name} | {median:.3f} | {windows} | {rss:.1f} | {anon:.1f} | {size:.1f} | {first:.1f} |")
+    finally:
         for process in running.values():
             stop(process)
-    finally:
         shutil.rmtree(runtime, ignore_errors=True)
 
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 use perfwatch_agent::{Role, SystemClock};
 use perfwatch_demo::{Demo as Run, DemoError, DemoOptions, DemoReport, Fault, Program, faults};
 use perfwatch_model::{Clock, Severity, Snapshot};
-use perfwatch_tui::ChannelFeed;
+use perfwatch_tui::{ChannelFeed, Exit};
 
-use super::top::{Look, screen_failure};
+use super::top::{Look, exit_code, screen_failure};
 use crate::failure::{Failure, print};
 use crate::hosted::Hosted;
 use crate::settings::SettingFlags;
@@ -96,13 +96,17 @@ impl Demo {
         } else {
             logging::to_stderr(&config);
         }
-        let (agent, snapshots) = Hosted::start(config, Role::Guest(run.runtime_dir()))?;
+        let (agent, snapshots) = Hosted::start(config, Role::Guest(run.runtime_dir()), !interactive)?;
         tell(&format!("loading it with {:.0} requests/s, {:.2} of what it can do", run.offered_per_s(), run.load()));
         run.start_load().map_err(failure)?;
-        let seen = if interactive { self.watch(&mut run, snapshots)? } else { collect(&mut run, &snapshots) };
+        let (seen, exit) =
+            if interactive { self.watch(&mut run, snapshots)? } else { (collect(&mut run, &snapshots), Exit::Ended) };
         let report = run.finish().map_err(failure)?;
-        drop(agent);
+        let exit = agent.stop().map_or(exit, Exit::Signal);
         self.tell_result(&report, &seen)?;
+        if let Exit::Signal(_) = exit {
+            return Ok(exit_code(exit));
+        }
         if report.did_not_bite() {
             tell("the fault did not bite: neither p99 nor throughput suffered, so there was nothing to diagnose");
             return Ok(ExitCode::from(DID_NOT_BITE));
@@ -111,7 +115,7 @@ impl Demo {
     }
 
     /// The live screen, until the user quits or the load has run its time.
-    fn watch(&self, run: &mut Run, snapshots: Receiver<Arc<Snapshot>>) -> Result<Seen, Failure> {
+    fn watch(&self, run: &mut Run, snapshots: Receiver<Arc<Snapshot>>) -> Result<(Seen, Exit), Failure> {
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let collector = scope.spawn(move || {
@@ -132,8 +136,7 @@ impl Demo {
             });
             let ended = perfwatch_tui::run(ChannelFeed::new(receive), &self.look.options(true));
             let seen = collector.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            ended.map_err(screen_failure)?;
-            Ok(seen)
+            Ok((seen, ended.map_err(screen_failure)?))
         })
     }
 
@@ -171,19 +174,30 @@ fn tell(what: &str) {
 struct Seen {
     began_ns: u64,
     last: Option<Arc<Snapshot>>,
-    first_finding: Option<(String, Duration)>,
+    /// Every finding above a note that ever stood, in the order in which they rose.
+    risen: Vec<Risen>,
+}
+
+/// A finding above a note, and when it first stood.
+#[derive(serde::Serialize)]
+struct Risen {
+    id: String,
+    entity: String,
+    after_s: f64,
 }
 
 impl Seen {
     fn new() -> Self {
-        Self { began_ns: SystemClock.now().mono_ns, last: None, first_finding: None }
+        Self { began_ns: SystemClock.now().mono_ns, last: None, risen: Vec::new() }
     }
 
     fn look_at(&mut self, snapshot: &Arc<Snapshot>) {
-        let worst = snapshot.findings.first().filter(|finding| finding.severity > Severity::Note);
-        if let (None, Some(finding)) = (&self.first_finding, worst) {
-            let after = Duration::from_nanos(SystemClock.now().mono_ns - self.began_ns);
-            self.first_finding = Some((finding.id.to_string(), after));
+        // Worst first, so that of those which rise together the worst counts as the first.
+        for finding in snapshot.findings.iter().filter(|finding| finding.severity > Severity::Note) {
+            if !self.risen.iter().any(|known| known.id == finding.id && known.entity == finding.entity) {
+                let after_s = (SystemClock.now().mono_ns - self.began_ns) as f64 / 1e9;
+                self.risen.push(Risen { id: finding.id.to_string(), entity: finding.entity.clone(), after_s });
+            }
         }
         self.last = Some(Arc::clone(snapshot));
     }
@@ -221,8 +235,7 @@ fn json_report(report: &DemoReport, seen: &Seen) -> serde_json::Value {
         "contaminated": report.contaminated,
         "server_core_used": report.usage.used,
         "server_core_others": report.usage.outside,
-        "first_finding": seen.first_finding.as_ref().map(|(id, _)| id),
-        "first_finding_s": seen.first_finding.as_ref().map(|(_, after)| after.as_secs_f64()),
+        "findings": seen.risen,
     })
 }
 
