@@ -149,7 +149,7 @@ fn credentials_in_an_endpoint_are_used_and_not_shown() {
     let flags = flags(&[("otlp.endpoint", "http://me:s3cret@collector:4318/v1")]);
     let config = Config::load(&flags, Environment::default()).expect("valid");
     let shown = config.describe().into_iter().find(|line| line.key == "otlp.endpoint").expect("the key exists").value;
-    assert_eq!(shown, "\"http://***@collector:4318/v1\"");
+    assert_eq!(shown, "\"http://[redacted]@collector:4318/v1\"");
     assert_eq!(config.settings.otlp_endpoint.as_deref(), Some("http://me:s3cret@collector:4318/v1"));
 }
 
@@ -160,4 +160,21 @@ fn the_environment_keeps_no_foreign_secrets_and_shows_no_values() {
     assert_eq!(environment.get("AWS_SECRET_ACCESS_KEY"), None);
     let shown = format!("{environment:?}");
     assert!(shown.contains("OTEL_EXPORTER_OTLP_HEADERS") && !shown.contains("t0ken"), "{shown}");
+}
+
+#[test]
+fn no_form_of_a_secret_in_an_endpoint_is_described() {
+    for (given, shown) in [
+        ("http://u:pa/ss@host:4318", "\"http://[redacted]@host:4318\""),
+        ("http://u:p@ss@host", "\"http://[redacted]@host\""),
+        ("http://host/v1?token=abc", "\"http://host/v1?token=[redacted]\""),
+        ("http://host/v1?x=1&access_token=abc", "\"http://host/v1?x=1&access_token=[redacted]\""),
+        ("http://host:4318/v1", "\"http://host:4318/v1\""),
+        ("http://host/\u{202e}", "\"http://host/\\u{202e}\""),
+    ] {
+        let flags = Flags { values: vec![("otlp.endpoint".to_owned(), given.to_owned())], ..Flags::default() };
+        let config = Config::load(&flags, Environment::default()).expect("an endpoint is any text");
+        let line = config.describe().into_iter().find(|line| line.key == "otlp.endpoint").expect("the key exists");
+        assert_eq!(line.value, shown, "{given}");
+    }
 }

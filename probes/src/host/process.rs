@@ -13,7 +13,6 @@ use crate::kernel::folder::{Folder, NumberedPath};
 use crate::kernel::held::HeldFile;
 use crate::kernel::parse;
 use crate::kernel::threads::{Scratch, ThreadSums, Threads, process_folder};
-use crate::name::printable;
 use crate::process_list::{ProcessList, ProcessRow};
 use crate::redact::command_line;
 use crate::{Cadence, Probe, ProbeContext, ProbeKind};
@@ -210,7 +209,7 @@ impl Known {
         if !same || name != self.name {
             self.name.clear();
             self.name.extend_from_slice(name);
-            row.name = printable(name);
+            row.name = perfwatch_model::printable(name);
             row.command = read_command(proc, row.pid);
         }
         self.filled = true;

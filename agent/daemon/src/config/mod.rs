@@ -13,6 +13,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use perfwatch_export::OtlpConfig;
+use perfwatch_model::printable;
+use perfwatch_probes::redact;
 
 pub use environment::Environment;
 pub use error::ConfigError;
@@ -68,7 +70,7 @@ pub struct Config {
 pub struct Described {
     /// Its key in the file.
     pub key: &'static str,
-    /// Its value as TOML would write it; empty when it is not set.
+    /// Its value as TOML would write it, without secrets; empty when it is not set.
     pub value: String,
     /// Where the value came from: `default`, `file:line`, `$VARIABLE` or `flag`.
     pub origin: String,
@@ -174,8 +176,8 @@ impl Config {
             .zip(&self.origins)
             .map(|(key, origin)| Described {
                 key: key.name,
-                value: without_credentials((key.show)(&self.settings)),
-                origin: origin.to_string(),
+                value: without_secrets(&(key.show)(&self.settings)),
+                origin: printable(origin.to_string().as_bytes()),
                 variable: key.variable,
             })
             .collect()
@@ -206,13 +208,11 @@ impl Config {
     }
 }
 
-/// A URL without its user and password; anything else as it is.
-fn without_credentials(value: String) -> String {
-    let Some((scheme, rest)) = value.split_once("://") else { return value };
-    let authority = rest.find('/').unwrap_or(rest.len());
-    match rest[..authority].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => value,
+/// A value as TOML without what looks like a secret in it, by the rules for command lines: both are shown to others.
+fn without_secrets(value: &str) -> String {
+    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) => format!("\"{}\"", redact::text(text)),
+        None => redact::text(value),
     }
 }
 

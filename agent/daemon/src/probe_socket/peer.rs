@@ -19,7 +19,7 @@ pub struct Credentials {
 pub struct Peer {
     /// The session's id.
     pub session: [u8; SESSION_BYTES],
-    /// The handshake, its texts freed of control characters: they will be shown on terminals.
+    /// The handshake, its texts made printable: they will be shown on terminals.
     pub hello: Hello,
     /// What the kernel says; `None` where it does not.
     pub credentials: Option<Credentials>,
@@ -45,9 +45,7 @@ impl Peer {
     }
 }
 
-/// Replaces control characters: no escape sequence from outside may reach a terminal.
+/// Escapes what is not printable: nothing from outside may command a terminal or hide in a name.
 pub(super) fn clean(text: &mut String) {
-    if text.chars().any(char::is_control) {
-        *text = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    }
+    *text = perfwatch_model::printable(text.as_bytes());
 }

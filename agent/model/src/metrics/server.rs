@@ -27,7 +27,7 @@ pub const STATE_TIME: MetricDef = MetricDef::counter(
     Seconds,
     "Time that the server as a whole spent in each exclusive state.",
 );
-/// By `outcome` (completed, failed, abandoned).
+/// By `perfwatch.outcome` (completed, failed, abandoned).
 pub const REQUESTS: MetricDef =
     MetricDef::counter("perfwatch.server.requests", Count("{request}"), "Requests that ended, by outcome.");
 /// Requests that began.

@@ -91,7 +91,7 @@ fn a_flush_enters_the_tick_whose_end_is_its_own() {
     let (tick, _) = rig.close(7);
     assert!(tick.servers[0].slots.iter().all(|slot| slot.state_ns[State::Compute.index()] == SLOT_NS));
     assert_eq!(rig.total(&tick, &server::REQUESTS_STARTED, &[]), Some(6), "totals run on");
-    assert_eq!(rig.total(&tick, &server::REQUESTS, &[Attr::fixed("outcome", "completed")]), Some(4));
+    assert_eq!(rig.total(&tick, &server::REQUESTS, &[Attr::fixed("perfwatch.outcome", "completed")]), Some(4));
     assert_eq!(rig.total(&tick, &server::STAGE_TIME, &[Attr::fixed("perfwatch.stage", "queue")]), Some(2 * SECOND));
     assert_eq!(rig.total(&tick, &server::STATE_TIME, &[Attr::fixed("perfwatch.state", "compute")]), Some(SECOND));
 }

@@ -17,7 +17,7 @@ const STAGE: &str = "perfwatch.stage";
 /// Attribute of a series about a state.
 const STATE: &str = "perfwatch.state";
 /// Attribute of finished requests.
-const OUTCOME: &str = "outcome";
+const OUTCOME: &str = "perfwatch.outcome";
 
 #[derive(Debug)]
 struct Counter {
