@@ -58,6 +58,16 @@ fn the_first_command_runs_the_demo_and_the_second_all_tests() {
 }
 
 #[test]
+fn every_block_of_the_readme_is_of_a_language_that_something_checks() {
+    // `sh` is run here, `rust` is a doctest of perfwatch-sdk, `text` promises nothing.
+    let text = readme();
+    let fences: Vec<_> = text.lines().filter_map(|line| line.trim_start().strip_prefix("```")).collect();
+    for pair in fences.chunks(2) {
+        assert!(matches!(pair, ["sh" | "rust" | "text", ""]), "nothing checks the block {pair:?} of the README");
+    }
+}
+
+#[test]
 fn the_map_of_the_readme_names_every_folder() {
     let text = readme();
     for folder in ["agent", "tui", "probes", "dashboards", "tests"] {
