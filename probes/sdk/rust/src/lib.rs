@@ -44,3 +44,8 @@ pub use perfwatch_model::{Stage, Unit};
 pub use request::Request;
 pub use server::{Builder, Server};
 pub use status::Status;
+
+/// Compiles and runs the two lines that the project's README promises.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../README.md")]
+struct Readme;
