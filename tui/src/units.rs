@@ -24,7 +24,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     format!("{sign}{} h {} min", minutes / 60, minutes % 60)
 }
 
-/// One decimal below ten, none above, thousands separated from 10,000 up.
+/// One decimal below ten unless it is whole, none above, thousands separated from 10,000 up.
 pub(crate) fn digits(value: f64) -> String {
     if !value.is_finite() {
         return "n/a".to_owned();
@@ -36,7 +36,8 @@ pub(crate) fn digits(value: f64) -> String {
         return trim(format!("{value:.3}"));
     }
     if value.abs() < 9.95 {
-        return format!("{value:.1}");
+        // A count stays a count.
+        return if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") };
     }
     grouped(value.round())
 }

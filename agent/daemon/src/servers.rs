@@ -17,7 +17,7 @@ pub(crate) struct Servers {
     /// What the probes were last told.
     told: Vec<(EntityId, Vec<u32>)>,
     /// Malformed input and the like is counted by the socket; what does not fit the table, by the book.
-    dropped: [(&'static str, u64); 5],
+    dropped: [(&'static str, u64); 7],
 }
 
 impl Servers {
@@ -33,6 +33,8 @@ impl Servers {
                 ("probe_refused", 0),
                 ("probe_series", 0),
                 ("probe_names", 0),
+                ("probe_servers", 0),
+                ("probe_late", 0),
             ],
         }
     }
@@ -91,8 +93,15 @@ impl Servers {
     /// What had to be dropped since the start, by reason.
     pub(crate) fn dropped(&mut self) -> &[(&'static str, u64)] {
         let counts = self.socket.counters.read();
-        let now =
-            [counts.malformed, counts.oversized, counts.refused, counts.series_dropped, self.book.series_refused()];
+        let now = [
+            counts.malformed,
+            counts.oversized,
+            counts.refused,
+            counts.series_dropped,
+            self.book.series_refused(),
+            self.book.servers_refused(),
+            self.book.flushes_late(),
+        ];
         for ((_, count), now) in self.dropped.iter_mut().zip(now) {
             *count = now;
         }
@@ -102,7 +111,7 @@ impl Servers {
 
 /// The pids of workers as this agent sees them, sorted. A worker in a pid namespace that it cannot see has none here.
 fn pids(workers: &[crate::probe_socket::WorkerUsage]) -> Vec<u32> {
-    let mut pids: Vec<u32> = workers.iter().filter_map(|worker| worker.peer.credentials?.pid).collect();
+    let mut pids: Vec<u32> = workers.iter().filter_map(|worker| worker.peer.pid).collect();
     pids.sort_unstable();
     pids.dedup();
     pids

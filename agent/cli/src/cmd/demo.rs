@@ -1,7 +1,8 @@
 //! `perfwatch demo`: a real model server, a load, an agent, and what the agent says.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -36,7 +37,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
     /// Load, as a share of what the server can do: 0.3, 0.6, 0.8 are healthy, 1.3 is too much [default: the fault's own, else 0.6]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     load: Option<f64>,
     /// What to break.
     #[arg(long, value_name = "NAME", value_parser = fault_names())]
@@ -90,6 +91,8 @@ impl Demo {
             fault,
             seed: self.seed,
         };
+        // Before half a minute is spent on something that cannot be written down.
+        let report_file = self.report.as_deref().map(create).transpose()?;
         let mut run = Run::prepare(options, tell).map_err(failure)?;
         if interactive {
             logging::to_file(&config);
@@ -97,13 +100,17 @@ impl Demo {
             logging::to_stderr(&config);
         }
         let (agent, snapshots) = Hosted::start(config, Role::Guest(run.runtime_dir()), !interactive)?;
-        tell(&format!("loading it with {:.0} requests/s, {:.2} of what it can do", run.offered_per_s(), run.load()));
+        tell(&format!(
+            "loading it with {:.0} requests/s, {:.2} of what it can do with full batches (smaller ones cost more per request)",
+            run.offered_per_s(),
+            run.load(),
+        ));
         run.start_load().map_err(failure)?;
         let (seen, exit) =
             if interactive { self.watch(&mut run, snapshots)? } else { (collect(&mut run, &snapshots), Exit::Ended) };
         let report = run.finish().map_err(failure)?;
         let exit = agent.stop().map_or(exit, Exit::Signal);
-        self.tell_result(&report, &seen)?;
+        self.tell_result(&report, &seen, report_file)?;
         if let Exit::Signal(_) = exit {
             return Ok(exit_code(exit));
         }
@@ -140,17 +147,16 @@ impl Demo {
         })
     }
 
-    fn tell_result(&self, report: &DemoReport, seen: &Seen) -> Result<(), Failure> {
+    fn tell_result(&self, report: &DemoReport, seen: &Seen, file: Option<File>) -> Result<(), Failure> {
         let Some(snapshot) = &seen.last else {
             return Err(anyhow::anyhow!("the demo ended before anything was measured").into());
         };
-        if let Some(path) = &self.report {
-            let json = serde_json::to_string_pretty(&json_report(report, seen))?;
-            std::fs::write(path, json).map_err(|error| {
-                Failure::usage(
-                    anyhow::Error::new(error).context(format!("cannot write the report to {}", path.display())),
-                )
-            })?;
+        if let Some(mut file) = file {
+            file.write_all(serde_json::to_string_pretty(&json_report(report, seen))?.as_bytes())?;
+        }
+        let missed = seen.missed();
+        if missed > 0 {
+            tell(&format!("perfwatch itself was kept from running for {missed} s: this run proves nothing"));
         }
         if self.json {
             if report.contaminated {
@@ -162,6 +168,12 @@ impl Demo {
         let card = perfwatch_tui::card(snapshot, source::card_options());
         print(&format!("{card}\nWhat the load generator saw\n\n{report}\n"))
     }
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(|error| {
+        Failure::usage(anyhow::Error::new(error).context(format!("cannot write the report to {}", path.display())))
+    })
 }
 
 /// Progress goes to stderr: stdout is for the result.
@@ -189,6 +201,11 @@ struct Risen {
 impl Seen {
     fn new() -> Self {
         Self { began_ns: SystemClock.now().mono_ns, last: None, risen: Vec::new() }
+    }
+
+    /// Ticks that the agent could not take.
+    fn missed(&self) -> u64 {
+        self.last.as_ref().map_or(0, |snapshot| snapshot.agent.ticks_missed)
     }
 
     fn look_at(&mut self, snapshot: &Arc<Snapshot>) {
@@ -232,7 +249,8 @@ fn json_report(report: &DemoReport, seen: &Seen) -> serde_json::Value {
         "p50_s": quantile(0.50),
         "p99_s": quantile(0.99),
         "felt": report.bite.map(|bite| bite.felt),
-        "contaminated": report.contaminated,
+        "contaminated": report.contaminated || seen.missed() > 0,
+        "ticks_missed": seen.missed(),
         "server_core_used": report.usage.used,
         "server_core_others": report.usage.outside,
         "findings": seen.risen,

@@ -232,3 +232,21 @@ fn a_sum_that_follows_its_counts_is_added_to_them() {
     let Some((_, Histogram::Hdr(hdr))) = tick.histograms.first() else { panic!("it is missing") };
     assert_eq!((hdr.count(), hdr.sum()), (3, 30));
 }
+
+#[test]
+fn names_without_end_fill_neither_the_book_nor_the_table() {
+    let mut rig = Rig::default();
+    const JOINED: u64 = 3_000;
+    for number in 0..JOINED {
+        let hello = Hello {
+            service: "flood".into(),
+            instance: number.to_string(),
+            session: number.to_le_bytes().repeat(2),
+            ..Hello::default()
+        };
+        rig.book.take(Event::Joined(Arc::new(Peer::new(hello, None))), &mut rig.table);
+    }
+    let known = rig.table.entities().count() as u64;
+    assert_eq!((known, rig.book.servers_refused()), (1_024, JOINED - 1_024));
+    assert_eq!(rig.book.served().count() as u64, known);
+}
