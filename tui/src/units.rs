@@ -206,7 +206,7 @@ mod tests {
     fn units_of_evidence_are_spelt_out() {
         assert_eq!(with_unit(0.985, "1"), "98 %");
         assert_eq!(with_unit(12.0, "{request}"), "12 requests");
-        assert_eq!(with_unit(1.0, "{request}"), "1.0 request");
+        assert_eq!(with_unit(1.0, "{request}"), "1 request");
         assert_eq!(with_unit(3.2, "{batch}/s"), "3.2 batches/s");
         assert_eq!(with_unit(1.9, "{cpu}"), "1.9 CPUs");
         assert_eq!(with_unit(64.0, "Cel"), "64 °C");

@@ -235,8 +235,8 @@ fn a_sum_that_follows_its_counts_is_added_to_them() {
 
 #[test]
 fn names_without_end_fill_neither_the_book_nor_the_table() {
-    let mut rig = Rig::default();
     const JOINED: u64 = 3_000;
+    let mut rig = Rig::default();
     for number in 0..JOINED {
         let hello = Hello {
             service: "flood".into(),
