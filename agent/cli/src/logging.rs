@@ -9,13 +9,15 @@ use perfwatch_agent::Config;
 use perfwatch_agent::config::LogFormat;
 use perfwatch_export::OwnTelemetry;
 use tokio::runtime::Handle;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::failure::Failure;
 
+/// Lines that may wait to be written. The crate's default of 128,000 would take 4 MiB at once.
+const LINES: usize = 4_096;
 /// The thread that writes the log.
 static WAITING: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
@@ -63,9 +65,9 @@ pub(crate) fn to_file(config: &Config) {
 }
 
 /// Lines go through a thread of their own: a reader that stopped reading (a pipe, a full disk) must not stop the agent.
-/// Beyond a hundred thousand lines that wait, further ones are lost.
+/// Beyond [`LINES`] that wait, further ones are lost.
 fn install(config: &Config, writer: impl Write + Send + 'static, telemetry: Option<&OwnTelemetry>) {
-    let (writer, waiting) = tracing_appender::non_blocking(writer);
+    let (writer, waiting) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(writer);
     // Dropping it would end the thread; what is written last is written when the process ends or [`farewell`] waits.
     *WAITING.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiting);
     let level = config.settings.log_level.name();
