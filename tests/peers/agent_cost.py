@@ -6,7 +6,7 @@
 Both run at the same time on the same machine, so that noise hits both. CPU is what the scheduler gave all threads
 (/proc/PID/task/*/schedstat, nanoseconds; /proc/PID/stat counts in 10 ms, which is too coarse here), in percent of one
 core; RSS and RssAnon are from /proc/PID/status at the end of the last window. The time to the first sample is from exec
-to the first answer that carries the machine's memory, median of 20 starts; rates follow with the first tick.
+to the first answer that carries the machine's memory, median of all starts; rates follow with the first tick.
 Needs Python 3 and, for the peer, Debian's package mirror; without it prints `skipped: …` and measures the agent alone.
 """
 
@@ -33,6 +33,9 @@ def node_exporter():
     binary = PEERS / "usr/bin/prometheus-node-exporter"
     if binary.exists():
         return binary
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        print("skipped: prometheus-node-exporter comes as a Debian package, and this is no Debian")
+        return None
     PEERS.mkdir(parents=True, exist_ok=True)
     got = subprocess.run(["apt-get", "download", "prometheus-node-exporter"], cwd=PEERS, capture_output=True, text=True)
     debs = sorted(PEERS.glob("prometheus-node-exporter_*.deb"))
@@ -112,6 +115,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seconds", type=int, default=60, help="length of a window (default 60)")
     arguments.add_argument("--windows", type=int, default=3, help="how many windows (default 3)")
+    arguments.add_argument("--starts", type=int, default=20, help="how many starts to time (default 20)")
     options = arguments.parse_args()
     if not BINARY.exists():
         sys.exit(f"{BINARY} does not exist: run `cargo build --release` first")
@@ -120,7 +124,7 @@ def main():
     try:
         api = f"{runtime}/api.sock"
         starts = {"perfwatch": [], "node_exporter": []}
-        for _ in range(20):
+        for _ in range(options.starts):
             ready = lambda: re.search(rb'"memory_used_bytes":\d', unix_get(api, "/v1/snapshot"))
             starts["perfwatch"].append(first_sample(lambda: start_agent(runtime), ready))
             if peer_binary:
