@@ -72,15 +72,15 @@ impl SeriesTable {
         self.entities.iter().map(|(id, (entity, _))| (*id, entity))
     }
 
-    /// The handle of a series, new or known. One of an entity that retired is in no table and has no value ever.
+    /// The handle of a series, new or known. For an entity that retired it is a handle that names nothing.
     pub fn series(&mut self, metric: &'static MetricDef, entity: EntityId, attrs: &[Attr]) -> SeriesId {
         let key = (metric.name, entity, attrs.to_vec());
         if let Some(&id) = self.series_ids.get(&key) {
             return id;
         }
+        let Some((_, owned)) = self.entities.get_mut(&entity) else { return SeriesId(u32::MAX) };
         let id = SeriesId(self.next_series);
         self.next_series = self.next_series.checked_add(1).expect("fewer than 2^32 series");
-        let Some((_, owned)) = self.entities.get_mut(&entity) else { return id };
         owned.push(id);
         self.series.insert(id, Series { metric, entity, attrs: attrs.to_vec() });
         self.series_ids.insert(key, id);

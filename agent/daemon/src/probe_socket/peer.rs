@@ -26,7 +26,7 @@ pub struct Peer {
     pub hello: Hello,
     /// What the kernel says; `None` where it does not.
     pub credentials: Option<Credentials>,
-    /// Process id as the agent sees it: the kernel's word, else what [`find`] made of the peer's own.
+    /// Process id as the agent sees it: the kernel's word, else found by what the peer calls itself.
     pub pid: Option<u32>,
 }
 

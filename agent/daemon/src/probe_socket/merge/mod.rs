@@ -107,10 +107,12 @@ impl ServerBook {
                 }
             }
             Event::Flush(Delivery { peer, flush, receipt }) => {
-                if let Some(session) = self.session(&peer, table)
-                    && session.waiting.len() < MAX_WAITING
-                {
-                    session.waiting.push_back((flush, receipt));
+                if let Some(session) = self.session(&peer, table) {
+                    // One that joined while the book was full gets in with a later flush.
+                    session.connected |= Arc::ptr_eq(&session.usage.peer, &peer);
+                    if session.waiting.len() < MAX_WAITING {
+                        session.waiting.push_back((flush, receipt));
+                    }
                 }
                 // Else the receipt drops, and the SDK sends it again.
             }
