@@ -223,8 +223,8 @@ fn open_stat(folder: &Folder, pid: u32) -> Option<HeldFile> {
 
 /// Only what is redacted leaves this function. Empty for kernel threads and for what may not be read.
 ///
-/// Read for watched processes alone: it takes the process's memory lock, and a process that was preempted while it held
-/// that (a build at low priority on a busy machine) made the reader wait for 17 s.
+/// Read for watched processes alone: the kernel takes the process's memory lock for it, so a process that is preempted
+/// while it holds that (a build at low priority on a busy machine) can make the reader wait for as long.
 fn read_command(proc: &Path, pid: u32) -> String {
     let mut bytes = [0; COMMAND_BYTES];
     let text = HeldFile::open(&process_folder(proc, pid).join("cmdline")).and_then(|file| {
