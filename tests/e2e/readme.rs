@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use perfwatch_tests::{perfwatch, run};
 
-use crate::{PERFWATCH, ROOT};
+use crate::{PERFWATCH, ROOT, one_demo_at_a_time};
 
 /// The demo calibrates, runs for 20 s and reports; a debug build on a busy machine needs a while longer.
 const LIMIT: Duration = Duration::from_mins(4);
@@ -29,6 +29,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn every_command_in_the_readme_works() {
+    let _alone = one_demo_at_a_time();
     let commands = blocks(&readme(), "sh");
     assert!(!commands.is_empty());
     let script = std::fs::read_to_string(format!("{ROOT}/.ci/run")).expect(".ci/run can be read");

@@ -10,6 +10,7 @@ mod settings;
 mod value;
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use perfwatch_export::OtlpConfig;
@@ -233,7 +234,8 @@ fn read_file(flags: &Flags, environment: &Environment) -> Result<Option<(PathBuf
     for path in environment.default_files() {
         match std::fs::read_to_string(&path) {
             Ok(text) => return Ok(Some((path, text))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // A file where a folder is looked for means just as well that nobody wrote a configuration there.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             Err(error) => return Err(unreadable(&path, error)),
         }
     }
