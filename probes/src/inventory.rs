@@ -6,16 +6,16 @@ use sysinfo::System;
 /// The machine as an entity, with the semantic-convention attributes that are known here.
 pub fn host_entity() -> Entity {
     let name = System::host_name().ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned());
-    let name = crate::name::printable(name.as_bytes());
+    let name = perfwatch_model::printable(name.as_bytes());
     let mut entity = Entity::new(EntityKind::Host, name.clone())
         .with("host.name", name)
         .with("host.arch", architecture())
         .with("os.type", "linux");
     if let Ok(system) = System::long_os_version() {
-        entity = entity.with("os.description", crate::name::printable(system.as_bytes()));
+        entity = entity.with("os.description", perfwatch_model::printable(system.as_bytes()));
     }
     if let Ok(kernel) = System::kernel_version() {
-        entity = entity.with("os.build_id", crate::name::printable(kernel.as_bytes()));
+        entity = entity.with("os.build_id", perfwatch_model::printable(kernel.as_bytes()));
     }
     entity
 }

@@ -7,7 +7,6 @@ pub mod gpu;
 pub mod host;
 pub mod inventory;
 mod kernel;
-pub mod name;
 pub mod ns;
 mod probe;
 mod process_list;

@@ -32,6 +32,12 @@ pub trait Probe: Send {
         let _ = servers;
     }
 
+    /// CPU time, in nanoseconds, that threads of the probe's own have used so far: its caller sees only the thread it calls
+    /// on, and a cost that nobody counts is a cost that nobody bounds.
+    fn own_threads_cpu_ns(&self) -> u64 {
+        0
+    }
+
     /// All processes of the machine, from the one probe that lists them.
     fn processes(&self) -> Option<&ProcessList> {
         None

@@ -11,7 +11,7 @@ pub struct ProcessRow {
     pub start: u64,
     /// Kernel's name of it, printable.
     pub name: String,
-    /// Command line, printable and with secrets redacted; empty for kernel threads.
+    /// Command line, printable and with secrets redacted; empty for kernel threads, and for processes that nobody watches.
     pub command: String,
     /// State letter of `/proc/pid/stat`: `R`, `S`, `D`, `Z` …
     pub state: char,

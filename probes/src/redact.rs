@@ -5,7 +5,7 @@
 //! assignments and JSON members whose name names a secret; HTTP headers that authorise; credentials in URLs; tokens whose
 //! form their issuer makes recognisable. A bare positional secret has no such sign and stays.
 
-use crate::name::printable;
+use perfwatch_model::printable;
 
 /// What stands in place of a secret.
 pub const REDACTED: &str = "[redacted]";
@@ -75,6 +75,14 @@ pub fn command_line(bytes: &[u8]) -> String {
         };
     }
     line
+}
+
+/// Any one text (an URL, a header, an assignment) without the secrets that its form tells, printable. A harmless text stays
+/// as it is.
+pub fn text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    redact_argument(&printable(text.as_bytes()), &mut shown);
+    shown
 }
 
 /// What the word before says about the next one.

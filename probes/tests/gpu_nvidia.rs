@@ -340,6 +340,19 @@ fn the_call_that_blocks_for_20_ms_is_never_made() {
 }
 
 #[test]
+fn what_the_nvml_thread_uses_is_part_of_the_probes_cost() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let scenario = r#"{"devices": [{"uuid": "GPU-1", "utilization": {"gpu": 10, "memory": 5}}]}"#;
+    let library = fake_nvml::install(dir.path(), scenario).expect("a scenario");
+    let mut bench = Bench::open(library, |_| {});
+    assert_eq!(bench.probe.own_threads_cpu_ns(), 0, "nothing was asked yet");
+    bench.sample();
+    let first = bench.probe.own_threads_cpu_ns();
+    bench.sample();
+    assert!(first > 0 && bench.probe.own_threads_cpu_ns() > first);
+}
+
+#[test]
 fn a_hung_driver_costs_no_more_than_the_budget_and_recovers() {
     let dir = temp();
     let scenario = r#"{"devices": [{"uuid": "GPU-a", "power_mw": [1000, 2000, 3000, 4000],

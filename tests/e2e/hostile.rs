@@ -51,11 +51,22 @@ fn no_escape_sequence_of_a_server_reaches_the_terminal() {
         server.request().finish();
         agent.json("/v1/snapshot").to_string().contains("evil").then_some(())
     });
-    for args in [&["top", "--once"][..], &["why"], &["doctor"], &["snapshot"]] {
+    for args in [
+        &["top", "--once"][..],
+        &["why"],
+        &["why", "--json"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["snapshot"],
+        &["snapshot", "--json"],
+    ] {
         let mut command = perfwatch(PERFWATCH, agent.dir());
         command.args(args);
         let output = run(command, Duration::from_secs(30));
         let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(!text.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        // JSON writes control characters as escapes, which whoever decodes it prints again.
+        assert!(!text.contains("\\u001b") && !text.contains("\\u0007"), "{args:?}: {text:?}");
         assert!(!text.contains(['\x1b', '\x07', '\u{202e}']), "{args:?}: {text:?}");
     }
 }

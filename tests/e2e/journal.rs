@@ -73,7 +73,7 @@ impl Mortal {
         };
         let series = answer["series"].as_array().expect("a list").iter().filter_map(|series| {
             let metric = series["metric"].as_str().expect("a name");
-            let outcome = series["attributes"]["outcome"].as_str().unwrap_or_default();
+            let outcome = series["attributes"]["perfwatch.outcome"].as_str().unwrap_or_default();
             let both = match metric {
                 "perfwatch.server.requests" | "perfwatch.server.requests.started" => {
                     (number(&series["total_exact"]), 0)

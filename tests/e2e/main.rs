@@ -2,9 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests start processes and wait in real time")]
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 mod agent;
 mod cli;
 mod dashboards;
+mod demo;
 mod gpu;
 mod hostile;
 mod journal;
@@ -16,6 +19,12 @@ mod terminal;
 
 /// The binary under test, built from this tree.
 const PERFWATCH: &str = env!("CARGO_BIN_EXE_perfwatch");
+
+/// Demos pin their servers to the same CPU, so that two at once would spoil each other's measurements.
+fn one_demo_at_a_time() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The root of the workspace.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");

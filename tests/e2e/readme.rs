@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use perfwatch_tests::{perfwatch, run};
 
-use crate::{PERFWATCH, ROOT};
+use crate::{PERFWATCH, ROOT, one_demo_at_a_time};
 
 /// The demo calibrates, runs for 20 s and reports; a debug build on a busy machine needs a while longer.
 const LIMIT: Duration = Duration::from_mins(4);
@@ -29,6 +29,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn every_command_in_the_readme_works() {
+    let _alone = one_demo_at_a_time();
     let commands = blocks(&readme(), "sh");
     assert!(!commands.is_empty());
     let script = std::fs::read_to_string(format!("{ROOT}/.ci/run")).expect(".ci/run can be read");
@@ -58,9 +59,27 @@ fn the_first_command_runs_the_demo_and_the_second_all_tests() {
 }
 
 #[test]
+fn every_block_of_the_readme_is_of_a_language_that_something_checks() {
+    // `sh` is run here, `rust` is a doctest of perfwatch-sdk, `text` promises nothing.
+    let text = readme();
+    let fences: Vec<_> = text.lines().filter_map(|line| line.trim_start().strip_prefix("```")).collect();
+    for pair in fences.chunks(2) {
+        assert!(matches!(pair, ["sh" | "rust" | "text", ""]), "nothing checks the block {pair:?} of the README");
+    }
+}
+
+#[test]
 fn the_map_of_the_readme_names_every_folder() {
     let text = readme();
     for folder in ["agent", "tui", "probes", "dashboards", "tests"] {
         assert!(text.contains(&format!("`{folder}/`")), "the README's map lacks {folder}/");
+    }
+}
+
+#[test]
+fn the_table_of_the_local_api_is_that_of_the_agent() {
+    let text = std::fs::read_to_string(format!("{ROOT}/agent/README.md")).expect("agent/README.md can be read");
+    for (path, answers) in perfwatch_agent::ROUTES {
+        assert!(text.contains(&format!("| `{path}` | {answers} |")), "agent/README.md lacks {path}: {answers}");
     }
 }

@@ -26,6 +26,8 @@ const HEALTHY_LOADS: [f64; 3] = [0.3, 0.6, 0.8];
 const CASES: [Option<&str>; 6] =
     [None, Some("slow-data-loading"), Some("no-batching"), Some("cpu-quota"), Some("overload"), Some("cpu-neighbour")];
 
+/// The fault of the sample: it needs no privilege and bites hard.
+const SAMPLE: &str = "no-batching";
 /// Runs that were contaminated or did not bite are repeated with a new seed, at most this often per case.
 const REPEATS: usize = 2;
 
@@ -34,32 +36,36 @@ struct Options {
     healthy: usize,
     only: Option<String>,
     write: bool,
+    /// False for the sample that every test run takes: there a machine too busy for a clean run proves nothing, but is no
+    /// failure.
+    full: bool,
 }
 
+/// What to run; `None` when `cargo test` was asked for other tests.
 fn options() -> Result<Option<Options>, String> {
-    let mut options = Options { seeds: 0, healthy: 1, only: None, write: false };
-    let mut sample = true;
+    let mut options = Options { seeds: 1, healthy: 1, only: None, write: false, full: false };
+    let mut filters = Vec::new();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let mut number =
-            |name: &str| args.next().and_then(|text| text.parse().ok()).ok_or(format!("{name} needs a number"));
+        let mut value = |name: &str| args.next().ok_or(format!("{name} needs a value"));
+        let number = |text: String| text.parse().map_err(|_| format!("{text} is no number"));
         match arg.as_str() {
-            "--seeds" => (options.seeds, sample) = (number("--seeds")?, false),
-            "--healthy" => (options.healthy, sample) = (number("--healthy")?, false),
-            "--only" => (options.only, sample) = (args.next(), false),
+            "--seeds" => (options.seeds, options.full) = (number(value("--seeds")?)?, true),
+            "--healthy" => (options.healthy, options.full) = (number(value("--healthy")?)?, true),
+            "--only" => options.only = Some(value("--only")?),
             "--write" => options.write = true,
             // What `cargo test` passes on to every test program.
-            "--list" => return Ok(None),
-            "--quiet" | "-q" | "--nocapture" | "--show-output" => {}
-            other if other.starts_with("--test-threads") || other.starts_with("--color") => {}
-            other => return Err(format!("unknown argument {other}; see the head of tests/faults/main.rs")),
+            "--list" | "--ignored" => return Ok(None),
+            "--skip" | "--test-threads" | "--color" | "--format" | "-Z" => drop(value(&arg)?),
+            flag if flag.starts_with('-') => {}
+            filter => filters.push(filter.to_owned()),
         }
     }
-    if sample {
-        options.only = Some("no-batching".to_owned());
-        options.seeds = 1;
+    let asked = filters.is_empty() || filters.iter().any(|filter| "faults".contains(filter.as_str()));
+    if !options.full && options.only.is_none() {
+        options.only = Some(SAMPLE.to_owned());
     }
-    Ok(Some(options))
+    Ok(asked.then_some(options))
 }
 
 fn main() -> ExitCode {
@@ -96,13 +102,12 @@ fn main() -> ExitCode {
     if options.write {
         matrix.write_into_readme();
     }
-    let (passed, failed) = (matrix.right(), matrix.wrong());
-    println!("{passed} passed, {failed} failed, {} skipped", matrix.apart());
-    // One miss in 25 is what the rules promise; a false alarm on a healthy server or a broken run is never allowed.
-    let tolerated = usize::from(passed + failed >= 25);
-    if matrix.false_alarms() == 0 && matrix.broken() == 0 && failed <= tolerated {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    println!("{} passed, {} failed, {} skipped", matrix.right(), matrix.wrong(), matrix.apart());
+    match matrix.verdict(options.full.then_some((options.seeds, options.healthy))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            println!("{why}");
+            ExitCode::FAILURE
+        }
     }
 }

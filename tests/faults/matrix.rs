@@ -6,6 +6,8 @@ use std::fmt;
 use crate::trial::{Outcome, Trial};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../diagnose/README.md");
+/// Name of the row of runs without a fault.
+const HEALTHY: &str = "healthy";
 const BEGIN: &str = "<!-- faults table: begin -->\n";
 const END: &str = "<!-- faults table: end -->";
 
@@ -28,14 +30,14 @@ pub(crate) struct Matrix {
 
 impl Matrix {
     pub(crate) fn add(&mut self, trial: &Trial, outcome: Outcome) {
-        let row = self.rows.entry(trial.fault.unwrap_or("healthy").to_owned()).or_default();
+        let row = self.rows.entry(trial.fault.unwrap_or(HEALTHY).to_owned()).or_default();
         row.expected = trial.expected();
         match outcome {
-            Outcome::Clean { first, after_s } => {
-                if first.as_deref() == row.expected {
+            Outcome::Clean { named, after_s } => {
+                if named.as_deref() == row.expected {
                     row.delays_s.extend(after_s);
                 }
-                *row.named.entry(first.unwrap_or_else(|| "none".to_owned())).or_default() += 1;
+                *row.named.entry(named.unwrap_or_else(|| "none".to_owned())).or_default() += 1;
             }
             Outcome::Contaminated => row.contaminated += 1,
             Outcome::DidNotBite => row.did_not_bite += 1,
@@ -59,13 +61,38 @@ impl Matrix {
         self.rows.values().map(|row| row.contaminated + row.did_not_bite + row.not_possible).sum()
     }
 
-    pub(crate) fn broken(&self) -> usize {
-        self.rows.values().map(|row| row.broken).sum()
+    /// Findings above a note on a healthy server.
+    fn false_alarms(&self) -> usize {
+        self.rows.get(HEALTHY).map_or(0, |row| row.clean() - row.right())
     }
 
-    /// Findings above a note on a healthy server.
-    pub(crate) fn false_alarms(&self) -> usize {
-        self.rows.get("healthy").map_or(0, |row| row.clean() - row.right())
+    fn faults(&self) -> impl Iterator<Item = (&String, &Row)> {
+        self.rows.iter().filter(|(fault, _)| *fault != HEALTHY)
+    }
+
+    /// Whether this is what the rules promise: no broken run, no false alarm, and every fault named right; in a full run
+    /// at most one of 25 missed, and as many clean runs as were asked for (`wanted`: per fault, healthy).
+    pub(crate) fn verdict(&self, wanted: Option<(usize, usize)>) -> Result<(), String> {
+        let broken: usize = self.rows.values().map(|row| row.broken).sum();
+        if broken > 0 {
+            return Err(format!("{broken} runs broke"));
+        }
+        if self.false_alarms() > 0 {
+            return Err(format!("{} false alarms", self.false_alarms()));
+        }
+        let (clean, right) =
+            self.faults().fold((0, 0), |(clean, right), (_, row)| (clean + row.clean(), right + row.right()));
+        if clean - right > clean / 25 {
+            return Err(format!("{} of {clean} faults were named wrong", clean - right));
+        }
+        let Some((per_fault, healthy)) = wanted else { return Ok(()) };
+        for (name, row) in &self.rows {
+            let wanted = if name == HEALTHY { healthy } else { per_fault };
+            if row.clean() < wanted && row.not_possible == 0 {
+                return Err(format!("{name}: {} clean runs of {wanted}; repeat on a quieter machine", row.clean()));
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the table in the README of the rules.
@@ -112,14 +139,13 @@ impl fmt::Display for Matrix {
                 row.not_possible,
             )?;
         }
-        let faults = || self.rows.iter().filter(|(fault, _)| *fault != "healthy").map(|(_, row)| row);
         writeln!(
             f,
             "\n{} of {} faults named right; {} false alarms in {} healthy runs.",
-            faults().map(Row::right).sum::<usize>(),
-            faults().map(Row::clean).sum::<usize>(),
+            self.faults().map(|(_, row)| row.right()).sum::<usize>(),
+            self.faults().map(|(_, row)| row.clean()).sum::<usize>(),
             self.false_alarms(),
-            self.rows.get("healthy").map_or(0, Row::clean),
+            self.rows.get(HEALTHY).map_or(0, Row::clean),
         )
     }
 }

@@ -22,6 +22,8 @@ pub enum Event {
     Key(KeyEvent),
     /// The terminal has another size.
     Resize,
+    /// The feed has said nothing for this long.
+    Quiet(Duration),
 }
 
 /// What the caller must do about it.
@@ -46,6 +48,8 @@ pub enum Connection {
     Waiting,
     /// Snapshots arrive.
     Live,
+    /// They stopped arriving this long ago, though the connection stands: the agent is stopped, or starved.
+    Stale(Duration),
     /// They stopped; the last one stays on screen.
     Lost {
         /// Why.
@@ -105,7 +109,19 @@ impl App {
             Event::Feed(event) => self.on_feed(event),
             Event::Key(key) => keys::action(key).map_or(Effect::None, |action| self.on_action(action)),
             Event::Resize => Effect::Redraw,
+            Event::Quiet(since) => self.on_quiet(since),
         }
+    }
+
+    /// Snapshots come each second; two may be late. After that what is on the screen is history, and says so.
+    fn on_quiet(&mut self, since: Duration) -> Effect {
+        let interval = self.shown.as_ref().map_or(1.0, |snapshot| snapshot.agent.interval_s);
+        let stale = matches!(self.connection, Connection::Live | Connection::Stale(_));
+        if !stale || since.as_secs_f64() < 3.0 * interval {
+            return Effect::None;
+        }
+        self.connection = Connection::Stale(since);
+        Effect::Draw
     }
 
     fn on_feed(&mut self, event: FeedEvent) -> Effect {
@@ -368,6 +384,19 @@ mod tests {
         assert_eq!(app.paused(), None);
         assert_eq!(app.snapshot().map(|shown| shown.findings.len()), Some(1));
         assert_eq!(app.history().cpu.iter().filter(|value| !value.is_nan()).count(), 3, "the graph has no hole");
+    }
+
+    #[test]
+    fn an_agent_that_stopped_talking_is_not_shown_as_live() {
+        let mut app = App::new(false);
+        assert_eq!(app.update(Event::Quiet(Duration::from_secs(9))), Effect::None, "nothing was shown yet");
+        push(&mut app, &fixtures::healthy());
+        assert_eq!(app.update(Event::Quiet(Duration::from_secs(2))), Effect::None);
+        assert_eq!(*app.connection(), Connection::Live);
+        assert_eq!(app.update(Event::Quiet(Duration::from_secs(5))), Effect::Draw);
+        assert_eq!(*app.connection(), Connection::Stale(Duration::from_secs(5)));
+        push(&mut app, &fixtures::healthy());
+        assert_eq!(*app.connection(), Connection::Live);
     }
 
     #[test]

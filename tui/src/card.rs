@@ -118,7 +118,7 @@ fn ledger(out: &mut String, label: &str, parts: Option<Vec<Part>>, note: Option<
     let note = note.map(|note| format!("  {note}")).unwrap_or_default();
     let _infallible = writeln!(out, "{label:<LABEL$}{bar}{note}");
     // An item is not broken over two lines.
-    for row in flow(ledger_bar::legend(&parts, false, theme), LABEL, WIDTH + 1) {
+    for row in flow(ledger_bar::legend(&parts, false, theme, 0), LABEL, WIDTH + 1) {
         let _infallible = writeln!(out, "{}", text(&row.spans));
     }
 }

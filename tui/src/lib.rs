@@ -1,7 +1,7 @@
 //! The terminal UI of perfwatch: a library with one entry point, [`run()`], that draws what a [`Feed`] brings.
 //!
 //! It knows [`perfwatch_model::Snapshot`] and nothing else about the agent: the live screen, [`render_once`], the
-//! pasteable [`card()`] and the end [`report()`] all read that one document, over a socket or in the same process. Every
+//! pasteable [`card()`] all read that one document, over a socket or in the same process. Every
 //! string in it comes from somewhere else, so it passes [`plain`] before anything is drawn, and no escape sequence of
 //! another program ever reaches the terminal.
 //!
@@ -20,7 +20,6 @@ mod line;
 mod once;
 mod parts;
 pub mod plain;
-pub mod report;
 mod run;
 mod screen;
 mod terminal;
@@ -34,6 +33,5 @@ pub use api::ApiError;
 pub use card::{CardOptions, card};
 pub use feed::{ChannelFeed, Feed, FeedEvent, LiveFeed, ScriptedFeed};
 pub use once::render_once;
-pub use report::report;
 pub use run::{Error, Exit, Options, draw, run};
 pub use theme::{Theme, ThemeName};

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ops::Deref;
 
 use perfwatch_model::Snapshot;
+use perfwatch_model::text::is_printable;
 use unicode_width::UnicodeWidthChar;
 
 /// Longer text than this is cut: no screen shows it, and wrapping it would cost a frame.
@@ -15,8 +16,8 @@ const MAX_CHARS: usize = 2000;
 /// What stands in for a character that must not be shown.
 const SUBSTITUTE: char = '\u{FFFD}';
 
-/// Text without anything that moves the cursor, changes direction, hides, or has no width: control characters (C0, C1),
-/// bidi marks and overrides, joiners, combining marks, tags. Each becomes `U+FFFD`; a tab or line break becomes a space.
+/// Text of which every character is printable ([`is_printable`]) and one or two columns wide. Any other becomes `U+FFFD`, one
+/// column, so that hostile text cannot swell a line; a tab or line break becomes a space.
 pub fn plain(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_CHARS && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return Cow::Borrowed(text);
@@ -27,18 +28,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 fn safe(c: char) -> char {
     match c {
         '\t' | '\n' | '\r' | '\u{2028}' | '\u{2029}' => ' ',
-        _ if c.is_control() => SUBSTITUTE,
-        // Soft hyphen, marks, joiners, overrides and isolates; tags and variation selectors; the private areas, whose width
-        // nobody agrees on.
-        '\u{AD}'
-        | '\u{61C}'
-        | '\u{200B}'..='\u{200F}'
-        | '\u{202A}'..='\u{202E}'
-        | '\u{2060}'..='\u{206F}'
-        | '\u{FEFF}'
-        | '\u{FFF9}'..='\u{FFFB}'
-        | '\u{E000}'..='\u{F8FF}'
-        | '\u{E0000}'..='\u{10FFFF}' => SUBSTITUTE,
+        _ if !is_printable(c) => SUBSTITUTE,
         _ => match c.width() {
             Some(1 | 2) => c,
             _ => SUBSTITUTE,

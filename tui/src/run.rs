@@ -19,6 +19,8 @@ use crate::theme::Theme;
 
 /// No more than ten frames a second: nobody reads faster, and a terminal over a slow line keeps up.
 const FRAME: Duration = Duration::from_millis(100);
+/// How often to look whether the feed still speaks.
+const QUIET: Duration = Duration::from_secs(1);
 /// How long the thread that reads keys waits before it looks whether it should end.
 const KEYS: Duration = Duration::from_millis(200);
 
@@ -149,6 +151,7 @@ fn interact(mut screen: Screen, inputs: &Receiver<Input>, options: &Options) -> 
     let mut app = App::new(options.quit_at_end);
     let mut due = true;
     let mut drawn: Option<Instant> = None;
+    let mut heard = now();
     loop {
         let wait = if due { drawn.map_or(Duration::ZERO, |at| FRAME.saturating_sub(since(at))) } else { Duration::MAX };
         if due && wait.is_zero() {
@@ -157,14 +160,17 @@ fn interact(mut screen: Screen, inputs: &Receiver<Input>, options: &Options) -> 
             due = false;
             continue;
         }
-        let input = match inputs.recv_timeout(wait.min(Duration::from_hours(1))) {
+        let input = match inputs.recv_timeout(wait.min(QUIET)) {
             Ok(input) => input,
-            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Timeout) => Input::App(Event::Quiet(since(heard))),
             Err(RecvTimeoutError::Disconnected) => return Ok(Exit::Ended),
         };
         let effect = match input {
             Input::App(event) => {
                 let ended = matches!(event, Event::Feed(FeedEvent::Ended));
+                if matches!(event, Event::Feed(_)) {
+                    heard = now();
+                }
                 match app.update(event) {
                     Effect::Quit => return Ok(if ended { Exit::Ended } else { Exit::Quit }),
                     effect => effect,

@@ -58,7 +58,8 @@ fn frame(app: &App, theme: Theme, interactive: bool, buffer: &mut Buffer) {
         Some(snapshot) => {
             let scene = Scene { app, snapshot, theme };
             VIEWS[app.view()].draw(scene, body, buffer);
-            if matches!(app.connection(), Connection::Lost { .. } | Connection::Ended) && interactive {
+            let old = !matches!(app.connection(), Connection::Live | Connection::Waiting);
+            if old && interactive {
                 fade(theme, body, buffer);
             }
         }
@@ -143,6 +144,9 @@ fn mode(app: &App, theme: Theme, snapshot: Option<&Clean>) -> Vec<(u8, Vec<Span<
     }
     let item = match app.connection() {
         Connection::Ended => span(format!("{} ENDED", theme.pick("■", "#")), dim),
+        Connection::Stale(since) => {
+            span(format!("{} STALE {} s", theme.pick("○", "o"), since.as_secs()), theme.style(Role::Crit))
+        }
         Connection::Live => {
             let interval =
                 snapshot.map(|one| format!(" {}", units::interval(one.agent.interval_s))).unwrap_or_default();

@@ -24,7 +24,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     format!("{sign}{} h {} min", minutes / 60, minutes % 60)
 }
 
-/// One decimal below ten, none above, thousands separated from 10,000 up.
+/// One decimal below ten unless it is whole, none above, thousands separated from 10,000 up.
 pub(crate) fn digits(value: f64) -> String {
     if !value.is_finite() {
         return "n/a".to_owned();
@@ -36,7 +36,8 @@ pub(crate) fn digits(value: f64) -> String {
         return trim(format!("{value:.3}"));
     }
     if value.abs() < 9.95 {
-        return format!("{value:.1}");
+        // A count stays a count.
+        return if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") };
     }
     grouped(value.round())
 }
@@ -205,7 +206,7 @@ mod tests {
     fn units_of_evidence_are_spelt_out() {
         assert_eq!(with_unit(0.985, "1"), "98 %");
         assert_eq!(with_unit(12.0, "{request}"), "12 requests");
-        assert_eq!(with_unit(1.0, "{request}"), "1.0 request");
+        assert_eq!(with_unit(1.0, "{request}"), "1 request");
         assert_eq!(with_unit(3.2, "{batch}/s"), "3.2 batches/s");
         assert_eq!(with_unit(1.9, "{cpu}"), "1.9 CPUs");
         assert_eq!(with_unit(64.0, "Cel"), "64 °C");

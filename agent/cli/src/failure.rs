@@ -45,7 +45,7 @@ impl Failure {
             text.push_str(&format!("  hint: {hint}\n"));
         }
         // When stderr is gone there is nobody left to tell.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let _ = std::io::stderr().write_all(printable_lines(&text).as_bytes());
         ExitCode::from(self.code)
     }
 }
@@ -57,11 +57,27 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+/// The text with its line breaks, everything else made printable: a cause may quote whatever answered on a socket.
+fn printable_lines(text: &str) -> String {
+    text.lines().map(|line| perfwatch_model::printable(line.as_bytes()) + "\n").collect()
+}
+
 /// Writes to stdout. A reader that went away (`| head`) is an end, not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable_lines;
+
+    #[test]
+    fn a_cause_that_quotes_hostile_bytes_commands_no_terminal() {
+        let text = printable_lines("error: got \x1b[2J\n  caused by: \u{202e}evil\n");
+        assert_eq!(text, "error: got \\x1b[2J\n  caused by: \\u{202e}evil\n");
     }
 }

@@ -1,26 +1,32 @@
 //! Where the agent's log goes: stderr for the service, a file while a terminal UI owns the screen.
 
 use std::fs::File;
-use std::sync::Mutex;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use perfwatch_agent::Config;
 use perfwatch_agent::config::LogFormat;
 use perfwatch_export::OwnTelemetry;
 use tokio::runtime::Handle;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::failure::Failure;
+
+/// Lines that may wait to be written. The crate's default of 128,000 would take 4 MiB at once.
+const LINES: usize = 4_096;
+/// The thread that writes the log.
+static WAITING: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
 /// Kubernetes gives 30 s, systemd 90 s, docker 10 s; metrics take up to 5 s of them.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Logs to stderr.
 pub(crate) fn to_stderr(config: &Config) {
-    install(config, std::io::stderr, None);
+    install(config, std::io::stderr(), None);
 }
 
 /// Logs to stderr, and sends log and spans to the OTLP endpoints of the configuration, if there are any. To be called
@@ -28,7 +34,7 @@ pub(crate) fn to_stderr(config: &Config) {
 pub(crate) fn to_stderr_and_otlp(config: &Config) -> Result<Option<OwnTelemetry>, Failure> {
     let otlp = config.otlp().map_err(Failure::usage)?;
     let telemetry = OwnTelemetry::start(&otlp, &Handle::current()).map_err(Failure::usage)?;
-    install(config, std::io::stderr, telemetry.as_ref());
+    install(config, std::io::stderr(), telemetry.as_ref());
     Ok(telemetry)
 }
 
@@ -41,6 +47,11 @@ pub(crate) async fn farewell(telemetry: Option<OwnTelemetry>) {
     }
 }
 
+/// Writes what of the log is still on its way; at most a second.
+pub(crate) fn flush() {
+    drop(WAITING.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
 /// Logs to `$XDG_STATE_HOME/perfwatch/top.log`, because the screen belongs to somebody else. Without a home, or where that
 /// place cannot be written, nothing is logged: a log is not worth refusing to show anything.
 pub(crate) fn to_file(config: &Config) {
@@ -49,14 +60,16 @@ pub(crate) fn to_file(config: &Config) {
     let Some(dir) = state("XDG_STATE_HOME").or_else(home).map(|base| base.join("perfwatch")) else { return };
     let file = std::fs::create_dir_all(&dir).and_then(|()| File::create(dir.join("top.log")));
     if let Ok(file) = file {
-        install(config, Mutex::new(file), None);
+        install(config, file, None);
     }
 }
 
-fn install<W>(config: &Config, writer: W, telemetry: Option<&OwnTelemetry>)
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
+/// Lines go through a thread of their own: a reader that stopped reading (a pipe, a full disk) must not stop the agent.
+/// Beyond [`LINES`] that wait, further ones are lost.
+fn install(config: &Config, writer: impl Write + Send + 'static, telemetry: Option<&OwnTelemetry>) {
+    let (writer, waiting) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(writer);
+    // Dropping it would end the thread; what is written last is written when the process ends or [`farewell`] waits.
+    *WAITING.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiting);
     let level = config.settings.log_level.name();
     // perfwatch's own crates at the chosen level; libraries only when they warn, or at trace.
     let filter = if level == "trace" { "trace".to_owned() } else { format!("warn,perfwatch={level},{}", ours(level)) };

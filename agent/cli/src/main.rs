@@ -24,12 +24,16 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 New here?  `perfwatch demo` starts a small model server and shows where its time goes.
-On a machine with model servers, `perfwatch top` shows them live and `perfwatch why` prints one card.";
+On a machine with model servers, `perfwatch top` shows them live and `perfwatch why` prints one card.
+
+Exit code: 0 done, 1 failed, 2 wrong usage or configuration, 128 + n ended by signal n; `why` and `demo` have more.";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command.run(&cli.settings) {
+    let code = match cli.command.run(&cli.settings) {
         Ok(code) => code,
         Err(failure) => failure.report(),
-    }
+    };
+    logging::flush();
+    code
 }

@@ -12,16 +12,16 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Ends when the process is asked to stop: SIGINT, SIGTERM or SIGHUP.
-pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+/// Ends when the process is asked to stop: SIGINT, SIGTERM or SIGHUP; the answer is the signal's number.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = i32>, Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+            _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = hangup.recv() => SignalKind::hangup().as_raw_value(),
         }
     })
 }

@@ -36,7 +36,10 @@ impl Args for SettingFlags {
             .value_parser(clap::value_parser!(PathBuf))
             .global(true)
             .help_heading("Settings")
-            .help("Configuration file; must exist [env: PERFWATCH_CONFIG]");
+            .help(
+                "Configuration file; must exist. Without it, the first of $XDG_CONFIG_HOME/perfwatch/perfwatch.toml \
+                 (~/.config) and /etc/perfwatch/perfwatch.toml that exists [env: PERFWATCH_CONFIG]",
+            );
         KEYS.iter().fold(command.arg(file), |command, key| {
             let doc: Vec<_> = key.doc.iter().map(|line| line.trim()).collect();
             let doc = doc.join(" ");

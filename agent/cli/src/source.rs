@@ -92,7 +92,7 @@ async fn measure(config: Config, patience: Patience) -> Result<Snapshot, Failure
     tokio::select! {
         () = content => {}
         () = tokio::time::sleep(Patience::LIMIT) => {}
-        () = stop => {}
+        _ = stop => {}
     }
     let snapshot = agent.snapshot();
     agent.shutdown().await;

@@ -149,7 +149,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// The newest snapshot; `None` before the first tick has closed, at most 1.5 s after the start.
+    /// The newest snapshot; `None` for the few milliseconds until everything was read once. The first has no rates.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.subscription.latest()
     }

@@ -43,7 +43,7 @@ pub(crate) fn feed() -> (Publisher, Subscription) {
 pub struct Subscription(watch::Receiver<Option<Arc<Published>>>);
 
 impl Subscription {
-    /// The newest snapshot; `None` before the first tick has closed.
+    /// The newest snapshot; `None` for the few milliseconds until everything was read once. The first has no rates.
     pub fn latest(&self) -> Option<Arc<Snapshot>> {
         self.published().map(|published| Arc::clone(&published.snapshot))
     }

@@ -20,7 +20,7 @@ pub(crate) struct Servers {
     /// What the probes were last told.
     told: Vec<(EntityId, Vec<u32>)>,
     /// Malformed input and the like is counted by the socket; what does not fit the table, by the book.
-    dropped: [(&'static str, u64); 8],
+    dropped: [(&'static str, u64); 10],
 }
 
 impl Servers {
@@ -37,6 +37,8 @@ impl Servers {
                 ("probe_refused", 0),
                 ("probe_series", 0),
                 ("probe_names", 0),
+                ("probe_servers", 0),
+                ("probe_late", 0),
                 ("otlp_rejected", 0),
                 ("otlp_series", 0),
                 ("otlp_deferred", 0),
@@ -115,6 +117,8 @@ impl Servers {
             counts.refused,
             counts.series_dropped,
             self.book.series_refused(),
+            self.book.servers_refused(),
+            self.book.flushes_late(),
             otlp.rejected,
             otlp.series,
             otlp.deferred,
@@ -128,7 +132,7 @@ impl Servers {
 
 /// The pids of workers as this agent sees them, sorted. A worker in a pid namespace that it cannot see has none here.
 fn pids(workers: &[crate::probe_socket::WorkerUsage]) -> Vec<u32> {
-    let mut pids: Vec<u32> = workers.iter().filter_map(|worker| worker.peer.credentials?.pid).collect();
+    let mut pids: Vec<u32> = workers.iter().filter_map(|worker| worker.peer.pid).collect();
     pids.sort_unstable();
     pids.dedup();
     pids

@@ -149,7 +149,7 @@ fn credentials_in_an_endpoint_are_used_and_not_shown() {
     let flags = flags(&[("otlp.endpoint", "http://me:s3cret@collector:4318/v1")]);
     let config = Config::load(&flags, Environment::default()).expect("valid");
     let shown = config.describe().into_iter().find(|line| line.key == "otlp.endpoint").expect("the key exists").value;
-    assert_eq!(shown, "\"http://***@collector:4318/v1\"");
+    assert_eq!(shown, "\"http://[redacted]@collector:4318/v1\"");
     assert_eq!(config.settings.otlp_endpoint.as_deref(), Some("http://me:s3cret@collector:4318/v1"));
 }
 
@@ -171,4 +171,21 @@ fn the_cap_of_the_journal_is_a_size_with_a_unit_and_large_enough_to_be_of_use() 
     let (message, _) = refusal("[journal]\ncap = \"1MB\"\n");
     let words = "takes a size from \"16MB\", such as \"512MB\", \"2GiB\" or a number of bytes, not `1MB`";
     assert_eq!(message, format!("perfwatch.toml:2: `journal.cap` {words}"));
+}
+
+#[test]
+fn no_form_of_a_secret_in_an_endpoint_is_described() {
+    for (given, shown) in [
+        ("http://u:pa/ss@host:4318", "\"http://[redacted]@host:4318\""),
+        ("http://u:p@ss@host", "\"http://[redacted]@host\""),
+        ("http://host/v1?token=abc", "\"http://host/v1?token=[redacted]\""),
+        ("http://host/v1?x=1&access_token=abc", "\"http://host/v1?x=1&access_token=[redacted]\""),
+        ("http://host:4318/v1", "\"http://host:4318/v1\""),
+        ("http://host/\u{202e}", "\"http://host/\\u{202e}\""),
+    ] {
+        let flags = Flags { values: vec![("otlp.endpoint".to_owned(), given.to_owned())], ..Flags::default() };
+        let config = Config::load(&flags, Environment::default()).expect("an endpoint is any text");
+        let line = config.describe().into_iter().find(|line| line.key == "otlp.endpoint").expect("the key exists");
+        assert_eq!(line.value, shown, "{given}");
+    }
 }

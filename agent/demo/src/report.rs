@@ -95,7 +95,7 @@ impl fmt::Display for DemoReport {
         )?;
         writeln!(
             f,
-            "latency   p50 {}   p99 {}   max {}   from the intended sending time",
+            "latency   p50 {}   p99 {}   max {}   from when it was due",
             time(latency.quantile(0.50)),
             time(latency.quantile(0.99)),
             time(latency.max()),

@@ -54,8 +54,9 @@ impl Meter {
         let per_second = rustix::param::clock_ticks_per_second();
         let capacity = (self.began.elapsed().as_secs_f64() * per_second as f64).max(1.0);
         let share = |ticks: u64| ticks as f64 / capacity;
-        let server = last.server - self.first.server;
-        let known = last.known - self.first.known;
+        // A process that ended takes its ticks along.
+        let server = last.server.saturating_sub(self.first.server);
+        let known = last.known.saturating_sub(self.first.known);
         let busy = last.busy.saturating_sub(self.first.busy);
         Ok(Usage { used: share(server), outside: share(busy.saturating_sub(server + known)) })
     }

@@ -75,7 +75,7 @@ async fn a_refused_request_is_dropped_counted_and_not_repeated() {
         assert_eq!(receiver.received().attempts.len(), 1);
         let view = metrics_view(&exporter);
         assert_eq!((view.sent, view.dropped), (0, 1));
-        assert!(view.state.starts_with("refused: ") && view.state.ends_with("duplicate [2J sample"), "{view:?}");
+        assert!(view.state.starts_with("refused: ") && view.state.ends_with(r"duplicate\x1b[2J sample"), "{view:?}");
         assert_eq!(exporter.dropped()["export_refused"], 1);
     }
 }

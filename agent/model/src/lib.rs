@@ -19,6 +19,7 @@ pub mod sample;
 pub mod series;
 pub mod snapshot;
 pub mod stage;
+pub mod text;
 pub mod tick;
 pub mod window;
 
@@ -34,5 +35,6 @@ pub use sample::Sample;
 pub use series::{Series, SeriesId, SeriesTable};
 pub use snapshot::Snapshot;
 pub use stage::{Stage, State};
+pub use text::printable;
 pub use tick::{Absence, Number, ServerTick, Slot, SlowRequest, Tick};
 pub use window::Window;

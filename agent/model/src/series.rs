@@ -1,6 +1,6 @@
 //! Series and entities, interned once: ticks carry only handles, so that the hot path touches no string.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{Attr, Entity, EntityId, EntityKind, MetricDef};
 
@@ -21,13 +21,15 @@ pub struct Series {
 
 type Key = (&'static str, EntityId, Vec<Attr>);
 
-/// All series and entities that an agent knows.
+/// All series and entities that an agent knows. What retired is forgotten: the table is as large as what lives.
 #[derive(Clone, Debug, Default)]
 pub struct SeriesTable {
-    entities: Vec<Option<Entity>>,
+    entities: BTreeMap<EntityId, (Entity, Vec<SeriesId>)>,
     entity_ids: HashMap<(EntityKind, String), EntityId>,
-    series: Vec<Option<Series>>,
+    series: BTreeMap<SeriesId, Series>,
     series_ids: HashMap<Key, SeriesId>,
+    next_entity: u32,
+    next_series: u32,
     generation: u64,
 }
 
@@ -40,23 +42,24 @@ impl SeriesTable {
     /// The handle of an entity, new or known. A known entity takes over the attributes given now, unless there are none.
     pub fn entity(&mut self, entity: Entity) -> EntityId {
         if let Some(&id) = self.entity_ids.get(&(entity.kind, entity.id.clone())) {
-            let known = self.entities[id.0 as usize].as_mut().expect("an entity with a key is in the list");
+            let (known, _) = self.entities.get_mut(&id).expect("an entity with a key is in the list");
             if !entity.attributes.is_empty() && known.attributes != entity.attributes {
                 known.attributes = entity.attributes;
                 self.generation += 1;
             }
             return id;
         }
-        let id = EntityId(u32::try_from(self.entities.len()).expect("fewer than 2^32 entities"));
+        let id = EntityId(self.next_entity);
+        self.next_entity = self.next_entity.checked_add(1).expect("fewer than 2^32 entities");
         self.entity_ids.insert((entity.kind, entity.id.clone()), id);
-        self.entities.push(Some(entity));
+        self.entities.insert(id, (entity, Vec::new()));
         self.generation += 1;
         id
     }
 
     /// The entity behind a handle; `None` once it retired.
     pub fn entity_of(&self, id: EntityId) -> Option<&Entity> {
-        self.entities.get(id.0 as usize)?.as_ref()
+        self.entities.get(&id).map(|(entity, _)| entity)
     }
 
     /// The handle of a known entity.
@@ -64,22 +67,22 @@ impl SeriesTable {
         self.entity_ids.get(&(kind, id.to_owned())).copied()
     }
 
-    /// All living entities.
+    /// All living entities, in the order in which they came.
     pub fn entities(&self) -> impl Iterator<Item = (EntityId, &Entity)> {
-        self.entities
-            .iter()
-            .enumerate()
-            .filter_map(|(at, entity)| entity.as_ref().map(|entity| (EntityId(at as u32), entity)))
+        self.entities.iter().map(|(id, (entity, _))| (*id, entity))
     }
 
-    /// The handle of a series, new or known.
+    /// The handle of a series, new or known. For an entity that retired it is a handle that names nothing.
     pub fn series(&mut self, metric: &'static MetricDef, entity: EntityId, attrs: &[Attr]) -> SeriesId {
         let key = (metric.name, entity, attrs.to_vec());
         if let Some(&id) = self.series_ids.get(&key) {
             return id;
         }
-        let id = SeriesId(u32::try_from(self.series.len()).expect("fewer than 2^32 series"));
-        self.series.push(Some(Series { metric, entity, attrs: attrs.to_vec() }));
+        let Some((_, owned)) = self.entities.get_mut(&entity) else { return SeriesId(u32::MAX) };
+        let id = SeriesId(self.next_series);
+        self.next_series = self.next_series.checked_add(1).expect("fewer than 2^32 series");
+        owned.push(id);
+        self.series.insert(id, Series { metric, entity, attrs: attrs.to_vec() });
         self.series_ids.insert(key, id);
         self.generation += 1;
         id
@@ -92,15 +95,12 @@ impl SeriesTable {
 
     /// The series behind a handle; `None` once it retired.
     pub fn series_of(&self, id: SeriesId) -> Option<&Series> {
-        self.series.get(id.0 as usize)?.as_ref()
+        self.series.get(&id)
     }
 
-    /// All living series.
+    /// All living series, in the order in which they came.
     pub fn iter(&self) -> impl Iterator<Item = (SeriesId, &Series)> {
-        self.series
-            .iter()
-            .enumerate()
-            .filter_map(|(at, series)| series.as_ref().map(|series| (SeriesId(at as u32), series)))
+        self.series.iter().map(|(id, series)| (*id, series))
     }
 
     /// How many series live.
@@ -120,11 +120,10 @@ impl SeriesTable {
 
     /// Forgets an entity and its series. Their handles are not given out again.
     pub fn retire(&mut self, entity: EntityId) {
-        let Some(gone) = self.entities.get_mut(entity.0 as usize).and_then(Option::take) else { return };
+        let Some((gone, owned)) = self.entities.remove(&entity) else { return };
         self.entity_ids.remove(&(gone.kind, gone.id));
-        for slot in &mut self.series {
-            if slot.as_ref().is_some_and(|series| series.entity == entity) {
-                let series = slot.take().expect("just seen");
+        for id in owned {
+            if let Some(series) = self.series.remove(&id) {
                 self.series_ids.remove(&(series.metric.name, entity, series.attrs));
             }
         }
@@ -158,5 +157,17 @@ mod tests {
         let new = table.entity(Entity::new(EntityKind::Process, "7:1"));
         assert_ne!(new, old);
         assert_ne!(table.series(&host::CPU_TIME, new, &[]), series);
+    }
+
+    #[test]
+    fn a_table_through_which_many_pass_stays_as_small_as_what_lives() {
+        let mut table = SeriesTable::new();
+        for number in 0..100_000 {
+            let passing = table.entity(Entity::new(EntityKind::Process, number.to_string()));
+            table.series(&host::CPU_TIME, passing, &[]);
+            table.retire(passing);
+        }
+        assert_eq!((table.entities.len(), table.series.len(), table.len()), (0, 0, 0));
+        assert!(table.entity_ids.is_empty(), "nothing is left to clone");
     }
 }

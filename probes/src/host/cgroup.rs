@@ -185,7 +185,7 @@ impl Group {
         let memory = mounts.locate(membership, "memory");
         // In version 1 a process may be in a different group of each controller; the one below the root names it.
         let named = [&cpu, &memory].into_iter().flatten().max_by_key(|location| location.name.len())?;
-        let entity = table.entity(Entity::new(EntityKind::Cgroup, crate::name::printable(named.name.as_bytes())));
+        let entity = table.entity(Entity::new(EntityKind::Cgroup, perfwatch_model::printable(named.name.as_bytes())));
         let version = named.version;
         let mut pressure = Vec::new();
         if version == Version::V2 {
@@ -202,8 +202,9 @@ impl Group {
             throttled_time: table.series(&CGROUP_THROTTLED_TIME, entity, &[]),
             memory: table.series(&CGROUP_MEMORY_USAGE, entity, &[]),
             memory_limit: table.series(&CGROUP_MEMORY_LIMIT, entity, &[]),
-            events: MEMORY_EVENTS
-                .map(|event| table.series(&CGROUP_MEMORY_EVENTS, entity, &[Attr::fixed("event", event)])),
+            events: MEMORY_EVENTS.map(|event| {
+                table.series(&CGROUP_MEMORY_EVENTS, entity, &[Attr::fixed("perfwatch.cgroup.event", event)])
+            }),
         };
         Some(Self {
             entity,

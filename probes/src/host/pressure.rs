@@ -92,7 +92,10 @@ impl Stalls {
         let kinds = kinds
             .iter()
             .map(|name| {
-                let attrs = [Attr::fixed("resource", resource), Attr::fixed("kind", name)];
+                let attrs = [
+                    Attr::fixed("perfwatch.pressure.resource", resource),
+                    Attr::fixed("perfwatch.pressure.kind", name),
+                ];
                 Kind { name, series: table.series(&PRESSURE_TIME, entity, &attrs), total: Rising::default() }
             })
             .collect();

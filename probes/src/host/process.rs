@@ -1,7 +1,7 @@
 //! All processes of the machine as a typed list, and series of those that belong to model servers.
 //!
-//! Names are made printable and command lines are redacted where they are read, once per process and again when its name
-//! changes (`exec`). Only watched processes become series; the list is for screens.
+//! Names are made printable where they are read, once per process and again when one changes (`exec`); command lines are
+//! redacted where they are read, once per watched process. Only watched processes become series; the list is for screens.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,6 @@ use crate::kernel::folder::{Folder, NumberedPath};
 use crate::kernel::held::HeldFile;
 use crate::kernel::parse;
 use crate::kernel::threads::{Scratch, ThreadSums, Threads, process_folder};
-use crate::name::printable;
 use crate::process_list::{ProcessList, ProcessRow};
 use crate::redact::command_line;
 use crate::{Cadence, Probe, ProbeContext, ProbeKind};
@@ -21,8 +20,9 @@ use crate::{Cadence, Probe, ProbeContext, ProbeKind};
 /// `/proc/pid`.
 pub(super) struct Processes;
 
-/// A scan of 300 processes costs 0.6 to 1.6 ms: every third second that is half a thousandth of a core at most.
-const EVERY: u32 = 3;
+/// A scan of 300 processes costs 1 to 2 ms: every fifth second that is less than half a thousandth of a core. What the
+/// ledgers need is read each tick elsewhere; this list only tells who is there.
+const EVERY: u32 = 5;
 /// `stat` files kept open. Beyond it each is opened for each scan, at 1.6 times the cost.
 const HELD: usize = 384;
 /// A longer command line is cut; the kernel allows megabytes.
@@ -125,7 +125,7 @@ impl Probe for ProcessProbe {
 
 impl ProcessProbe {
     fn scan(&mut self, elapsed_ns: Option<u64>) {
-        let Self { proc, folder, known, list, held_left, scratch, .. } = self;
+        let Self { folder, known, list, held_left, scratch, .. } = self;
         for process in known.iter_mut() {
             process.listed = false;
         }
@@ -140,7 +140,7 @@ impl ProcessProbe {
             }
         });
         for (process, row) in known.iter_mut().zip(&mut list.rows) {
-            process.listed &= process.update(row, proc, folder, &mut scratch.text, elapsed_ns).is_some();
+            process.listed &= process.update(row, folder, &mut scratch.text, elapsed_ns).is_some();
         }
         let mut at = 0;
         list.rows.retain(|_| {
@@ -167,10 +167,11 @@ impl ProcessProbe {
         });
         for pid in watched_pids.iter() {
             if !watched.iter().any(|process| process.pid == *pid)
-                && let Some(row) = list.get(*pid)
+                && let Ok(at) = list.rows.binary_search_by_key(pid, |row| row.pid)
                 && let Ok(threads) = Threads::open(proc, *pid, false)
             {
-                watched.push(Watched::new(row, threads, out));
+                list.rows[at].command = read_command(proc, *pid);
+                watched.push(Watched::new(&list.rows[at], threads, out));
             }
         }
     }
@@ -181,7 +182,6 @@ impl Known {
     fn update(
         &mut self,
         row: &mut ProcessRow,
-        proc: &Path,
         folder: &Folder,
         scratch: &mut Vec<u8>,
         elapsed_ns: Option<u64>,
@@ -209,8 +209,8 @@ impl Known {
         if !same || name != self.name {
             self.name.clear();
             self.name.extend_from_slice(name);
-            row.name = printable(name);
-            row.command = read_command(proc, row.pid);
+            row.name = perfwatch_model::printable(name);
+            row.command.clear();
         }
         self.filled = true;
         Some(())
@@ -222,6 +222,9 @@ fn open_stat(folder: &Folder, pid: u32) -> Option<HeldFile> {
 }
 
 /// Only what is redacted leaves this function. Empty for kernel threads and for what may not be read.
+///
+/// Read for watched processes alone: the kernel takes the process's memory lock for it, so a process that is preempted
+/// while it holds that (a build at low priority on a busy machine) can make the reader wait for as long.
 fn read_command(proc: &Path, pid: u32) -> String {
     let mut bytes = [0; COMMAND_BYTES];
     let text = HeldFile::open(&process_folder(proc, pid).join("cmdline")).and_then(|file| {

@@ -30,19 +30,29 @@ fn cells_of(part: &Part, count: usize, theme: Theme) -> String {
     (0..count).map(|at| if part.certainty == Certainty::Modelled && at % 2 == 1 { hatch } else { glyph }).collect()
 }
 
-/// `glyph words percent` for every part that took any time, in the bar's order. The percentages are whole and add to 100;
-/// a part that rounds to none reads `<1 %`, several share one item. `short` takes fewer words. `≈` marks what follows from
-/// an assumption.
-pub(crate) fn legend(parts: &[Part], short: bool, theme: Theme) -> Vec<Vec<Span<'static>>> {
+/// `glyph words percent` for the parts that took any time, in the bar's order, but for the `dropped` smallest, which share
+/// one item at the end. The percentages are whole and add to 100. With none dropped, parts that round to nothing share one
+/// item as well if they are several. `short` takes fewer words. `≈` marks what follows from an assumption.
+pub(crate) fn legend(parts: &[Part], short: bool, theme: Theme, dropped: usize) -> Vec<Vec<Span<'static>>> {
     let percents = percents(parts);
-    let tiny = parts.iter().zip(&percents).filter(|(part, percent)| part.ns > 0 && **percent == 0).count();
+    let mut by_size: Vec<usize> = (0..parts.len()).filter(|at| parts[*at].ns > 0).collect();
+    by_size.sort_by_key(|at| parts[*at].ns);
+    let tiny = by_size.iter().filter(|at| percents[**at] == 0).count();
+    let hidden = if dropped > 0 {
+        dropped
+    } else if tiny > 1 {
+        tiny
+    } else {
+        0
+    };
+    let hidden = &by_size[..hidden.min(by_size.len())];
     let mut items = Vec::with_capacity(parts.len());
-    for (part, percent) in parts.iter().zip(percents) {
-        if part.ns == 0 || (percent == 0 && tiny > 1) {
+    for (at, (part, percent)) in parts.iter().zip(&percents).enumerate() {
+        if part.ns == 0 || hidden.contains(&at) {
             continue;
         }
         let sign = if part.certainty == Certainty::Measured { "" } else { theme.pick("≈", "~") };
-        let number = if percent == 0 { " <1 %".to_owned() } else { format!(" {sign}{percent} %") };
+        let number = if *percent == 0 { " <1 %".to_owned() } else { format!(" {sign}{percent} %") };
         let style = if part.letter { theme.fill(part.role) } else { theme.style(part.role) };
         items.push(vec![
             Span::styled(theme.pick(part.glyph, part.ascii).to_string(), style),
@@ -50,8 +60,10 @@ pub(crate) fn legend(parts: &[Part], short: bool, theme: Theme) -> Vec<Vec<Span<
             Span::styled(number, theme.style(Role::Strong)),
         ]);
     }
-    if tiny > 1 {
-        items.push(vec![Span::styled(format!("+{tiny} under 1 %"), theme.style(Role::Dim))]);
+    if !hidden.is_empty() {
+        let sum: u64 = hidden.iter().map(|at| percents[*at]).sum();
+        let percent = if sum == 0 { "under 1 %".to_owned() } else { format!("{sum} %") };
+        items.push(vec![Span::styled(format!("+{} {percent}", hidden.len()), theme.style(Role::Dim))]);
     }
     items
 }
@@ -83,7 +95,7 @@ mod tests {
         ];
         assert_eq!(text(&bar(&parts, 10, Theme::default())), "█████lll·?");
         assert_eq!(
-            legend(&parts, false, Theme::default()).iter().map(|item| text(item)).collect::<Vec<_>>(),
+            legend(&parts, false, Theme::default(), 0).iter().map(|item| text(item)).collect::<Vec<_>>(),
             ["█ used 50 %", "l starved by data load 30 %", "· no demand 10 %", "? unknown 10 %"]
         );
     }
@@ -92,18 +104,30 @@ mod tests {
     fn what_is_modelled_is_hatched_and_marked() {
         let parts = [device_part("compute", 1, Quality::Modelled)];
         assert_eq!(text(&bar(&parts, 4, Theme::default())), "█╱█╱");
-        assert_eq!(text(&legend(&parts, false, Theme::default())[0]), "█ compute ≈100 %");
+        assert_eq!(text(&legend(&parts, false, Theme::default(), 0)[0]), "█ compute ≈100 %");
     }
 
     #[test]
     fn several_parts_that_round_to_nothing_share_one_item() {
         let mut parts = vec![device_part("used", 998, Quality::Counter), device_part("steal", 1, Quality::Counter)];
         let words = |parts: &[Part]| -> Vec<_> {
-            legend(parts, false, Theme::default()).iter().map(|item| text(item)).collect()
+            legend(parts, false, Theme::default(), 0).iter().map(|item| text(item)).collect()
         };
         assert_eq!(words(&parts), ["█ used 100 %", "Z CPU taken by hypervisor <1 %"]);
         parts.push(device_part("quota", 1, Quality::Counter));
         assert_eq!(words(&parts), ["█ used 100 %", "+2 under 1 %"]);
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_largest_parts_stay_and_the_sum_is_a_hundred() {
+        let parts = [
+            device_part("used", 60, Quality::Counter),
+            device_part("quota", 1, Quality::Counter),
+            device_part("starved.batch_wait", 30, Quality::Sdk),
+            device_part("steal", 9, Quality::Counter),
+        ];
+        let items: Vec<_> = legend(&parts, true, Theme::default(), 2).iter().map(|item| text(item)).collect();
+        assert_eq!(items, ["█ used 60 %", "b batch 30 %", "+2 10 %"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use perfwatch_agent::{Role, SystemClock};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::failure::Failure;
 use crate::settings::SettingFlags;
@@ -20,6 +21,7 @@ impl Agent {
     #[allow(clippy::unused_self, reason = "every subcommand runs the same way")]
     pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
         let config = settings.config()?;
+        raise_open_files();
         runtime::runtime()?.block_on(async {
             let telemetry = logging::to_stderr_and_otlp(&config)?;
             let stop = runtime::stop_signal()?;
@@ -34,4 +36,11 @@ impl Agent {
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// Probes keep up to a thousand files open, on top of a socket per server; the usual soft limit is 1,024. Where it cannot
+/// be raised they open and close files more often, so a refusal is no error.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

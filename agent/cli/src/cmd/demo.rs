@@ -1,7 +1,8 @@
 //! `perfwatch demo`: a real model server, a load, an agent, and what the agent says.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -10,9 +11,9 @@ use std::time::Duration;
 use perfwatch_agent::{Role, SystemClock};
 use perfwatch_demo::{Demo as Run, DemoError, DemoOptions, DemoReport, Fault, Program, faults};
 use perfwatch_model::{Clock, Severity, Snapshot};
-use perfwatch_tui::ChannelFeed;
+use perfwatch_tui::{ChannelFeed, Exit};
 
-use super::top::{Look, screen_failure};
+use super::top::{Look, exit_code, screen_failure};
 use crate::failure::{Failure, print};
 use crate::hosted::Hosted;
 use crate::settings::SettingFlags;
@@ -36,7 +37,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
     /// Load, as a share of what the server can do: 0.3, 0.6, 0.8 are healthy, 1.3 is too much [default: the fault's own, else 0.6]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     load: Option<f64>,
     /// What to break.
     #[arg(long, value_name = "NAME", value_parser = fault_names())]
@@ -90,19 +91,29 @@ impl Demo {
             fault,
             seed: self.seed,
         };
+        // Before half a minute is spent on something that cannot be written down.
+        let report_file = self.report.as_deref().map(create).transpose()?;
         let mut run = Run::prepare(options, tell).map_err(failure)?;
         if interactive {
             logging::to_file(&config);
         } else {
             logging::to_stderr(&config);
         }
-        let (agent, snapshots) = Hosted::start(config, Role::Guest(run.runtime_dir()))?;
-        tell(&format!("loading it with {:.0} requests/s, {:.2} of what it can do", run.offered_per_s(), run.load()));
+        let (agent, snapshots) = Hosted::start(config, Role::Guest(run.runtime_dir()), !interactive)?;
+        tell(&format!(
+            "loading it with {:.0} requests/s, {:.2} of what it can do with full batches (smaller ones cost more per request)",
+            run.offered_per_s(),
+            run.load(),
+        ));
         run.start_load().map_err(failure)?;
-        let seen = if interactive { self.watch(&mut run, snapshots)? } else { collect(&mut run, &snapshots) };
+        let (seen, exit) =
+            if interactive { self.watch(&mut run, snapshots)? } else { (collect(&mut run, &snapshots), Exit::Ended) };
         let report = run.finish().map_err(failure)?;
-        drop(agent);
-        self.tell_result(&report, &seen)?;
+        let exit = agent.stop().map_or(exit, Exit::Signal);
+        self.tell_result(&report, &seen, report_file)?;
+        if let Exit::Signal(_) = exit {
+            return Ok(exit_code(exit));
+        }
         if report.did_not_bite() {
             tell("the fault did not bite: neither p99 nor throughput suffered, so there was nothing to diagnose");
             return Ok(ExitCode::from(DID_NOT_BITE));
@@ -111,7 +122,7 @@ impl Demo {
     }
 
     /// The live screen, until the user quits or the load has run its time.
-    fn watch(&self, run: &mut Run, snapshots: Receiver<Arc<Snapshot>>) -> Result<Seen, Failure> {
+    fn watch(&self, run: &mut Run, snapshots: Receiver<Arc<Snapshot>>) -> Result<(Seen, Exit), Failure> {
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let collector = scope.spawn(move || {
@@ -132,22 +143,20 @@ impl Demo {
             });
             let ended = perfwatch_tui::run(ChannelFeed::new(receive), &self.look.options(true));
             let seen = collector.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            ended.map_err(screen_failure)?;
-            Ok(seen)
+            Ok((seen, ended.map_err(screen_failure)?))
         })
     }
 
-    fn tell_result(&self, report: &DemoReport, seen: &Seen) -> Result<(), Failure> {
+    fn tell_result(&self, report: &DemoReport, seen: &Seen, file: Option<File>) -> Result<(), Failure> {
         let Some(snapshot) = &seen.last else {
             return Err(anyhow::anyhow!("the demo ended before anything was measured").into());
         };
-        if let Some(path) = &self.report {
-            let json = serde_json::to_string_pretty(&json_report(report, seen))?;
-            std::fs::write(path, json).map_err(|error| {
-                Failure::usage(
-                    anyhow::Error::new(error).context(format!("cannot write the report to {}", path.display())),
-                )
-            })?;
+        if let Some(mut file) = file {
+            file.write_all(serde_json::to_string_pretty(&json_report(report, seen))?.as_bytes())?;
+        }
+        let missed = seen.missed();
+        if missed > 0 {
+            tell(&format!("perfwatch itself was kept from running for {missed} s: this run proves nothing"));
         }
         if self.json {
             if report.contaminated {
@@ -161,6 +170,12 @@ impl Demo {
     }
 }
 
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(|error| {
+        Failure::usage(anyhow::Error::new(error).context(format!("cannot write the report to {}", path.display())))
+    })
+}
+
 /// Progress goes to stderr: stdout is for the result.
 fn tell(what: &str) {
     // When stderr is gone there is nobody left to tell.
@@ -171,19 +186,35 @@ fn tell(what: &str) {
 struct Seen {
     began_ns: u64,
     last: Option<Arc<Snapshot>>,
-    first_finding: Option<(String, Duration)>,
+    /// Every finding above a note that ever stood, in the order in which they rose.
+    risen: Vec<Risen>,
+}
+
+/// A finding above a note, and when it first stood.
+#[derive(serde::Serialize)]
+struct Risen {
+    id: String,
+    entity: String,
+    after_s: f64,
 }
 
 impl Seen {
     fn new() -> Self {
-        Self { began_ns: SystemClock.now().mono_ns, last: None, first_finding: None }
+        Self { began_ns: SystemClock.now().mono_ns, last: None, risen: Vec::new() }
+    }
+
+    /// Ticks that the agent could not take.
+    fn missed(&self) -> u64 {
+        self.last.as_ref().map_or(0, |snapshot| snapshot.agent.ticks_missed)
     }
 
     fn look_at(&mut self, snapshot: &Arc<Snapshot>) {
-        let worst = snapshot.findings.first().filter(|finding| finding.severity > Severity::Note);
-        if let (None, Some(finding)) = (&self.first_finding, worst) {
-            let after = Duration::from_nanos(SystemClock.now().mono_ns - self.began_ns);
-            self.first_finding = Some((finding.id.to_string(), after));
+        // Worst first, so that of those which rise together the worst counts as the first.
+        for finding in snapshot.findings.iter().filter(|finding| finding.severity > Severity::Note) {
+            if !self.risen.iter().any(|known| known.id == finding.id && known.entity == finding.entity) {
+                let after_s = (SystemClock.now().mono_ns - self.began_ns) as f64 / 1e9;
+                self.risen.push(Risen { id: finding.id.to_string(), entity: finding.entity.clone(), after_s });
+            }
         }
         self.last = Some(Arc::clone(snapshot));
     }
@@ -218,11 +249,11 @@ fn json_report(report: &DemoReport, seen: &Seen) -> serde_json::Value {
         "p50_s": quantile(0.50),
         "p99_s": quantile(0.99),
         "felt": report.bite.map(|bite| bite.felt),
-        "contaminated": report.contaminated,
+        "contaminated": report.contaminated || seen.missed() > 0,
+        "ticks_missed": seen.missed(),
         "server_core_used": report.usage.used,
         "server_core_others": report.usage.outside,
-        "first_finding": seen.first_finding.as_ref().map(|(id, _)| id),
-        "first_finding_s": seen.first_finding.as_ref().map(|(_, after)| after.as_secs_f64()),
+        "findings": seen.risen,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// The model server of `perfwatch demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelServer {
-    /// As [`ServerOptions::to_args`] writes them.
+    /// Written by `perfwatch demo`.
     #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
     args: Vec<OsString>,
 }
@@ -26,7 +26,7 @@ impl ModelServer {
 /// Other work on the same machine, for the demo.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OtherWork {
-    /// As the demo writes them.
+    /// Written by `perfwatch demo`.
     #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
     args: Vec<OsString>,
 }

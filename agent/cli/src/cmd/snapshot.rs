@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::top::Look;
 use crate::failure::{Failure, print};
 use crate::settings::SettingFlags;
 use crate::source::{Patience, Source};
@@ -14,7 +15,14 @@ pub(crate) struct Snapshot {
     /// Print the whole snapshot as JSON (schema: tests/fixtures/snapshot.schema.json).
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    look: Look,
 }
+
+/// Columns and rows: everything of one server fits.
+const WIDTH: u16 = 100;
+/// See [`WIDTH`].
+const HEIGHT: u16 = 60;
 
 impl Snapshot {
     pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
@@ -22,7 +30,7 @@ impl Snapshot {
         let text = if self.json {
             format!("{}\n", serde_json::to_string(&snapshot)?)
         } else {
-            perfwatch_tui::report(&snapshot, crate::source::card_options())
+            perfwatch_tui::render_once(&[snapshot], WIDTH, HEIGHT, &self.look.options(false))
         };
         print(&text)?;
         Ok(ExitCode::SUCCESS)

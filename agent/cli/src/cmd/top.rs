@@ -74,6 +74,8 @@ impl Top {
         if self.once {
             let snapshot = source.one(Patience::FullWindow)?;
             let size = rustix::termios::tcgetwinsize(std::io::stdout());
+            // A serial line or a container's terminal may not know its size.
+            let size = size.ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
             let (width, height) = size.map_or(PLAIN_SIZE, |size| (size.ws_col, size.ws_row));
             print(&perfwatch_tui::render_once(&[snapshot], width, height, &options))?;
             return Ok(ExitCode::SUCCESS);
@@ -86,7 +88,7 @@ impl Top {
             Source::Attached(socket) => perfwatch_tui::run(LiveFeed::new(socket)?, &options),
             Source::InProcess(config) => {
                 logging::to_file(&config);
-                let (_agent, snapshots) = Hosted::start(*config, Role::InProcess)?;
+                let (_agent, snapshots) = Hosted::start(*config, Role::InProcess, false)?;
                 perfwatch_tui::run(ChannelFeed::new(snapshots), &options)
             }
         };

@@ -23,7 +23,7 @@ impl Problem {
 
     /// The agent has only just started.
     pub(crate) fn not_yet() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no tick has closed yet").hint("ask again in two seconds")
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "nothing has been read yet").hint("ask again in a second")
     }
 }
 

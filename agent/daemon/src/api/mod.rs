@@ -1,6 +1,6 @@
 //! The local API: HTTP/1.1 and JSON over a UNIX socket.
 //!
-//! To add a resource, add one file here, its `mod` line and its line in [`ROUTES`] and [`router`].
+//! To add a resource, add one file here, its `mod` line and its line in the table of resources.
 
 mod answer;
 mod catalog;
@@ -26,18 +26,29 @@ use crate::feed::Subscription;
 use crate::history::History;
 use answer::Problem;
 
-/// Every resource: its path and what it answers.
-pub const ROUTES: &[(&str, &str)] = &[
-    ("/v1/catalog", "every metric: name, unit, instrument, description"),
-    ("/v1/snapshot", "everything at the newest tick"),
-    ("/v1/stream", "a snapshot a line at every tick, without end"),
-    ("/v1/findings", "what is wrong at the newest tick, worst first"),
-    ("/v1/ticks", "raw values; ?from= and ?to= in seconds since 1970, the last minute without them"),
-    ("/v1/query", "totals since the journal began, of every counter and histogram or of ?metric= and ?entity="),
-    ("/v1/config", "the configuration and where each value came from"),
-    ("/healthz", "200 while ticks close"),
-    ("/readyz", "200 once the first tick has closed"),
-];
+/// Makes [`ROUTES`] and the router of one table: what is documented is served, and the other way round.
+macro_rules! resources {
+    ($($path:literal, $answers:literal, $handler:path;)+) => {
+        /// Every resource: its path and what it answers.
+        pub const ROUTES: &[(&str, &str)] = &[$(($path, $answers)),+];
+
+        fn resources() -> Router<Api> {
+            Router::new()$(.route($path, get($handler)))+
+        }
+    };
+}
+
+resources! {
+    "/v1/catalog", "every metric: name, unit, instrument, description", catalog::catalog;
+    "/v1/snapshot", "everything at the newest tick", snapshot::snapshot;
+    "/v1/stream", "a snapshot a line at every tick, without end", stream::stream;
+    "/v1/findings", "what is wrong at the newest tick, worst first", snapshot::findings;
+    "/v1/ticks", "raw values; ?from= and ?to= in seconds since 1970, the last minute without them", ticks::ticks;
+    "/v1/query", "totals since the journal began, of every counter and histogram or of ?metric= and ?entity=", query::query;
+    "/v1/config", "the configuration and where each value came from", config::config;
+    "/healthz", "200 while ticks close", health::healthz;
+    "/readyz", "200 once there is something to show", health::readyz;
+}
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -57,19 +68,7 @@ pub(crate) async fn serve(listener: UnixListener, api: Api, stop: impl Future<Ou
 }
 
 pub(crate) fn router(api: Api) -> Router {
-    Router::new()
-        .route("/v1/catalog", get(catalog::catalog))
-        .route("/v1/snapshot", get(snapshot::snapshot))
-        .route("/v1/stream", get(stream::stream))
-        .route("/v1/findings", get(snapshot::findings))
-        .route("/v1/ticks", get(ticks::ticks))
-        .route("/v1/query", get(query::query))
-        .route("/v1/config", get(config::config))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(only_get)
-        .with_state(api)
+    resources().fallback(nothing_here).method_not_allowed_fallback(only_get).with_state(api)
 }
 
 async fn nothing_here(uri: Uri) -> Problem {

@@ -10,9 +10,12 @@ mod settings;
 mod value;
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use perfwatch_export::OtlpConfig;
+use perfwatch_model::printable;
+use perfwatch_probes::redact;
 
 pub use environment::Environment;
 pub use error::ConfigError;
@@ -68,7 +71,7 @@ pub struct Config {
 pub struct Described {
     /// Its key in the file.
     pub key: &'static str,
-    /// Its value as TOML would write it; empty when it is not set.
+    /// Its value as TOML would write it, without secrets; empty when it is not set.
     pub value: String,
     /// Where the value came from: `default`, `file:line`, `$VARIABLE` or `flag`.
     pub origin: String,
@@ -174,8 +177,8 @@ impl Config {
             .zip(&self.origins)
             .map(|(key, origin)| Described {
                 key: key.name,
-                value: without_credentials((key.show)(&self.settings)),
-                origin: origin.to_string(),
+                value: without_secrets(&(key.show)(&self.settings)),
+                origin: printable(origin.to_string().as_bytes()),
                 variable: key.variable,
             })
             .collect()
@@ -206,13 +209,11 @@ impl Config {
     }
 }
 
-/// A URL without its user and password; anything else as it is.
-fn without_credentials(value: String) -> String {
-    let Some((scheme, rest)) = value.split_once("://") else { return value };
-    let authority = rest.find('/').unwrap_or(rest.len());
-    match rest[..authority].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => value,
+/// A value as TOML without what looks like a secret in it, by the rules for command lines: both are shown to others.
+fn without_secrets(value: &str) -> String {
+    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) => format!("\"{}\"", redact::text(text)),
+        None => redact::text(value),
     }
 }
 
@@ -233,7 +234,8 @@ fn read_file(flags: &Flags, environment: &Environment) -> Result<Option<(PathBuf
     for path in environment.default_files() {
         match std::fs::read_to_string(&path) {
             Ok(text) => return Ok(Some((path, text))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // A file where a folder is looked for means just as well that nobody wrote a configuration there.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             Err(error) => return Err(unreadable(&path, error)),
         }
     }

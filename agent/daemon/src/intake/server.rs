@@ -134,7 +134,7 @@ impl Server {
         }
         if let Some([completed, failed]) = self.traced.totals() {
             for (outcome, total) in [("completed", completed), ("failed", failed)] {
-                let series = table.series(&server::REQUESTS, entity, &[Attr::fixed("outcome", outcome)]);
+                let series = table.series(&server::REQUESTS, entity, &[Attr::fixed("perfwatch.outcome", outcome)]);
                 tick.values.push((series, Number::Int(total)));
             }
         }

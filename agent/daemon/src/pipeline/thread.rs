@@ -43,13 +43,12 @@ enum Wait {
 fn run(mut pipeline: Pipeline, clock: &SharedClock, stop: &Receiver<()>) -> Remains {
     let opened = clock.now();
     pipeline.open(opened);
-    let mut schedule = Schedule::starting(opened);
-    let mut sampled_at = opened.mono_ns;
+    let mut schedule = Schedule::starting(clock.now());
     while wait_until(schedule.next(), clock, stop) == Wait::Over {
         let now = clock.now();
         let Some(due) = schedule.take(now) else { continue };
-        sampled_at = now.mono_ns;
-        let tick = pipeline.sample(&due, now);
+        let mut tick = pipeline.sample(&due, now);
+        tick.dt_ns += schedule.sampled(clock.now());
         let wait = wait_until(due.end.mono_ns + CLOSE_AFTER_NS, clock, stop);
         pipeline.close(tick, clock.now());
         if wait == Wait::Stop {
@@ -57,7 +56,7 @@ fn run(mut pipeline: Pipeline, clock: &SharedClock, stop: &Receiver<()>) -> Rema
         }
     }
     let now = clock.now();
-    let dt_ns = now.mono_ns.saturating_sub(sampled_at);
+    let dt_ns = schedule.sampled(now);
     if dt_ns >= SHORTEST_LAST_TICK_NS {
         let tick = pipeline.sample(&Due { end: now, dt_ns, missed: 0 }, now);
         pipeline.close_last(tick);

@@ -1,6 +1,7 @@
 //! One connection, from its handshake to its end.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::pace::Pace;
-use super::peer::{Credentials, Peer, clean};
+use super::peer::{self, Credentials, Peer, clean};
 use super::sessions::{Receipt, Verdict};
 use super::{Delivery, Event, Shared};
 
@@ -51,7 +52,13 @@ pub(super) async fn run(stream: UnixStream, shared: &Shared) {
     });
     let mut wire = Wire { stream, reader: FrameReader::new(), buffer: vec![0; READ] };
     let end = match timeout(HANDSHAKE, wire.hello(shared)).await {
-        Ok(Ok(hello)) => serve(&mut wire, Arc::new(Peer::new(hello, credentials)), shared).await,
+        Ok(Ok(hello)) => {
+            let mut peer = Peer::new(hello, credentials);
+            if peer.pid.is_none() {
+                peer.pid = found(&peer).await;
+            }
+            serve(&mut wire, Arc::new(peer), shared).await
+        }
         Ok(Err(end)) => end,
         Err(_) => End::Told(ErrorCode::OutOfTurn, "no handshake came within 5 s".into()),
     };
@@ -68,9 +75,24 @@ pub(super) async fn run(stream: UnixStream, shared: &Shared) {
                 ErrorCode::Protocol | ErrorCode::TooManyPeers => &counters.refused,
             };
             counter.fetch_add(1, Relaxed);
-            tracing::warn!(?credentials, reason = words, "probe peer cut off");
+            let (pid, uid) = credentials.map_or((None, None), |known| (known.pid, Some(known.uid)));
+            tracing::warn!(pid, uid, reason = words, "probe peer cut off");
             wire.farewell(&code.with(words)).await;
         }
+    }
+}
+
+/// The pid of a peer that the kernel does not name. Without one its requests are counted, its CPUs are not.
+async fn found(peer: &Peer) -> Option<u32> {
+    let hello = peer.hello.clone();
+    // Reads a file per process of the machine: not on the thread that serves everybody.
+    match tokio::task::spawn_blocking(move || peer::find(Path::new("/proc"), &hello)).await {
+        Ok(Ok(pid)) => Some(pid),
+        Ok(Err(error)) => {
+            tracing::warn!(service = peer.hello.service, %error, "a server's process is not visible from here");
+            None
+        }
+        Err(_) => None,
     }
 }
 

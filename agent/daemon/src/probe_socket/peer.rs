@@ -1,5 +1,8 @@
 //! Who is at the other end.
 
+use std::path::Path;
+
+use perfwatch_probes::ns::{ResolveError, find_pid};
 use perfwatch_wire::limits::SESSION_BYTES;
 use perfwatch_wire::message::Hello;
 
@@ -19,10 +22,19 @@ pub struct Credentials {
 pub struct Peer {
     /// The session's id.
     pub session: [u8; SESSION_BYTES],
-    /// The handshake, its texts freed of control characters: they will be shown on terminals.
+    /// The handshake, its texts made printable: they will be shown on terminals.
     pub hello: Hello,
     /// What the kernel says; `None` where it does not.
     pub credentials: Option<Credentials>,
+    /// Process id as the agent sees it: the kernel's word, else found by what the peer calls itself.
+    pub pid: Option<u32>,
+}
+
+/// Looks for the peer's process by the pids that it knows itself by and by its control group. For a peer whose PID
+/// namespace is not the agent's: there the kernel names no pid. Reads all of `proc`.
+pub(super) fn find(proc: &Path, hello: &Hello) -> Result<u32, ResolveError> {
+    let control_group = (!hello.cgroup.is_empty()).then_some(hello.cgroup.as_str());
+    find_pid(proc, &hello.pids, control_group)
 }
 
 impl Peer {
@@ -41,13 +53,31 @@ impl Peer {
             clean(&mut entry.key);
             clean(&mut entry.value);
         }
-        Self { session, hello, credentials }
+        let pid = credentials.and_then(|known| known.pid);
+        Self { session, hello, credentials, pid }
     }
 }
 
-/// Replaces control characters: no escape sequence from outside may reach a terminal.
+/// Escapes what is not printable: nothing from outside may command a terminal or hide in a name.
 pub(super) fn clean(text: &mut String) {
-    if text.chars().any(char::is_control) {
-        *text = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    *text = perfwatch_model::printable(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(pids: Vec<u32>, cgroup: String) -> Hello {
+        Hello { pids, cgroup, ..Hello::default() }
+    }
+
+    #[test]
+    fn a_process_in_another_pid_namespace_is_found_by_what_it_calls_itself() {
+        let proc = Path::new("/proc");
+        let own = std::process::id();
+        let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        assert!(matches!(find(proc, &hello(vec![own], cgroup)), Ok(pid) if pid == own));
+        assert!(find(proc, &hello(vec![u32::MAX], String::new())).is_err());
+        assert!(find(proc, &hello(Vec::new(), String::new())).is_err(), "nothing to go by");
     }
 }

@@ -71,9 +71,10 @@ impl ProbeSet {
             if !self.tick.is_multiple_of(every) {
                 continue;
             }
-            let before = thread_cpu_ns();
-            slot.source.probe().sample(now, out);
-            let cost = thread_cpu_ns().saturating_sub(before);
+            let probe = slot.source.probe();
+            let before = thread_cpu_ns() + probe.own_threads_cpu_ns();
+            probe.sample(now, out);
+            let cost = (thread_cpu_ns() + probe.own_threads_cpu_ns()).saturating_sub(before);
             slot.runs += 1;
             slot.total_ns += cost;
             slot.max_ns = slot.max_ns.max(cost);

@@ -12,7 +12,7 @@ pub(crate) const CLOSE_AFTER_NS: u64 = 500_000_000;
 pub(crate) struct Due {
     /// The whole second that it ends on.
     pub(crate) end: Stamp,
-    /// Time since the last sample was taken: what counters grew over.
+    /// Time since the last sample was taken: what counters grew over, but for what this sample itself takes.
     pub(crate) dt_ns: u64,
     /// Whole seconds before this one that passed without a tick.
     pub(crate) missed: u64,
@@ -22,13 +22,25 @@ pub(crate) struct Due {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     next: u64,
-    sampled_at: Option<u64>,
+    sampled_at: u64,
 }
 
+/// A first tick is no shorter than this: counters of the kernel move in steps of 10 ms.
+const SHORTEST_FIRST_TICK_NS: u64 = 100_000_000;
+
 impl Schedule {
-    /// The first tick ends on the first whole second after `now`.
+    /// The first tick ends on the first whole second that is not too near after `now`, when everything was read once.
     pub(crate) fn starting(now: Stamp) -> Self {
-        Self { next: (now.mono_ns / TICK_NS + 1) * TICK_NS, sampled_at: None }
+        let next = ((now.mono_ns + SHORTEST_FIRST_TICK_NS) / TICK_NS + 1) * TICK_NS;
+        Self { next, sampled_at: now.mono_ns }
+    }
+
+    /// Notes that everything has been read at `now`; how long that took since [`take`](Self::take). Counters are as old as
+    /// the end of the reading, so a stall inside it is time of this tick, not of the next.
+    pub(crate) fn sampled(&mut self, now: Stamp) -> u64 {
+        let took = now.mono_ns.saturating_sub(self.sampled_at);
+        self.sampled_at = now.mono_ns;
+        took
     }
 
     /// When the next sample is due, `CLOCK_MONOTONIC`.
@@ -42,9 +54,8 @@ impl Schedule {
         let late = now.mono_ns.checked_sub(self.next)?;
         let missed = late / TICK_NS;
         let end = self.next + missed * TICK_NS;
-        // Nothing precedes the first tick; servers report it by whole seconds, so it counts as one.
-        let dt_ns = self.sampled_at.map_or(TICK_NS, |before| now.mono_ns - before);
-        self.sampled_at = Some(now.mono_ns);
+        let dt_ns = now.mono_ns.saturating_sub(self.sampled_at);
+        self.sampled_at = now.mono_ns;
         self.next = end + TICK_NS;
         let wall_ns = now.wall_ns.saturating_sub(now.mono_ns - end);
         Some(Due { end: Stamp { mono_ns: end, wall_ns }, dt_ns, missed })
@@ -67,9 +78,20 @@ mod tests {
         assert_eq!(schedule.next(), 8_000 * MS);
         assert_eq!(schedule.take(at(7_999)), None);
         let first = schedule.take(at(8_002)).expect("due");
-        assert_eq!((first.end, first.dt_ns, first.missed), (at(8_000), TICK_NS, 0));
+        assert_eq!((first.end, first.dt_ns, first.missed), (at(8_000), 702 * MS, 0));
+        assert_eq!(Schedule::starting(at(7_950)).next(), 9_000 * MS, "50 ms would be no tick");
         let second = schedule.take(at(9_010)).expect("due");
         assert_eq!((second.end, second.dt_ns, second.missed), (at(9_000), 1_008 * MS, 0));
+    }
+
+    #[test]
+    fn a_stall_inside_a_sample_belongs_to_its_own_tick() {
+        let mut schedule = Schedule::starting(at(500));
+        let mut stalled = schedule.take(at(1_000)).expect("due");
+        stalled.dt_ns += schedule.sampled(at(18_300));
+        assert_eq!(stalled.dt_ns, 17_800 * MS);
+        let after = schedule.take(at(18_301)).expect("due");
+        assert_eq!((after.dt_ns, after.missed), (MS, 16));
     }
 
     #[test]

@@ -126,8 +126,9 @@ impl HostHandles {
             if let (Some(AttrValue::Int(core)), Some(mode)) = (core.map(|attr| &attr.value), attr(series, "cpu.mode")) {
                 self.core_time.entry(*core).or_default().push((mode, id));
             }
-        } else if is(series, &host::PRESSURE_TIME) && attr(series, "kind").as_deref() == Some("some") {
-            self.pressure.extend(attr(series, "resource").map(|resource| (resource, id)));
+        } else if is(series, &host::PRESSURE_TIME) && attr(series, "perfwatch.pressure.kind").as_deref() == Some("some")
+        {
+            self.pressure.extend(attr(series, "perfwatch.pressure.resource").map(|resource| (resource, id)));
         }
     }
 }

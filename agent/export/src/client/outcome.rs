@@ -73,14 +73,13 @@ pub(crate) fn accepted(signal: Signal, body: &[u8]) -> Outcome {
     Outcome::Accepted { rejected: u64::try_from(rejected).unwrap_or(0), message: printable(&message) }
 }
 
-/// Text from outside, fit for a log or a screen: no control characters, not endless.
+/// Text from outside, fit for a log or a screen: printable, not endless.
 pub(crate) fn printable(text: &str) -> String {
     const MOST: usize = 200;
-    let mut out: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect();
-    if text.trim().chars().count() > MOST {
-        out.push('…');
-    }
-    out
+    let mut rest = text.trim().chars();
+    let kept: String = rest.by_ref().take(MOST).collect();
+    let end = if rest.next().is_some() { "…" } else { "" };
+    perfwatch_model::printable(kept.as_bytes()) + end
 }
 
 /// An error with its causes, each once.
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn text_from_outside_is_harmless_and_short() {
-        assert_eq!(printable("  no\x1b[31m red\n"), "no [31m red");
+        assert_eq!(printable("  no\x1b[31m \u{202e}red\n"), "no\\x1b[31m \\u{202e}red");
         assert_eq!(printable(&"x".repeat(1_000)).chars().count(), 201);
     }
 

@@ -1,4 +1,7 @@
 //! perfwatch itself.
+//!
+//! Its CPU time and memory are not `process.*`: those are the watched processes', and a sum over them must not include who
+//! watches.
 
 use crate::MetricDef;
 use crate::Unit::{Bytes, Count, Seconds};

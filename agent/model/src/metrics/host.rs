@@ -5,7 +5,8 @@ use crate::Unit::{Bytes, Count, Ratio, Seconds};
 
 /// By `cpu.mode`.
 pub const CPU_TIME: MetricDef = MetricDef::counter("system.cpu.time", Seconds, "CPU time of the machine by mode.");
-/// By `cpu.logical_number` and `cpu.mode`.
+/// By `cpu.logical_number` and `cpu.mode`. Not `system.cpu.time`, which leaves without the former: points of one name both
+/// with and without an attribute would double every sum over it.
 pub const CPU_CORE_TIME: MetricDef =
     MetricDef::counter("perfwatch.cpu.core.time", Seconds, "CPU time of each logical CPU by mode.").full();
 /// Share of all CPU time that was not idle.
@@ -24,7 +25,7 @@ pub const MEMORY_AVAILABLE: MetricDef = MetricDef::gauge(
     Bytes,
     "Memory that new programs could take without swapping, as the kernel estimates it.",
 );
-/// By `resource` (cpu, memory, io) and `kind` (some, full).
+/// By `perfwatch.pressure.resource` (cpu, memory, io) and `perfwatch.pressure.kind` (some, full).
 pub const PRESSURE_TIME: MetricDef = MetricDef::counter(
     "perfwatch.pressure.time",
     Seconds,
@@ -66,7 +67,7 @@ pub const CGROUP_MEMORY_LIMIT: MetricDef = MetricDef::gauge(
     Bytes,
     "Memory that the control group may use, the tightest of its ancestors included.",
 );
-/// By `event` (`oom_kill`, `max` …).
+/// By `perfwatch.cgroup.event` (`oom_kill`, `max` …).
 pub const CGROUP_MEMORY_EVENTS: MetricDef = MetricDef::counter(
     "perfwatch.cgroup.memory.events",
     Count("{event}"),

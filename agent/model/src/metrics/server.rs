@@ -27,7 +27,7 @@ pub const STATE_TIME: MetricDef = MetricDef::counter(
     Seconds,
     "Time that the server as a whole spent in each exclusive state.",
 );
-/// By `outcome` (completed, failed, cancelled, abandoned).
+/// By `perfwatch.outcome` (completed, failed, cancelled, abandoned).
 pub const REQUESTS: MetricDef =
     MetricDef::counter("perfwatch.server.requests", Count("{request}"), "Requests that ended, by outcome.");
 /// Requests that began.
@@ -54,7 +54,7 @@ pub const INTER_TOKEN: MetricDef = MetricDef::histogram(
 /// By `gen_ai.token.type` (input, output).
 pub const TOKENS: MetricDef =
     MetricDef::counter("perfwatch.server.tokens", Count("{token}"), "Tokens read (input) and generated (output).");
-/// By `outcome` (hit, miss).
+/// By `perfwatch.outcome` (hit, miss).
 pub const CACHE_LOOKUPS: MetricDef = MetricDef::counter(
     "perfwatch.server.cache.lookups",
     Count("{lookup}"),

@@ -16,6 +16,7 @@ use http_body_util::BodyExt as _;
 use perfwatch_sdk::tower::{Handle, Layer};
 use perfwatch_sdk::{Server, Stage};
 use perfwatch_wire::message::Flush;
+use tokio_stream::StreamExt as _;
 
 /// Calls a service once.
 async fn call<S, B>(service: &mut S, request: Request<Body>) -> Result<Response<B>, S::Error>
@@ -95,6 +96,68 @@ fn every_call_of_an_axum_server_is_a_request_that_ends_as_its_response_does() {
     assert!(slow.iter().all(|slow| slow.trace_id[..2] == [0x0a, 0xf7]));
     let streamed = slow.iter().find(|slow| slow.generated_tokens == 3).expect("the one that was read to its end");
     assert!(streamed.stages.iter().any(|entry| entry.stage as usize == Stage::Decode.index()));
+}
+
+#[test]
+fn a_client_that_hangs_up_cancels_and_one_that_reads_to_the_end_finishes() {
+    use std::io::{Read as _, Write as _};
+    let agent = support::Agent::start(|| ());
+    let server = Server::builder("http").socket(&agent.socket).start();
+    let ended = std::sync::Arc::new(tokio::sync::Notify::new());
+    let endless = {
+        let ended = std::sync::Arc::clone(&ended);
+        move |Extension(request): Extension<Handle>| {
+            // Dropped with the body, when the server notices that nobody reads.
+            let last = Ended(std::sync::Arc::clone(&ended));
+            let tokens = tokio_stream::iter(0..).map(move |_| {
+                let _ = &last;
+                request.token();
+                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 65_536]))
+            });
+            async { Body::from_stream(tokens) }
+        }
+    };
+    let app = Router::new()
+        .route("/", get(async || "hello"))
+        .route("/endless", get(endless))
+        .layer(Layer::new(&server).stage(Stage::Compute));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+        let client = tokio::task::spawn_blocking(move || {
+            let ask = |path: &str| {
+                let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+                stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a valid timeout");
+                write!(stream, "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").expect("it reads");
+                stream
+            };
+            let mut text = String::new();
+            ask("/").read_to_string(&mut text).expect("it answers");
+            assert!(text.ends_with("hello"), "{text}");
+            let mut first = [0; 1_024];
+            ask("/endless").read_exact(&mut first).expect("it begins to answer");
+        });
+        client.await.expect("no panic");
+        tokio::time::timeout(std::time::Duration::from_secs(20), ended.notified()).await.expect("it notices");
+        serving.abort();
+    });
+    drop(runtime);
+    assert!(server.close());
+    let flushes = agent.flushes();
+    assert_eq!(sum(&flushes, |f| f.requests_started), 2);
+    assert_eq!((sum(&flushes, |f| f.requests_completed), sum(&flushes, |f| f.requests_cancelled)), (1, 1));
+    assert!(sum(&flushes, |f| f.generated_tokens) >= 1);
+}
+
+/// Tells that it is gone.
+struct Ended(std::sync::Arc<tokio::sync::Notify>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 /// Answers with a gRPC status in its trailers, or the other way that gRPC knows: among the headers, without a body.

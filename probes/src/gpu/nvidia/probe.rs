@@ -30,6 +30,8 @@ pub(crate) struct NvidiaProbe {
     overdue: Option<Reason>,
     /// The report's buffers, while the thread does not have them.
     spare: Report,
+    /// CPU time of the thread, as of its last answer.
+    thread_cpu_ns: u64,
     processes_due_ns: u64,
     limits_due_ns: u64,
     devices: Vec<GpuDevice>,
@@ -53,6 +55,7 @@ impl NvidiaProbe {
             reports,
             overdue: None,
             spare: Report::default(),
+            thread_cpu_ns: 0,
             processes_due_ns: 0,
             limits_due_ns: 0,
             devices: Vec::new(),
@@ -67,6 +70,7 @@ impl NvidiaProbe {
                 Ok(mut late) => {
                     // Its numbers are of a time long past; the list of devices still holds.
                     self.adopt(late.inventory.take(), out);
+                    self.thread_cpu_ns = late.cpu_ns;
                     self.spare = late;
                     self.overdue = None;
                 }
@@ -80,6 +84,7 @@ impl NvidiaProbe {
         match self.reports.recv_timeout(self.context.budget) {
             Ok(mut report) => {
                 self.adopt(report.inventory.take(), out);
+                self.thread_cpu_ns = report.cpu_ns;
                 if processes {
                     self.processes_due_ns = now.mono_ns.saturating_add(PROCESSES_EVERY_NS);
                 }
@@ -155,6 +160,10 @@ impl Probe for NvidiaProbe {
             }
             Err(reason) => self.report_absence(&reason, out),
         }
+    }
+
+    fn own_threads_cpu_ns(&self) -> u64 {
+        self.thread_cpu_ns
     }
 }
 

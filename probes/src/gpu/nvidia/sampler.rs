@@ -37,6 +37,8 @@ pub(crate) struct Report {
     pub(crate) devices: Vec<DeviceReadings>,
     /// Why there are no readings at all.
     pub(crate) failure: Option<Reason>,
+    /// CPU time that this thread has used so far.
+    pub(crate) cpu_ns: u64,
 }
 
 /// What does not change about a device.
@@ -95,6 +97,13 @@ fn refuse(reports: &Sender<Report>, mut report: Report, reason: Reason) -> bool 
     report.devices.clear();
     report.inventory = None;
     report.failure = Some(reason);
+    send(reports, report)
+}
+
+/// Answers, and says what answering has cost so far; false when nobody asks any more.
+fn send(reports: &Sender<Report>, mut report: Report) -> bool {
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    report.cpu_ns = cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64;
     reports.send(report).is_ok()
 }
 
@@ -164,7 +173,7 @@ impl<'nvml> Session<'nvml> {
         loop {
             let at = next.at;
             let (report, lost) = self.answer(next);
-            if reports.send(report).is_err() {
+            if !send(reports, report) {
                 return End::Closed;
             }
             if let Some(reason) = lost {

@@ -204,36 +204,9 @@ const NOTE: usize = 15;
 fn legend(scene: Scene<'_>, parts: &[Part], rows: usize, width: usize) -> Vec<Line<'static>> {
     let indent = if width >= 60 { LABEL + 1 } else { 1 };
     let short = width < 60;
-    let items = ledger_bar::legend(parts, short, scene.theme);
-    let lines = flow(items, indent, width);
-    if lines.len() <= rows {
-        return lines;
-    }
-    let mut sizes: Vec<u64> = parts.iter().map(|part| part.ns).filter(|ns| *ns > 0).collect();
-    sizes.sort_unstable();
-    for dropped in 1..sizes.len() {
-        let limit = sizes[dropped - 1];
-        let mut left = dropped;
-        let percents = ledger_bar::percents(parts);
-        let mut rest = 0;
-        let mut kept = Vec::new();
-        let items = ledger_bar::legend(parts, short, scene.theme);
-        let spent = parts.iter().zip(percents).filter(|(part, _)| part.ns > 0);
-        for (item, (part, percent)) in items.into_iter().zip(spent) {
-            if part.ns <= limit && left > 0 {
-                left -= 1;
-                rest += percent;
-            } else {
-                kept.push(item);
-            }
-        }
-        kept.push(span(format!("+{dropped} {rest} %"), scene.theme.style(Role::Dim)));
-        let lines = flow(kept, indent, width);
-        if lines.len() <= rows {
-            return lines;
-        }
-    }
-    lines.into_iter().take(rows).collect()
+    let lines = |dropped| flow(ledger_bar::legend(parts, short, scene.theme, dropped), indent, width);
+    let fitting = (0..parts.len()).map(lines).find(|lines| lines.len() <= rows);
+    fitting.unwrap_or_else(|| lines(0).into_iter().take(rows).collect())
 }
 
 fn stages(scene: Scene<'_>, server: &ServerView, width: usize) -> Vec<Line<'static>> {

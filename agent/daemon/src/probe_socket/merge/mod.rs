@@ -81,12 +81,17 @@ struct Server {
     idle_ticks: u32,
 }
 
+/// Servers known at once, those that left a minute ago included. A thousand on one machine is beyond anything real; who
+/// joins under ever new names must not fill the memory.
+const MAX_SERVERS: usize = 1_024;
+
 /// All servers that speak to this agent.
 #[derive(Debug, Default)]
 pub struct ServerBook {
     servers: BTreeMap<(String, String), Server>,
     catalog: Catalog,
     flushes_late: u64,
+    refused: u64,
 }
 
 impl ServerBook {
@@ -98,24 +103,35 @@ impl ServerBook {
     /// Takes in what happened on the probe socket.
     pub fn take(&mut self, event: Event, table: &mut SeriesTable) {
         match event {
-            Event::Joined(peer) => self.session(&peer, table).connected = true,
+            Event::Joined(peer) => match self.session(&peer, table) {
+                Some(session) => session.connected = true,
+                None => self.refused += 1,
+            },
             Event::Left(peer) => {
-                let session = self.session(&peer, table);
-                // A newer connection of the same session joined before the older one was found dead.
-                session.connected = !Arc::ptr_eq(&session.usage.peer, &peer);
+                if let Some(session) = self.session(&peer, table) {
+                    // A newer connection of the same session joined before the older one was found dead.
+                    session.connected = !Arc::ptr_eq(&session.usage.peer, &peer);
+                }
             }
             Event::Flush(Delivery { peer, flush, receipt }) => {
-                let session = self.session(&peer, table);
-                if session.waiting.len() < MAX_WAITING {
-                    session.waiting.push_back((flush, receipt));
+                if let Some(session) = self.session(&peer, table) {
+                    // One that joined while the book was full gets in with a later flush.
+                    session.connected |= Arc::ptr_eq(&session.usage.peer, &peer);
+                    if session.waiting.len() < MAX_WAITING {
+                        session.waiting.push_back((flush, receipt));
+                    }
                 }
                 // Else the receipt drops, and the SDK sends it again.
             }
         }
     }
 
-    fn session(&mut self, peer: &Arc<Peer>, table: &mut SeriesTable) -> &mut Session {
+    /// The peer's session; `None` when its server would be one too many.
+    fn session(&mut self, peer: &Arc<Peer>, table: &mut SeriesTable) -> Option<&mut Session> {
         let key = (peer.hello.service.clone(), peer.hello.instance.clone());
+        if self.servers.len() >= MAX_SERVERS && !self.servers.contains_key(&key) {
+            return None;
+        }
         let server = self.servers.entry(key).or_insert_with(|| {
             let (service, instance) = (&peer.hello.service, &peer.hello.instance);
             let entity = Entity::new(EntityKind::Server, format!("{service}/{instance}"))
@@ -149,7 +165,7 @@ impl ServerBook {
         if !session.connected {
             session.usage.peer = Arc::clone(peer);
         }
-        session
+        Some(session)
     }
 
     /// Closes the servers' part of the tick that ends at `tick.end`: appends their [`ServerTick`]s, running totals and
@@ -196,6 +212,11 @@ impl ServerBook {
     /// Flushes whose tick was closed before they came; they are in the totals only.
     pub fn flushes_late(&self) -> u64 {
         self.flushes_late
+    }
+
+    /// Sessions whose server would have been one too many.
+    pub fn servers_refused(&self) -> u64 {
+        self.refused
     }
 
     /// Distributions of servers' own that were dropped: their name is not one that metrics may have, or there are too

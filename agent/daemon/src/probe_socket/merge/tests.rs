@@ -91,7 +91,7 @@ fn a_flush_enters_the_tick_whose_end_is_its_own() {
     let (tick, _) = rig.close(7);
     assert!(tick.servers[0].slots.iter().all(|slot| slot.state_ns[State::Compute.index()] == SLOT_NS));
     assert_eq!(rig.total(&tick, &server::REQUESTS_STARTED, &[]), Some(6), "totals run on");
-    assert_eq!(rig.total(&tick, &server::REQUESTS, &[Attr::fixed("outcome", "completed")]), Some(4));
+    assert_eq!(rig.total(&tick, &server::REQUESTS, &[Attr::fixed("perfwatch.outcome", "completed")]), Some(4));
     assert_eq!(rig.total(&tick, &server::STAGE_TIME, &[Attr::fixed("perfwatch.stage", "queue")]), Some(2 * SECOND));
     assert_eq!(rig.total(&tick, &server::STATE_TIME, &[Attr::fixed("perfwatch.state", "compute")]), Some(SECOND));
 }
@@ -257,11 +257,11 @@ fn tokens_caches_kinds_and_cancellations_become_series() {
     let total = |metric, key: &'static str, value: &'static str| rig.total(&tick, metric, &[Attr::fixed(key, value)]);
     assert_eq!(total(&server::ERRORS, "error.type", "timeout"), Some(6));
     assert_eq!(total(&server::ERRORS, "error.type", "other"), Some(2));
-    assert_eq!(total(&server::REQUESTS, "outcome", "cancelled"), Some(2));
+    assert_eq!(total(&server::REQUESTS, "perfwatch.outcome", "cancelled"), Some(2));
     assert_eq!(total(&server::TOKENS, "gen_ai.token.type", "input"), Some(200));
     assert_eq!(total(&server::TOKENS, "gen_ai.token.type", "output"), Some(14));
-    assert_eq!(total(&server::CACHE_LOOKUPS, "outcome", "hit"), Some(4));
-    assert_eq!(total(&server::CACHE_LOOKUPS, "outcome", "miss"), Some(0));
+    assert_eq!(total(&server::CACHE_LOOKUPS, "perfwatch.outcome", "hit"), Some(4));
+    assert_eq!(total(&server::CACHE_LOOKUPS, "perfwatch.outcome", "miss"), Some(0));
 }
 
 #[test]
@@ -355,4 +355,22 @@ fn a_server_out_of_sight_is_known_by_what_its_processes_say() {
     };
     assert_eq!(gauge(&server::CPU_QUOTA), Some(Number::Float(0.5)));
     assert_eq!(gauge(&server::CPU_CAPACITY), Some(Number::Float(3.0)));
+}
+
+#[test]
+fn names_without_end_fill_neither_the_book_nor_the_table() {
+    const JOINED: u64 = 3_000;
+    let mut rig = Rig::default();
+    for number in 0..JOINED {
+        let hello = Hello {
+            service: "flood".into(),
+            instance: number.to_string(),
+            session: number.to_le_bytes().repeat(2),
+            ..Hello::default()
+        };
+        rig.book.take(Event::Joined(Arc::new(Peer::new(hello, None))), &mut rig.table);
+    }
+    let known = rig.table.entities().count() as u64;
+    assert_eq!((known, rig.book.servers_refused()), (1_024, JOINED - 1_024));
+    assert_eq!(rig.book.served().count() as u64, known);
 }

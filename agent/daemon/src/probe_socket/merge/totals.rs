@@ -17,7 +17,7 @@ const STAGE: &str = "perfwatch.stage";
 /// Attribute of a series about a state.
 const STATE: &str = "perfwatch.state";
 /// Attribute of finished requests, and of look-ups in a cache.
-const OUTCOME: &str = "outcome";
+const OUTCOME: &str = "perfwatch.outcome";
 /// Attribute of tokens.
 const TOKEN_TYPE: &str = "gen_ai.token.type";
 /// Attribute of failed requests.
