@@ -21,10 +21,10 @@ fn tick(series: i64, table: &mut SeriesTable) -> Tick {
             (table.series(&host::MEMORY_LIMIT, machine, &attr), Number::Float(at as f64 / 7.0))
         });
     }
-    for stage in 0..8 {
+    for stage in 0..8u64 {
         let mut gained = SparseHdr::new();
-        (0..200).for_each(|at| gained.record((at + stage.cast_unsigned()) * 37_000));
-        let id = table.series(&server::STAGE_DURATION, shop, &[Attr::int("at", stage)]);
+        (0..200).for_each(|at| gained.record((at + stage) * 37_000));
+        let id = table.series(&server::STAGE_DURATION, shop, &[Attr::int("at", stage.cast_signed())]);
         tick.histograms.push((id, Histogram::Hdr(gained)));
     }
     tick.seal();
