@@ -14,6 +14,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::authority::Corrected;
 use super::is_allowed;
 use crate::config::Reach;
 use crate::error::Error;
@@ -53,10 +54,10 @@ impl Accept for TcpListener {
 }
 
 impl Accept for UnixListener {
-    type Io = UnixStream;
+    type Io = Corrected<UnixStream>;
 
-    async fn next(&self) -> io::Result<UnixStream> {
-        Ok(self.accept().await?.0)
+    async fn next(&self) -> io::Result<Self::Io> {
+        Ok(Corrected::new(self.accept().await?.0))
     }
 }
 

@@ -57,11 +57,13 @@
 //! counted in a partial success, and in `perfwatch.agent.dropped`; too much at a time, or a tick that does not close, is
 //! UNAVAILABLE with the time to wait.
 
+mod authority;
 mod book;
 mod exponential;
 mod gate;
 mod grpc;
 mod http;
+mod json;
 mod listen;
 mod metered;
 mod metrics;

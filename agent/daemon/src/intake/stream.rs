@@ -53,10 +53,13 @@ enum Order {
 impl Place {
     /// Finds out how a point follows the last one and moves on to it.
     fn follow(&mut self, span: Span, temporality: Temporality) -> Result<Order, &'static str> {
-        if span.end != 0 && span.end <= self.end {
-            return Ok(Order::Before);
-        }
         let cumulative = temporality == Temporality::Cumulative;
+        if span.end != 0 && span.end <= self.end {
+            // A total that comes late is in the newer one. A change is not: it may be new, or the repetition of one from
+            // before the last, and adding it could count it twice.
+            let lost = !cumulative && span.end < self.end;
+            return if lost { Err(LATE) } else { Ok(Order::Before) };
+        }
         if cumulative && span.start != 0 && span.start < self.start {
             return Err("two senders write the same series: give each a service.instance.id of its own");
         }
@@ -95,6 +98,7 @@ pub(super) enum Kind {
     Exponential,
 }
 
+const LATE: &str = "a delta came after a later one of its series; senders must keep the order";
 const OTHER_KIND: &str = "a series was of another kind before";
 
 impl Stream {

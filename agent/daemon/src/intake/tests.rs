@@ -228,13 +228,13 @@ async fn http_says_what_is_wrong_with_a_message() {
     let packed = format!("{protobuf}Content-Encoding: gzip\r\n");
     let fine = request(vec![gauge("level", vec![point(1, "a")])]).encode_to_vec();
     let mut bomb = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    bomb.write_all(&vec![0; 17 << 20]).expect("in memory");
+    bomb.write_all(&vec![0; 5 << 20]).expect("in memory");
     let bomb = bomb.finish().expect("in memory");
     for (path, headers, body, status, words) in [
-        ("/v1/metrics", "Content-Type: application/json\r\n", &b"{}"[..], 415, "application/x-protobuf"),
+        ("/v1/metrics", "Content-Type: text/plain\r\n", &b"{}"[..], 415, "application/x-protobuf or application/json"),
         ("/v1/metrics", protobuf, &b"\x0a\xff"[..], 400, "not an OTLP message"),
         ("/v1/metrics", &packed, &fine[..], 400, "not gzip"),
-        ("/v1/traces", &packed, &bomb[..], 413, "16 MiB unpacked"),
+        ("/v1/traces", &packed, &bomb[..], 413, "4 MiB, unpacked"),
         ("/v1/metrics", protobuf, &vec![0; (4 << 20) + 1][..], 413, "4 MiB"),
         ("/v1/metrics", &format!("{protobuf}Content-Encoding: zstd\r\n"), &fine[..], 415, "gzip"),
         ("/v1/logs", protobuf, &fine[..], 404, "/v1/metrics and /v1/traces"),
@@ -247,6 +247,22 @@ async fn http_says_what_is_wrong_with_a_message() {
     let (status, _, answer) = rig.post("/v1/metrics", protobuf, &fine).await;
     let answer = ExportMetricsServiceResponse::decode(&answer[..]).expect("an answer in protobuf");
     assert_eq!((status, answer.partial_success), (200, None), "the others do not notice");
+}
+
+#[tokio::test]
+async fn http_takes_json_and_answers_in_it() {
+    let rig = Rig::new();
+    let json = "Content-Type: application/json; charset=utf-8\r\n";
+    let sent = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
+        {"name":"level","unit":"1","gauge":{"dataPoints":[{"asDouble":0.5},{}]}}]}]}]}"#;
+    let (status, head, answer) = rig.post("/v1/metrics", json, sent.as_bytes()).await;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).expect("JSON");
+    assert_eq!((status, &answer["partialSuccess"]["rejectedDataPoints"]), (200, &"1".into()), "{answer}");
+    assert!(head.contains("application/json"), "{head}");
+    let (status, _, answer) = rig.post("/v1/traces", json, b"{\"resourceSpans\":7}").await;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).expect("JSON");
+    assert_eq!((status, &answer["code"]), (400, &3.into()), "{answer}");
+    assert!(answer["message"].as_str().is_some_and(|told| told.starts_with("not an OTLP message")), "{answer}");
 }
 
 #[tokio::test]

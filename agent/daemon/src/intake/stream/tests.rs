@@ -1,5 +1,7 @@
 use super::super::units::known;
 use super::*;
+use opentelemetry_proto::tonic::metrics::v1::ExponentialHistogramDataPoint;
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use perfwatch_model::Unit;
 use proptest::prelude::*;
 
@@ -41,6 +43,23 @@ fn deltas_add_up_and_a_repeated_one_counts_once() {
         counter.count(Number::Int(7), span(start, end), Temporality::Delta).expect("taken");
     }
     assert_eq!(total(&mut counter), Number::Int(21));
+}
+
+#[test]
+fn what_comes_out_of_order_is_superseded_or_refused_and_never_counted_twice() {
+    let mut delta = stream(Kind::Counter);
+    let mut take = |start, end| delta.count(Number::Int(7), span(start, end), Temporality::Delta);
+    take(0, 10).expect("taken");
+    take(20, 30).expect("a gap is no disorder");
+    assert_eq!(take(10, 20), Err(LATE));
+    take(30, 40).expect("and it goes on");
+    assert_eq!(total(&mut delta), Number::Int(21));
+    let mut cumulative = stream(Kind::Counter);
+    let mut take = |value, end| cumulative.count(Number::Int(value), span(1, end), Temporality::Cumulative);
+    take(5, 10).expect("taken");
+    take(9, 30).expect("taken");
+    assert_eq!(take(7, 20), Ok(Taken::Before), "the newer total contains it");
+    assert_eq!(total(&mut cumulative), Number::Int(9));
 }
 
 #[test]
@@ -104,6 +123,37 @@ fn a_sender_that_comes_back_with_other_bounds_is_another_distribution() {
     let mut tick = Tick::default();
     explicit.report(SeriesId(1), &mut tick);
     assert_eq!(tick.histograms.len(), 2, "nothing is rebinned");
+}
+
+#[test]
+fn distributions_go_on_through_resets_repeats_and_restarts() {
+    fn gained(taken: Result<Taken<Histogram>, &'static str>) -> u64 {
+        match taken.expect("taken") {
+            Taken::Gained(gained, _) => count(&gained),
+            Taken::Before | Taken::Baseline => 0,
+        }
+    }
+    let exponential = |values: u64| {
+        let buckets = Some(Buckets { offset: 0, bucket_counts: vec![values] });
+        let point = ExponentialHistogramDataPoint {
+            count: values,
+            sum: Some(values as f64),
+            positive: buckets,
+            ..ExponentialHistogramDataPoint::default()
+        };
+        Exponential::read(&point).expect("valid")
+    };
+    let (mut explicit, mut exponentials) = (stream(Kind::Explicit), stream(Kind::Exponential));
+    // Total, start and end; what is new in it.
+    for (values, (start, end), new) in
+        [(3, (1, 10), 3), (5, (1, 20), 2), (5, (1, 20), 0), (4, (1, 15), 0), (2, (25, 30), 2), (1, (25, 40), 1)]
+    {
+        let sent = point(&vec![0.5; values as usize], &[0.1, 1.0], (start, end));
+        let taken = explicit.explicit(&sent, Temporality::Cumulative, 0);
+        assert_eq!(gained(taken), new, "{values} from {start} to {end}");
+        let taken = exponentials.exponential(exponential(values), span(start, end), Temporality::Cumulative, 0);
+        assert_eq!(gained(taken), new, "{values} from {start} to {end}");
+    }
 }
 
 #[test]
