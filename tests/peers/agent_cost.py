@@ -3,7 +3,7 @@
 
     cargo build --release && python3 tests/peers/agent_cost.py [--seconds 60] [--windows 3]
 
-Both run at the same time on the same machine, so that noise hits both. CPU is what the scheduler gave all threads
+All run at the same time on the same machine, so that noise hits both. CPU is what the scheduler gave all threads
 (/proc/PID/task/*/schedstat, nanoseconds; /proc/PID/stat counts in 10 ms, which is too coarse here), in percent of one
 core; RSS and RssAnon are from /proc/PID/status at the end of the last window. The time to the first sample is from exec
 to the first answer that carries the machine's memory, median of all starts; rates follow with the first tick.
@@ -69,9 +69,12 @@ def unix_get(path, target):
         return answer
 
 
-def start_agent(runtime):
+def start_agent(folder, journal):
+    """Keeps its sockets, and its journal if it is to have one, in this folder."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PERFWATCH_"))}
-    env["PERFWATCH_RUNTIME_DIR"] = runtime
+    env.pop("STATE_DIRECTORY", None)
+    env.update(PERFWATCH_RUNTIME_DIR=folder, XDG_STATE_HOME=folder, XDG_CONFIG_HOME=folder)
+    env["PERFWATCH_JOURNAL_MODE"] = journal
     return subprocess.Popen([str(BINARY), "agent"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -120,17 +123,23 @@ def main():
     if not BINARY.exists():
         sys.exit(f"{BINARY} does not exist: run `cargo build --release` first")
     peer_binary, port = node_exporter(), free_port()
-    runtime, running = tempfile.mkdtemp(prefix="perfwatch-cost-"), {}
+    scratch, running = tempfile.mkdtemp(prefix="perfwatch-cost-"), {}
+    folder = lambda name: pathlib.Path(scratch, name.replace(" ", "-")).as_posix()
+    agents = {"perfwatch": "disk", "perfwatch, no journal": "memory"}
     try:
-        api = f"{runtime}/api.sock"
-        starts = {"perfwatch": [], "node_exporter": []}
+        starts = {name: [] for name in [*agents, "node_exporter"]}
+        for name in agents:
+            pathlib.Path(folder(name)).mkdir()
         for _ in range(options.starts):
-            ready = lambda: re.search(rb'"memory_used_bytes":\d', unix_get(api, "/v1/snapshot"))
-            starts["perfwatch"].append(first_sample(lambda: start_agent(runtime), ready))
+            for name, journal in agents.items():
+                api = f"{folder(name)}/api.sock"
+                ready = lambda: re.search(rb'"memory_used_bytes":\d', unix_get(api, "/v1/snapshot"))
+                starts[name].append(first_sample(lambda: start_agent(folder(name), journal), ready))
             if peer_binary:
                 peer = lambda: start_peer(peer_binary, port)
                 starts["node_exporter"].append(first_sample(peer, lambda: scrape(port)))
-        running["perfwatch"] = start_agent(runtime)
+        for name, journal in agents.items():
+            running[name] = start_agent(folder(name), journal)
         if peer_binary:
             running["node_exporter"] = start_peer(peer_binary, port)
         time.sleep(5)
@@ -145,20 +154,19 @@ def main():
             took = time.monotonic() - began
             for name, process in running.items():
                 shares[name].append((cpu_seconds(process.pid) - before[name]) / took * 100)
-        sizes = {"perfwatch": BINARY, "node_exporter": peer_binary}
         print("| | CPU, % of a core (median of windows) | windows | RSS MiB | RssAnon MiB | binary MB | first sample ms |")
         print("|---|---|---|---|---|---|---|")
         for name, process in running.items():
             rss, anon = memory(process.pid)
             windows = " ".join(f"{share:.3f}" for share in shares[name])
-            size = sizes[name].stat().st_size / 1e6
+            size = (peer_binary if name == "node_exporter" else BINARY).stat().st_size / 1e6
             first = statistics.median(starts[name])
             median = statistics.median(shares[name])
             print(f"| {name} | {median:.3f} | {windows} | {rss:.1f} | {anon:.1f} | {size:.1f} | {first:.1f} |")
     finally:
         for process in running.values():
             stop(process)
-        shutil.rmtree(runtime, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":
