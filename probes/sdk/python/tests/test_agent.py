@@ -1,5 +1,6 @@
 """The package and the real agent."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -25,11 +26,27 @@ class OverSocket(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-@pytest.mark.skipif(not BINARY, reason="PERFWATCH_BIN names no agent: test.sh builds one")
-def test_a_server_and_its_requests_appear_in_the_agent(tmp_path):
-    environment = {**os.environ, "PERFWATCH_RUNTIME_DIR": str(tmp_path)}
+@contextlib.contextmanager
+def running_agent(folder):
+    """A perfwatch agent with its sockets and its journal in this folder."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PERFWATCH_"))}
+    environment |= {name: str(folder) for name in ("PERFWATCH_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME")}
+    environment.pop("STATE_DIRECTORY", None)
     agent = subprocess.Popen([BINARY, "agent"], env=environment)
     try:
+        deadline = time.monotonic() + 60
+        while not (folder / "api.sock").exists():
+            assert agent.poll() is None and time.monotonic() < deadline, "the agent does not start"
+            time.sleep(0.05)
+        yield agent
+    finally:
+        agent.terminate()
+        agent.wait(30)
+
+
+@pytest.mark.skipif(not BINARY, reason="PERFWATCH_BIN names no agent: test.sh builds one")
+def test_a_server_and_its_requests_appear_in_the_agent(tmp_path):
+    with running_agent(tmp_path) as agent:
         with perfwatch.Server("python", socket=tmp_path / "probe.sock", flush_at_exit=False) as server:
             deadline = time.monotonic() + 60
             view = None
@@ -45,9 +62,6 @@ def test_a_server_and_its_requests_appear_in_the_agent(tmp_path):
             assert view["latency"]["p50_s"] >= 0.0099
             assert {"queue", "compute"} <= {stage["stage"] for stage in view["stages"]}
             assert server.flush(), "the agent's receipt"
-    finally:
-        agent.terminate()
-        agent.wait(30)
 
 
 def server_view(path, name):
