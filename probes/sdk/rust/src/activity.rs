@@ -276,6 +276,14 @@ impl Activity {
         self.busy.store(false, Release);
     }
 
+    /// In the child of a fork, before any of its threads records: a thread of the parent that was inside a step does not
+    /// exist here, and would seem to be at it for ever.
+    pub(crate) fn repair(&self) {
+        let version = self.version.load(Relaxed);
+        self.version.store(version.wrapping_add(version % 2), Release);
+        self.busy.store(false, Release);
+    }
+
     /// Totals, the changes of slots `first..` and what was counted since second `since` began, all as of one instant. `None`
     /// if the owner kept writing through many attempts, or was preempted inside a step for long.
     pub(crate) fn read(&self, first: u64, slots: &mut [Changes], since: u64) -> Option<Totals> {

@@ -71,6 +71,8 @@ pub(crate) struct Collector {
     base: Point,
     base_histograms: HashMap<usize, Cumulative>,
     base_usage: Usage,
+    /// Distributions that had found no place by then.
+    base_refused: u64,
     latest: Option<Point>,
     slots: VecDeque<Slot>,
     slots_lost: u64,
@@ -100,6 +102,7 @@ impl Collector {
             },
             base_histograms: origin.histograms,
             base_usage: process.read(),
+            base_refused: core.refused(),
             latest: None,
             slots: VecDeque::new(),
             slots_lost: 0,
@@ -239,6 +242,7 @@ impl Collector {
             .map(|(kind, count)| ErrorCount { kind: self.core.kinds.name(kind).to_owned(), count })
             .collect();
         let usage = self.process.read();
+        let refused = self.core.refused();
         let group = self.control_group.read();
         let gained = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
         let mut flush = Flush {
@@ -265,6 +269,7 @@ impl Collector {
             .collect(),
             slots: std::mem::take(&mut self.slots).into(),
             slots_lost: std::mem::take(&mut self.slots_lost),
+            series_dropped: refused.wrapping_sub(self.base_refused),
             cpu_ns: gained(usage.cpu_ns, self.base_usage.cpu_ns),
             run_delay_ns: gained(usage.run_delay_ns, self.base_usage.run_delay_ns),
             threads: usage.threads,
@@ -276,6 +281,7 @@ impl Collector {
         self.add_slow(&mut flush);
         self.base = latest;
         self.base_usage = usage;
+        self.base_refused = refused;
         self.base_group = group;
         Some(flush)
     }

@@ -1,10 +1,13 @@
 //! The process-wide half of a server: everything that its handles, requests and flusher share.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use perfwatch_model::{Stage, Unit};
+use perfwatch_wire::limits::MAX_SERIES;
 
 use crate::activity::{Activity, Step};
 use crate::clock::Clock;
@@ -52,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) kinds: Kinds,
     pub(crate) slowest: Slowest,
     series: Mutex<Vec<&'static Series>>,
+    refused: AtomicU64,
     stage_names: Mutex<Vec<String>>,
     control: Mutex<Option<Arc<Control>>>,
     status: Mutex<Status>,
@@ -85,6 +89,7 @@ impl Core {
             kinds: Kinds::default(),
             slowest: Slowest::new(),
             series: Mutex::new(series),
+            refused: AtomicU64::new(0),
             stage_names: Mutex::new(Vec::new()),
             control: Mutex::new(None),
             status: Mutex::new(Status::Starting),
@@ -94,26 +99,46 @@ impl Core {
     /// True when this process image has a flusher of its own; false in the child of a fork before [`Core::revive`].
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
-        self.generation.load(Relaxed) == fork::generation()
+        self.generation.load(Acquire) == fork::generation()
     }
 
-    /// In the child of a fork: begins a new session that counts from here, with a flusher of its own. False when
-    /// another thread is at it at this instant; the caller then records nothing, or only into its shard.
-    pub(crate) fn revive(&'static self) -> bool {
-        let Some(inside) = fork::try_enter() else { return false };
+    /// In the child of a fork: begins a new session that counts from here, with a flusher of its own. A thread that comes
+    /// while another one is at it waits, for what it recorded before the session's origin would not count.
+    pub(crate) fn revive(&'static self) {
+        let inside = fork::enter();
         if self.is_current() {
-            return true;
+            return;
         }
         let now = self.clock.now();
-        self.exclusive.reset(now);
-        self.slowest.take(&inside); // The parent's.
+        let control = self.leave_to_parent(now, &inside);
         let origin = Origin::of(self, now, &inside);
-        let control = Arc::new(Control::default());
-        *lock(&self.control) = Some(Arc::clone(&control));
-        self.generation.store(fork::generation(), Relaxed);
+        self.generation.store(fork::generation(), Release);
         drop(inside);
         flusher::spawn(self, control, origin);
-        true
+    }
+
+    /// In the child of a fork that closes the server before it used it: there is nothing to send, and will not be.
+    pub(crate) fn retire(&self) {
+        let inside = fork::enter();
+        if self.is_current() {
+            return;
+        }
+        self.leave_to_parent(self.clock.now(), &inside).stop();
+        *lock(&self.status) = Status::Closed;
+        self.generation.store(fork::generation(), Release);
+    }
+
+    /// Forgets what goes on in the parent only, its flusher included; returns what the new one will listen to. No thread of
+    /// this process image has recorded yet, nor does before the generation is set.
+    fn leave_to_parent(&self, now: u64, inside: &Pass) -> Arc<Control> {
+        self.exclusive.reset(now);
+        self.slowest.take(inside);
+        for activity in self.activities(inside).into_iter().chain([&self.fallback]) {
+            activity.repair();
+        }
+        let control = Arc::new(Control::default());
+        *lock(&self.control) = Some(Arc::clone(&control));
+        control
     }
 
     /// Starts the first flusher.
@@ -126,9 +151,11 @@ impl Core {
         flusher::spawn(self, control, origin);
     }
 
+    /// What the flusher of this process image listens to; `None` in the child of a fork that has not used the server: the
+    /// parent's flusher, which does not exist there, may have held its lock.
     pub(crate) fn control(&self) -> Option<Arc<Control>> {
         let _inside = fork::enter();
-        lock(&self.control).clone()
+        self.is_current().then(|| lock(&self.control).clone())?
     }
 
     /// Takes one step of a request's life in the calling thread's shard.
@@ -175,17 +202,27 @@ impl Core {
         lock(&self.series).clone()
     }
 
-    /// The handle of a distribution with this name, new or known.
+    /// The handle of a distribution with this name, new or known. There is room for [`MAX_SERIES`], as in a session of the
+    /// protocol; a handle beyond them records nothing, and that it was asked for is counted.
     pub(crate) fn histogram(&'static self, name: &str, unit: Unit) -> Histogram {
         let _inside = fork::enter();
         let mut all = lock(&self.series);
         let known = all.iter().find(|series| series.name == name && series.stage.is_none());
-        let series = known.copied().unwrap_or_else(|| {
+        let series = known.copied().or_else(|| {
+            if all.len() >= MAX_SERIES {
+                self.refused.fetch_add(1, Relaxed);
+                return None;
+            }
             let series = Series::leak(name.to_owned(), None, unit);
             all.push(series);
-            series
+            Some(series)
         });
-        Histogram { core: Some(self), series: Some(series) }
+        Histogram { core: Some(self), series }
+    }
+
+    /// How often a distribution was asked for that found no place.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
     }
 
     /// The stage with this name: built in, known, or new while there is room; else `other`.
@@ -225,7 +262,8 @@ impl Core {
             changed
         };
         if let (true, Some(tell)) = (changed, &self.settings.on_status) {
-            tell(status);
+            // A panic in there is the user's affair; the flusher goes on.
+            let _ = catch_unwind(AssertUnwindSafe(|| tell(status)));
         }
     }
 }

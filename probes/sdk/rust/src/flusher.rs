@@ -71,12 +71,14 @@ impl Control {
 
 /// Starts the flusher's thread, with all signals left to the server's own threads.
 pub(crate) fn spawn(core: &'static Core, control: Arc<Control>, origin: Origin) {
+    let answers = Arc::clone(&control);
     let started = std::thread::Builder::new().name("perfwatch-sdk".into()).stack_size(256 * 1024).spawn(move || {
         let mut flusher = Flusher::new(core, origin);
         flusher.run(&control);
     });
     if let Err(error) = started {
         core.set_status(&Status::NoThread(error.to_string()));
+        answers.stop(); // Nobody waits for a thread that is not there.
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A child has only the thread that forked, so a lock that another thread held stays locked in it for ever. All of the
 //! SDK's locks are therefore taken inside one process-wide gate, and the gate is held *during* a fork: in the child every
-//! other lock is free. The recording path only ever tries the gate once and goes on without it.
+//! other lock is free. The recording path only ever tries the gate once and goes on without it; but the first records in
+//! a child wait for the one among them that begins the child's session.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -27,7 +28,8 @@ pub(crate) fn try_enter() -> Option<Pass> {
     GATE.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok().then(|| Pass(()))
 }
 
-/// Enters the gate, waiting for the microseconds that somebody else is inside. Never called while recording.
+/// Enters the gate, waiting for the microseconds that somebody else is inside. Never called while recording, but for a
+/// child's first records.
 pub(crate) fn enter() -> Pass {
     loop {
         if let Some(pass) = try_enter() {

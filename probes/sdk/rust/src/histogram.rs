@@ -243,9 +243,8 @@ impl Histogram {
 
     #[cold]
     fn revive(&self, series: &Series) {
-        if let Some(core) = self.core
-            && core.revive()
-        {
+        if let Some(core) = self.core {
+            core.revive();
             series.generation.store(crate::fork::generation(), Relaxed);
         }
     }

@@ -44,8 +44,8 @@ impl Request {
     }
 
     pub(crate) fn begin(core: &'static Core) -> Self {
-        if !core.is_current() && !core.revive() {
-            return Self::inert();
+        if !core.is_current() {
+            core.revive();
         }
         let now = core.clock.now();
         let stripe = core.exclusive.stripe(local::ordinal());

@@ -66,10 +66,7 @@ impl Server {
     /// A batch of `size` requests was executed, formed when `ready` requests were waiting for it (in stage `batch_wait`,
     /// with nothing left to do before the model). `ready` tells a server that cannot batch from one that need not.
     pub fn dispatch(&self, size: u32, ready: u32) {
-        let Some(core) = self.core else { return };
-        if !core.is_current() && !core.revive() {
-            return;
-        }
+        let Some(core) = self.current() else { return };
         let second = (ready >= 2).then_some((Counter::DispatchesReady2, 1));
         core.step(Step { second, ..Step::count(Counter::Dispatches, 1) }, core.clock.now());
         core.batch_size.record(u64::from(size));
@@ -85,14 +82,25 @@ impl Server {
         self.count(Counter::CacheMisses);
     }
 
+    /// What this process image records into; `None` when recording is disabled.
+    #[inline]
+    fn current(&self) -> Option<&'static Core> {
+        let core = self.core?;
+        if !core.is_current() {
+            core.revive();
+        }
+        Some(core)
+    }
+
     fn count(&self, counter: Counter) {
-        if let Some(core) = self.core.filter(|core| core.is_current() || core.revive()) {
+        if let Some(core) = self.current() {
             core.step(Step::count(counter, 1), core.clock.now());
         }
     }
 
     /// A handle to a distribution of the server's own, as `llm.tokens`. The same name gives the same distribution; the
-    /// unit given first holds. Get it once, record often.
+    /// unit given first holds. Get it once, record often. There is room for 236 (256 with perfwatch's own); the handle of a
+    /// further name records nothing, and the agent is told that it was asked for: a name with an id in it fills no memory.
     pub fn histogram(&self, name: &str, unit: Unit) -> Histogram {
         self.core.map_or(Histogram { core: None, series: None }, |core| core.histogram(name, unit))
     }
@@ -111,14 +119,19 @@ impl Server {
     /// Sends everything up to now instead of waiting for the whole second, and waits up to four seconds for the agent's
     /// receipt. True when the agent has it. For tests and orderly shutdown.
     pub fn flush_now(&self) -> bool {
-        self.core.and_then(Core::control).is_some_and(|control| control.flush(RECEIPT))
+        self.current().and_then(Core::control).is_some_and(|control| control.flush(RECEIPT))
     }
 
     /// Sends what is left, waits up to four seconds for the agent's receipt, and ends the flusher. True when the agent
-    /// has everything.
+    /// has everything; at once in the child of a fork that never used the server, for there is nothing to have.
     pub fn close(self) -> bool {
+        let Some(core) = self.core else { return false };
+        if !core.is_current() {
+            core.retire();
+            return true;
+        }
         let sent = self.flush_now();
-        if let Some(control) = self.core.and_then(Core::control) {
+        if let Some(control) = core.control() {
             control.stop();
         }
         sent

@@ -4,9 +4,12 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use perfwatch_sdk::{Server, Stage};
+use perfwatch_sdk::{Server, Stage, Unit};
 use perfwatch_wire::message::{Ack, Flush, Welcome, client_message};
 use perfwatch_wire::{AgentMessage, ClientMessage, FrameReader, encode};
 use prost::Message as _;
@@ -84,23 +87,38 @@ fn wait_for_child() -> i32 {
     status.1.exit_status().expect("it exited")
 }
 
-fn main() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("probe.sock");
-    let listener = UnixListener::bind(&path).expect("a free path");
-
-    let server = Server::builder("forking").instance("one").socket(&path).start();
-    let agent = std::thread::spawn(move || {
-        let connections: Vec<_> = (0..2)
+/// Serves this many connections at once; tells in the end what each said.
+fn agent(socket: &Path, connections: usize) -> JoinHandle<Vec<Seen>> {
+    let listener = UnixListener::bind(socket).expect("a free path");
+    std::thread::spawn(move || {
+        let connections: Vec<_> = (0..connections)
             .map(|_| {
                 let (stream, _) = listener.accept().expect("a connection");
                 std::thread::spawn(move || serve(stream))
             })
             .collect();
-        connections.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
-    });
+        connections.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
+}
 
-    let tokens = server.histogram("own", perfwatch_sdk::Unit::Count("{token}"));
+fn main() {
+    #[allow(clippy::print_stdout, reason = "it stands in for the test harness")]
+    for (name, test) in [
+        ("a_forked_child_is_a_session_of_its_own", a_forked_child_is_a_session_of_its_own as fn()),
+        ("children_forked_amid_recording_count_exactly", children_forked_amid_recording_count_exactly),
+        ("a_child_that_never_used_the_server_waits_for_nobody", a_child_that_never_used_the_server_waits_for_nobody),
+    ] {
+        test();
+        println!("test {name} ... ok");
+    }
+}
+
+fn a_forked_child_is_a_session_of_its_own() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("probe.sock");
+    let agent = agent(&path, 2);
+    let server = Server::builder("forking").instance("one").socket(&path).start();
+    let tokens = server.histogram("own", Unit::Count("{token}"));
     for _ in 0..5 {
         server.request().finish();
         tokens.record(1);
@@ -136,8 +154,83 @@ fn main() {
     assert_eq!((child.started, child.completed, child.abandoned, child.tokens), (4, 3, 1, 3), "{child:?}");
     assert_eq!((parent.in_flight, child.in_flight), (0, 0));
     assert!(parent.occupancy_ns > child.occupancy_ns, "the parent's open request is not the child's");
-    #[allow(clippy::print_stdout, reason = "it stands in for the test harness")]
-    {
-        println!("test a_forked_child_is_a_session_of_its_own ... ok");
+}
+
+/// Threads of the parent are inside a step, or hold a lock, when the fork copies them: none of that may stop the child.
+fn children_forked_amid_recording_count_exactly() {
+    const CHILDREN: usize = 20;
+    const THREADS: u64 = 4;
+    const REQUESTS: u64 = 50;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("probe.sock");
+    let agent = agent(&path, 1 + CHILDREN);
+    let server = Server::builder("busy").instance("one").socket(&path).start();
+    let tokens = server.histogram("own", Unit::Count("{token}"));
+    let stop = AtomicBool::new(false);
+    let work = |server: &Server| {
+        let mut request = server.request();
+        request.enter(Stage::Compute);
+        tokens.record(1);
+        request.finish();
+    };
+    let done: u64 = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut done = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        work(&server);
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
+        for _ in 0..CHILDREN {
+            if fork() == 0 {
+                // All of them at once, so that several come first.
+                std::thread::scope(|scope| {
+                    for _ in 0..THREADS {
+                        scope.spawn(|| (0..REQUESTS).for_each(|_| work(&server)));
+                    }
+                });
+                let sent = server.flush_now();
+                std::process::exit(i32::from(!sent));
+            }
+            assert_eq!(wait_for_child(), 0, "the child's flush was acknowledged");
+        }
+        stop.store(true, Ordering::Relaxed);
+        workers.into_iter().map(|worker| worker.join().expect("no panic")).sum()
+    });
+    assert!(server.close());
+    let seen = agent.join().expect("no panic");
+    let (parent, children): (Vec<_>, Vec<_>) = seen.iter().partition(|seen| seen.pid == std::process::id());
+    assert_eq!((parent.len(), children.len()), (1, CHILDREN));
+    assert_eq!((parent[0].completed, parent[0].tokens), (done, done));
+    for child in children {
+        let wanted = THREADS * REQUESTS;
+        assert_eq!((child.started, child.completed, child.tokens), (wanted, wanted, wanted), "{child:?}");
     }
+}
+
+fn a_child_that_never_used_the_server_waits_for_nobody() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("probe.sock");
+    let agent = agent(&path, 2);
+    let server = Server::builder("idle").instance("one").socket(&path).start();
+    assert!(server.flush_now());
+    for closes in [true, false] {
+        if fork() == 0 {
+            // The one that closes it has nothing to send and makes no connection; the other asks the agent and is heard.
+            let heard = if closes { server.close() } else { server.flush_now() };
+            std::process::exit(i32::from(!heard));
+        }
+        let began = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        assert_eq!(wait_for_child(), 0);
+        let took = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec - began.tv_sec;
+        assert!(took < 4, "{took} s: it waited until its patience ended");
+    }
+    assert!(server.close());
+    let seen = agent.join().expect("no panic");
+    assert!(seen.iter().all(|seen| (seen.started, seen.in_flight) == (0, 0)), "{seen:?}");
 }

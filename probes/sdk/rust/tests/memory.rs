@@ -4,6 +4,7 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use perfwatch_sdk::{Server, Stage, Unit};
@@ -47,15 +48,23 @@ static COUNTING: Counting = Counting;
 
 const KIB: i64 = 1_024;
 
-/// Bytes that a new thread keeps when it has done this.
-fn kept_by_a_thread(work: impl FnOnce() + Send) -> i64 {
+/// Bytes that each of these threads keeps when all of them have done this, and all are alive.
+fn kept_by_threads(threads: usize, work: impl Fn() + Sync) -> Vec<i64> {
+    let alive = Barrier::new(threads);
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            let before = MINE.get();
-            work();
-            MINE.get() - before
-        });
-        thread.join().expect("no panic")
+        let threads: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let before = MINE.get();
+                    work();
+                    let kept = MINE.get() - before;
+                    // Had one ended before, the next would take over what it leaves.
+                    alive.wait();
+                    kept
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     })
 }
 
@@ -70,25 +79,44 @@ fn a_silent_server_stays_within_64_kib_and_a_threads_shards_within_8_kib_each() 
         assert!(server.flush_now());
     }
     let silent = ALIVE.load(Ordering::Relaxed) - before;
+    told(&format!("a server that never recorded: {silent} bytes"));
     assert!(silent > 0, "the counter counts");
     assert!(silent <= 64 * KIB, "a server that never recorded keeps {silent} bytes");
 
-    // Latencies from 1 ms to 16 ms: four octaves.
-    let own = server.histogram("own", Unit::Seconds);
-    let series = kept_by_a_thread(|| (0..10_000).for_each(|at| own.record(1_000_000 + at * 1_500)));
-    assert!(series > KIB && series <= 8 * KIB, "a thread's part of a distribution takes {series} bytes");
-
-    // Every counter and every stage, no distribution.
-    let activity = kept_by_a_thread(|| {
-        let mut request = server.request();
-        Stage::all().for_each(|stage| request.enter(stage));
-        request.prompt_tokens(1_000);
-        request.generated_tokens(1_000);
-        request.cancel();
-        server.cache_hit();
-        server.cache_miss();
-    });
-    assert!(activity > KIB && activity <= 8 * KIB, "a thread's part of a server's activity takes {activity} bytes");
+    for threads in [1, 64, 512] {
+        // Latencies from 1 ms to 16 ms: four octaves.
+        let own = server.histogram(&format!("own.{threads}"), Unit::Seconds);
+        let kept = kept_by_threads(threads, || (0..10_000).for_each(|at| own.record(1_000_000 + at * 1_500)));
+        let (sum, most) = (kept.iter().sum::<i64>(), kept.into_iter().max().unwrap_or(0));
+        told(&format!("{threads} threads, a distribution: {} bytes each", sum / threads as i64));
+        // A list that grows does so for one of them.
+        assert!(sum / threads as i64 > KIB && sum / threads as i64 <= 8 * KIB, "{sum} bytes for {threads} threads");
+        assert!(most <= 16 * KIB, "{most} bytes for one of {threads} threads");
+    }
+    for threads in [1, 64, 512] {
+        // Every counter and every stage, no distribution. A server of its own, whose shards are not there yet.
+        let server = Server::builder("active").socket("/nonexistent/probe.sock").start();
+        let kept = kept_by_threads(threads, || {
+            let mut request = server.request();
+            Stage::all().for_each(|stage| request.enter(stage));
+            request.prompt_tokens(1_000);
+            request.generated_tokens(1_000);
+            request.cancel();
+            server.cache_hit();
+            server.cache_miss();
+        });
+        let sum = kept.iter().sum::<i64>();
+        told(&format!("{threads} threads, a server's activity: {} bytes each", sum / threads as i64));
+        assert!(sum / threads as i64 > KIB && sum / threads as i64 <= 8 * KIB, "{sum} bytes for {threads} threads");
+    }
     assert!(server.close());
     drop(agent.flushes());
+}
+
+/// Shown by `cargo test -- --nocapture`.
+fn told(figure: &str) {
+    #[allow(clippy::print_stdout, reason = "the figures of the documentation come from here")]
+    {
+        println!("{figure}");
+    }
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use perfwatch_sdk::{Server, Stage};
+use support::{sum, values};
 use tokio_stream::StreamExt as _;
 
 #[test]
@@ -26,15 +27,12 @@ fn a_stream_ends_its_request_as_it_ends_itself() {
     });
     assert!(server.close());
     let flushes = agent.flushes();
-    let sum = |field: fn(&perfwatch_wire::message::Flush) -> u64| flushes.iter().map(field).sum::<u64>();
+    let sum = |field| sum(&flushes, field);
     assert_eq!(sum(|f| f.requests_started), 3);
     assert_eq!(sum(|f| f.requests_completed), 1);
     assert_eq!(sum(|f| f.requests_failed), 1);
     assert_eq!((sum(|f| f.requests_cancelled), sum(|f| f.requests_abandoned)), (1, 0));
     assert_eq!(sum(|f| f.generated_tokens), 5 + 2 + 1);
-    let values = |name: &str| {
-        let histograms = flushes.iter().flat_map(|flush| &flush.histograms).filter(|known| known.name == name);
-        histograms.flat_map(|histogram| &histogram.counts).sum::<u64>()
-    };
+    let values = |name| values(&flushes, name, None);
     assert_eq!((values("time_to_first_token"), values("inter_token")), (3, 4 + 1));
 }

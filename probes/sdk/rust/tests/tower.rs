@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use perfwatch_sdk::tower::{Handle, Layer};
 use perfwatch_sdk::{Server, Stage};
-use perfwatch_wire::message::Flush;
+use support::{kinds, sum};
 use tokio_stream::StreamExt as _;
 
 /// Calls a service once.
@@ -35,17 +35,6 @@ fn request(method: &str, path: &str) -> Request<Body> {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
-}
-
-fn sum(flushes: &[Flush], field: fn(&Flush) -> u64) -> u64 {
-    flushes.iter().map(field).sum()
-}
-
-fn kinds(flushes: &[Flush]) -> Vec<(String, u64)> {
-    let errors = flushes.iter().flat_map(|flush| &flush.errors);
-    let mut kinds: Vec<_> = errors.map(|error| (error.kind.clone(), error.count)).collect();
-    kinds.sort();
-    kinds
 }
 
 #[test]
@@ -112,7 +101,7 @@ fn a_client_that_hangs_up_cancels_and_one_that_reads_to_the_end_finishes() {
             let tokens = tokio_stream::iter(0..).map(move |_| {
                 let _ = &last;
                 request.token();
-                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 65_536]))
+                Ok::<_, Infallible>(Bytes::from_static(&CHUNK))
             });
             async { Body::from_stream(tokens) }
         }
@@ -150,6 +139,9 @@ fn a_client_that_hangs_up_cancels_and_one_that_reads_to_the_end_finishes() {
     assert_eq!((sum(&flushes, |f| f.requests_completed), sum(&flushes, |f| f.requests_cancelled)), (1, 1));
     assert!(sum(&flushes, |f| f.generated_tokens) >= 1);
 }
+
+/// More than a socket holds, after a few.
+static CHUNK: [u8; 65_536] = [b'x'; 65_536];
 
 /// Tells that it is gone.
 struct Ended(std::sync::Arc<tokio::sync::Notify>);

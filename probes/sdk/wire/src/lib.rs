@@ -4,6 +4,10 @@
 //! length. This crate holds the types ([`message`]), the framing ([`frame`]), the rules a peer must keep ([`limits`],
 //! [`validate`]), the sparse histogram encoding ([`sparse`]) and the list of places where the socket may be
 //! ([`runtime_dir`]). It owns no socket and does no I/O: the caller does.
+//!
+//! Three things hold it to the specification: a test compares [`message`] with `perfwatch.proto` field by field, [`vectors`]
+//! are the bytes that must leave and be understood, and `probes/sdk/wire/fuzz/run.sh` throws other bytes at the decoder for a
+//! minute (it needs `cargo-fuzz` and a nightly toolchain).
 
 pub mod frame;
 pub mod limits;

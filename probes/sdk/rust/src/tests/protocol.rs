@@ -224,6 +224,23 @@ fn a_started_server_delivers_everything_at_its_close() {
 }
 
 #[test]
+fn a_listener_that_panics_does_not_end_the_flusher() {
+    let agent = Agent::new();
+    let server =
+        Server::builder("rude").socket(&agent.path).on_status(|status| panic!("on purpose: {status:?}")).start();
+    let script = std::thread::spawn(move || {
+        let mut peer = agent.accept();
+        peer.welcome(0);
+        let flush = peer.flush();
+        peer.ack(flush.seq);
+        flush.requests_completed
+    });
+    server.request().finish();
+    assert!(server.flush_now());
+    assert_eq!(script.join().expect("the script holds"), 1);
+}
+
+#[test]
 fn without_an_agent_everything_still_works() {
     let server = Server::builder("alone").socket("/nonexistent/probe.sock").start();
     server.request().finish();

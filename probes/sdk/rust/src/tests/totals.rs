@@ -188,6 +188,23 @@ fn more_series_than_the_agent_takes_are_left_out_and_counted() {
 }
 
 #[test]
+fn names_without_end_fill_no_memory_and_are_counted() {
+    let rig = Rig::new("/nonexistent");
+    let mut collector = rig.collector();
+    for number in 0..300 {
+        rig.server.histogram(&format!("user {number}"), Unit::Ratio).record(1);
+    }
+    rig.server.histogram("user 7", Unit::Ratio).record(1); // Known: still there.
+    rig.at(1_000);
+    let first = flush(&rig, &mut collector, 1);
+    assert_eq!(find(&first, "user 7").counts, [2]);
+    let own = first.histograms.iter().filter(|histogram| histogram.name.starts_with("user")).count();
+    assert_eq!((own, first.series_dropped), (236, 64));
+    rig.at(2_000);
+    assert_eq!(flush(&rig, &mut collector, 2).series_dropped, 0, "a difference");
+}
+
+#[test]
 fn a_stream_has_a_first_token_gaps_and_counts() {
     let rig = Rig::new("/nonexistent");
     let mut collector = rig.collector();

@@ -1,11 +1,15 @@
 //! An agent that acknowledges everything and tells in the end what it got.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use perfwatch_sdk::Stage;
 use perfwatch_wire::message::{Ack, Flush, Welcome, client_message};
 use perfwatch_wire::{AgentMessage, ClientMessage, FrameReader, encode};
 use prost::Message as _;
@@ -33,6 +37,27 @@ impl Agent {
     pub(crate) fn flushes(self) -> Vec<Flush> {
         self.thread.join().expect("no panic")
     }
+}
+
+/// A counter over all flushes.
+pub(crate) fn sum(flushes: &[Flush], field: fn(&Flush) -> u64) -> u64 {
+    flushes.iter().map(field).sum()
+}
+
+/// Requests that failed, by kind.
+pub(crate) fn kinds(flushes: &[Flush]) -> Vec<(String, u64)> {
+    let mut kinds = BTreeMap::<_, u64>::new();
+    for error in flushes.iter().flat_map(|flush| &flush.errors) {
+        *kinds.entry(error.kind.clone()).or_default() += error.count;
+    }
+    kinds.into_iter().collect()
+}
+
+/// How many values a distribution has.
+pub(crate) fn values(flushes: &[Flush], name: &str, stage: Option<Stage>) -> u64 {
+    let stage = stage.map(|stage| stage.index() as u32);
+    let all = flushes.iter().flat_map(|flush| &flush.histograms);
+    all.filter(|known| known.name == name && known.stage == stage).flat_map(|known| &known.counts).sum()
 }
 
 fn serve(listener: &UnixListener) -> Vec<Flush> {

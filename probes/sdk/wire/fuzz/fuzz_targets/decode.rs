@@ -1,6 +1,6 @@
 //! Whatever a peer sends is framed, decoded and checked without a panic; what passes the checks is safe to merge.
 //!
-//! `cargo +nightly fuzz run decode` in `probes/sdk/wire`.
+//! `probes/sdk/wire/fuzz/run.sh` runs it for a minute.
 
 #![no_main]
 
