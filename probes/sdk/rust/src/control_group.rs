@@ -33,6 +33,7 @@ pub(crate) struct Reader {
     root: PathBuf,
     membership: String,
     cpu: Option<Place>,
+    account: Option<Place>,
     cpuset: Option<Place>,
     memory: Option<Place>,
     pressure: Option<Place>,
@@ -45,7 +46,7 @@ impl Reader {
 
     fn under(root: impl Into<PathBuf>) -> Self {
         let (membership, root) = (String::new(), root.into());
-        Self { root, membership, cpu: None, cpuset: None, memory: None, pressure: None }
+        Self { root, membership, cpu: None, account: None, cpuset: None, memory: None, pressure: None }
     }
 
     /// The present reading; `None` when no group is in sight.
@@ -55,6 +56,7 @@ impl Reader {
             let mounts = fs::read_to_string(self.root.join("proc/self/mountinfo")).ok()?;
             let find = |controller: &str| locate(&self.root, &mounts, &membership, controller);
             (self.cpu, self.cpuset, self.memory) = (find("cpu"), find("cpuset"), find("memory"));
+            self.account = find("cpuacct").or_else(|| find("cpu"));
             self.pressure = find("").filter(|place| place.version == Version::V2);
             self.membership = membership;
         }
@@ -73,6 +75,7 @@ impl Reader {
         if let Some(place) = &self.cpu {
             read_cpu(place, &mut reading);
         }
+        reading.cpu_ns = self.account.as_ref().and_then(read_used);
         if let Some(place) = &self.memory {
             read_memory(place, &mut reading);
         }
@@ -107,6 +110,19 @@ fn read_cpu(place: &Place, reading: &mut Reading) {
         Version::V1 => field(&stat, "throttled_time"),
         Version::V2 => field(&stat, "throttled_usec").map(|us| us.saturating_mul(1_000)),
     };
+}
+
+/// CPU time of all processes in the group. Of the machine's root group nothing: it has everybody's, and whoever compares it
+/// with the machine's would find the server alone there.
+fn read_used(place: &Place) -> Option<u64> {
+    let level = place.levels.first()?;
+    match place.version {
+        Version::V1 if !level.join("release_agent").exists() => place.own("cpuacct.usage")?.trim().parse().ok(),
+        Version::V2 if level.join("cgroup.events").exists() => {
+            field(&place.own("cpu.stat")?, "usage_usec").map(|us| us.saturating_mul(1_000))
+        }
+        Version::V1 | Version::V2 => None,
+    }
 }
 
 /// CPU nanoseconds per second that a level allows; `None` without a quota.
@@ -164,6 +180,7 @@ pub(crate) fn since(now: &Reading, before: Option<&Reading>) -> ControlGroup {
         memory_full_ns: gained(|r| r.memory_full_ns),
         io_some_ns: gained(|r| r.io_some_ns),
         io_full_ns: gained(|r| r.io_full_ns),
+        cpu_ns: gained(|r| r.cpu_ns),
     }
 }
 
@@ -238,7 +255,8 @@ mod tests {
             ("sys/fs/cgroup/pod/cpu.max", "50000 100000\n"),
             ("sys/fs/cgroup/pod/cpu.stat", "usage_usec 9\nnr_periods 40\nnr_throttled 10\nthrottled_usec 7\n"),
             ("sys/fs/cgroup/pod/app/cpu.max", "max 100000\n"),
-            ("sys/fs/cgroup/pod/app/cpu.stat", "usage_usec 9\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n"),
+            ("sys/fs/cgroup/pod/app/cgroup.events", "populated 1\nfrozen 0\n"),
+            ("sys/fs/cgroup/pod/app/cpu.stat", "usage_usec 8\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n"),
             ("sys/fs/cgroup/pod/app/cpuset.cpus.effective", "0-3,8\n"),
             ("sys/fs/cgroup/pod/app/memory.current", "4096\n"),
             ("sys/fs/cgroup/pod/app/memory.max", "max\n"),
@@ -249,6 +267,7 @@ mod tests {
         let first = reader.read().expect("it is there");
         assert_eq!((first.cpus.as_str(), first.quota_ns_per_s), ("0-3,8", Some(500_000_000)));
         assert_eq!((first.periods, first.throttled_periods, first.throttled_ns), (Some(40), Some(10), Some(7_000)));
+        assert_eq!(first.cpu_ns, Some(8_000), "its own, not its ancestor's");
         assert_eq!((first.memory_bytes, first.memory_limit_bytes), (Some(4096), None));
         assert_eq!((first.memory_limit_hits, first.oom_kills), (Some(3), Some(1)));
         assert_eq!((first.cpu_some_ns, first.memory_full_ns, first.io_some_ns), (Some(12_000), Some(2_000), None));
@@ -276,6 +295,7 @@ mod tests {
             ),
             ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "30000\n"),
             ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n"),
+            ("sys/fs/cgroup/cpu,cpuacct/cpuacct.usage", "4321\n"),
             ("sys/fs/cgroup/cpu,cpuacct/cpu.stat", "nr_periods 5\nnr_throttled 4\nthrottled_time 123456\n"),
             ("sys/fs/cgroup/memory/memory.usage_in_bytes", "77\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
@@ -285,9 +305,27 @@ mod tests {
         ]);
         let reading = reader.read().expect("it is there");
         assert_eq!((reading.quota_ns_per_s, reading.throttled_ns), (Some(300_000_000), Some(123_456)));
+        assert_eq!(reading.cpu_ns, Some(4_321));
         assert_eq!((reading.memory_bytes, reading.memory_limit_bytes), (Some(77), None));
         assert_eq!((reading.memory_limit_hits, reading.oom_kills), (Some(2), Some(6)));
         assert_eq!((reading.cpus.as_str(), reading.cpu_some_ns), ("1", None));
+    }
+
+    #[test]
+    fn the_machines_root_group_does_not_tell_the_machines_cpu_time_as_its_own() {
+        let (_folder, mut reader) = tree(&[
+            ("proc/self/cgroup", "0::/\n"),
+            ("proc/self/mountinfo", "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n"),
+            ("sys/fs/cgroup/cpu.stat", "usage_usec 9\n"),
+        ]);
+        assert_eq!(reader.read().expect("it is there").cpu_ns, None);
+        let (_folder, mut reader) = tree(&[
+            ("proc/self/cgroup", "4:cpu,cpuacct:/\n"),
+            ("proc/self/mountinfo", "1 0 0:1 / /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu,cpuacct\n"),
+            ("sys/fs/cgroup/cpu/cpuacct.usage", "9\n"),
+            ("sys/fs/cgroup/cpu/release_agent", "\n"),
+        ]);
+        assert_eq!(reader.read().expect("it is there").cpu_ns, None);
     }
 
     #[test]

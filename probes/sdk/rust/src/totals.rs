@@ -95,6 +95,7 @@ fn add_group(before: &ControlGroup, later: &ControlGroup) -> ControlGroup {
         (&mut sum.memory_full_ns, before.memory_full_ns),
         (&mut sum.io_some_ns, before.io_some_ns),
         (&mut sum.io_full_ns, before.io_full_ns),
+        (&mut sum.cpu_ns, before.cpu_ns),
     ] {
         more(mine, theirs);
     }

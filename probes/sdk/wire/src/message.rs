@@ -303,6 +303,9 @@ pub struct ControlGroup {
     /// Time that all tasks waited for I/O.
     #[prost(uint64, optional, tag = "14")]
     pub io_full_ns: Option<u64>,
+    /// CPU time of all its processes.
+    #[prost(uint64, optional, tag = "15")]
+    pub cpu_ns: Option<u64>,
 }
 
 /// A sparse distribution in HdrHistogram's layout with two significant digits; see [`crate::sparse`].

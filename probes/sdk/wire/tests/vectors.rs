@@ -97,6 +97,7 @@ fn client_messages() -> Vec<(&'static str, ClientMessage)> {
             memory_full_ns: Some(3),
             io_some_ns: Some(4),
             io_full_ns: Some(5),
+            cpu_ns: Some(6),
         }),
         ..flush()
     };
