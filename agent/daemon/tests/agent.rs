@@ -260,6 +260,10 @@ async fn every_route_answers_and_a_wrong_one_says_what_exists() {
     let (status, problem) = rig.json("/v1/ticks?from=yesterday").await;
     let words = "`from` takes seconds since 1970, not `yesterday`";
     assert_eq!((status, problem["error"]["message"].as_str()), (400, Some(words)));
+    let (status, problem) = rig.json("/v1/query?since=yesterday").await;
+    assert_eq!(status, 400);
+    assert!(problem["error"]["message"].as_str().is_some_and(|words| words.contains("since")), "{problem}");
+    assert!(problem["error"]["hint"].as_str().is_some_and(|hint| hint.contains("buckets=true")), "{problem}");
     let (_, catalog) = rig.json("/v1/catalog").await;
     assert_eq!(catalog.as_array().map(Vec::len), Some(perfwatch_model::metrics::all().count()));
     let (_, config) = rig.json("/v1/config").await;

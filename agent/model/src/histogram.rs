@@ -81,7 +81,7 @@ impl SparseHdr {
 
     fn add_count(&mut self, bucket: u16, count: u64) {
         match self.buckets.binary_search_by_key(&bucket, |(known, _)| *known) {
-            Ok(at) => self.buckets[at].1 += count,
+            Ok(at) => self.buckets[at].1 = self.buckets[at].1.saturating_add(count),
             Err(at) => self.buckets.insert(at, (bucket, count)),
         }
     }
@@ -93,7 +93,7 @@ impl SparseHdr {
 
     /// Number of values.
     pub fn count(&self) -> u64 {
-        self.buckets.iter().map(|(_, count)| count).sum()
+        self.buckets.iter().fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))
     }
 
     /// Exact sum of all values.
@@ -122,7 +122,7 @@ impl SparseHdr {
         let rank = ((q.clamp(0.0, 1.0) * count as f64).ceil() as u64).max(1);
         let mut seen = 0;
         for (bucket, count) in &self.buckets {
-            seen += count;
+            seen = count.saturating_add(seen);
             if seen >= rank {
                 return Some(layout::highest(*bucket as usize));
             }
@@ -140,7 +140,8 @@ impl SparseHdr {
         self.buckets.first().map(|(bucket, _)| layout::lowest(*bucket as usize))
     }
 
-    /// Adds all values of another histogram. Allocates only when it brings new buckets.
+    /// Adds all values of another histogram; counts stay at 2^64 - 1, which only a peer that lies can reach. Allocates only
+    /// when it brings new buckets.
     pub fn add(&mut self, other: &Self) {
         self.sum += other.sum;
         if self.buckets.is_empty() {
@@ -153,7 +154,7 @@ impl SparseHdr {
                 at += 1;
             }
             if at < self.buckets.len() && self.buckets[at].0 == bucket {
-                self.buckets[at].1 += count;
+                self.buckets[at].1 = self.buckets[at].1.saturating_add(count);
             } else {
                 self.buckets.insert(at, (bucket, count));
             }

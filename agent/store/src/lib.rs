@@ -11,6 +11,8 @@
 
 mod codec;
 mod cursor;
+#[doc(hidden)]
+pub mod failpoint;
 mod journal;
 mod ring;
 mod totals;

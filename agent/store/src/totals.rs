@@ -12,6 +12,10 @@ pub use entry::{Amount, Distribution, SeriesKey, SeriesTotal};
 /// Ticks for which a series of a thing that comes and goes is kept after its last value: ten minutes.
 const KEEP_TICKS: u64 = 600;
 
+/// Series that are remembered, some 50 MB; the ones that were silent longest go first. A server without a fixed instance
+/// leaves some fifty behind with each restart, so this is for a thousand restarts, and against names without end.
+const MAX_SERIES: usize = 100_000;
+
 /// Number of a series in the journal. Unlike a [`SeriesId`] it survives the process.
 pub type JournalId = u32;
 
@@ -127,7 +131,7 @@ impl Totals {
     }
 
     /// Forgets processes and control groups that no tick from `oldest` on names: they never come back, and a busy machine
-    /// makes thousands of them a day.
+    /// makes thousands of them a day. Of everything else, what is beyond [`MAX_SERIES`].
     pub(crate) fn forget(&mut self, oldest: u64, newest: u64) {
         let before = oldest.min(newest.saturating_sub(KEEP_TICKS));
         let passing = |key: &SeriesKey| key.entity.starts_with("process:") || key.entity.starts_with("cgroup:");
@@ -135,6 +139,23 @@ impl Totals {
         for (id, entry) in self.entries.extract_if(.., |_, entry| old(&entry)) {
             self.by_key.remove(entry.key());
             self.gone.push(id);
+        }
+        self.forget_beyond(MAX_SERIES);
+    }
+
+    /// Forgets the longest silent series beyond the limit.
+    fn forget_beyond(&mut self, limit: usize) {
+        let excess = self.entries.len().saturating_sub(limit);
+        if excess == 0 {
+            return;
+        }
+        let mut by_age: Vec<_> = self.entries.iter().map(|(id, entry)| (entry.seen(), *id)).collect();
+        by_age.select_nth_unstable(excess - 1);
+        for (_, id) in &by_age[..excess] {
+            if let Some(entry) = self.entries.remove(id) {
+                self.by_key.remove(entry.key());
+                self.gone.push(*id);
+            }
         }
     }
 }

@@ -44,7 +44,7 @@ resources! {
     "/v1/stream", "a snapshot a line at every tick, without end", stream::stream;
     "/v1/findings", "what is wrong at the newest tick, worst first", snapshot::findings;
     "/v1/ticks", "raw values; ?from= and ?to= in seconds since 1970, the last minute without them", ticks::ticks;
-    "/v1/query", "totals since the journal began, of every counter and histogram or of ?metric= and ?entity=", query::query;
+    "/v1/query", "totals since the journal began: ?metric=, ?entity=kind:id, ?buckets=true", query::query;
     "/v1/config", "the configuration and where each value came from", config::config;
     "/healthz", "200 while ticks close", health::healthz;
     "/readyz", "200 once there is something to show", health::readyz;

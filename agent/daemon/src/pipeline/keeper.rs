@@ -10,6 +10,7 @@ use perfwatch_model::metrics::agent;
 use perfwatch_model::{
     Entity, EntityId, EntityKind, Histogram, Number, Reason, Sample, SeriesId, SeriesTable, SparseHdr, Tick,
 };
+use perfwatch_store::failpoint::{self, Point};
 use perfwatch_store::{Commit, Journal, Kept, Place, Progress, Reader};
 
 use crate::error::Error;
@@ -154,6 +155,7 @@ fn run(mut journal: Journal, shared: &Shared, _end: &Sender<()>) {
 /// Keeps one tick and tells the SDKs. The totals, the sessions and the tick are in one transaction, so a receipt is never
 /// given for what a kill could take back, and what was kept is never asked for again.
 fn keep(journal: &mut Journal, batch: Batch) {
+    failpoint::pass(Point::TickTaken);
     let Batch { tick, table, receipts } = batch;
     let sessions: Vec<_> =
         receipts.iter().filter_map(Receipt::claim).map(|(session, seq)| Progress { session, seq }).collect();

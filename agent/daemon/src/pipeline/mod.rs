@@ -9,6 +9,7 @@ use std::time::Duration;
 use perfwatch_diagnose::{Engine, Judgement};
 use perfwatch_export::Exporter;
 use perfwatch_model::{Clock, Finding, Sample, SeriesTable, Stamp, Tick};
+use perfwatch_store::failpoint::{self, Point};
 
 use crate::assemble::Assembler;
 use crate::feed::{Published, Publisher};
@@ -83,9 +84,11 @@ impl Pipeline {
         let due = tick.end.mono_ns + CLOSE_AFTER_NS;
         self.late_ns = now.mono_ns.saturating_sub(due);
         let receipts = self.complete(&mut tick);
+        failpoint::pass(Point::TickClosed);
         let tick = Arc::new(tick);
         let table = self.history.push(Arc::clone(&tick), &self.table, now.mono_ns);
         self.keeper.keep(Batch { tick: Arc::clone(&tick), table, receipts });
+        failpoint::pass(Point::TickHandedOver);
         let judgement = self.engine.push(&tick, &self.table);
         self.publish(&tick, &judgement);
         self.findings = judgement.findings;
@@ -153,7 +156,9 @@ impl Remains {
     /// Keeps what waits for the journal. Blocks.
     #[must_use]
     pub(crate) fn kept(self, within: Duration) -> Unsent {
+        failpoint::pass(Point::Stopping);
         self.keeper.finish(within);
+        failpoint::pass(Point::Stopped);
         Unsent { exporter: self.exporter, table: self.table }
     }
 }

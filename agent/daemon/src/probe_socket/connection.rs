@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use perfwatch_store::failpoint::{self, Point};
 use perfwatch_wire::limits::{MAX_MESSAGE, MAX_MESSAGES_PER_SECOND, MAX_SERIES};
-use perfwatch_wire::message::{Ack, AgentMessage, ErrorCode, Flush, Hello, Welcome, client_message};
+use perfwatch_wire::message::{Ack, AgentMessage, ErrorCode, Flush, Hello, Welcome, agent_message, client_message};
 use perfwatch_wire::{ClientMessage, FrameError, FrameReader, OLDEST_PROTOCOL, PROTOCOL, agree, encode, validate};
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::pace::Pace;
 use super::peer::{self, Credentials, Peer, clean};
+use super::room::Share;
 use super::sessions::{Receipt, Verdict};
 use super::{Delivery, Event, Shared};
 
@@ -53,6 +55,7 @@ pub(super) async fn run(stream: UnixStream, shared: &Shared) {
     let mut wire = Wire { stream, reader: FrameReader::new(), buffer: vec![0; READ] };
     let end = match timeout(HANDSHAKE, wire.hello(shared)).await {
         Ok(Ok(hello)) => {
+            failpoint::pass(Point::HelloRead);
             let mut peer = Peer::new(hello, credentials);
             if peer.pid.is_none() {
                 peer.pid = found(&peer).await;
@@ -120,7 +123,13 @@ async fn serve(wire: &mut Wire, peer: Arc<Peer>, shared: &Shared) -> End {
     if !wire.say(&AgentMessage::from(welcome)).await {
         end = Some(End::Closed);
     }
-    let mut intake = Intake { peer: &peer, shared, pace: Pace::new(Instant::now()), names: HashSet::new() };
+    let mut intake = Intake {
+        peer: &peer,
+        shared,
+        pace: Pace::new(Instant::now()),
+        share: shared.room.share(),
+        names: HashSet::new(),
+    };
     let end = loop {
         if let Some(end) = end.take() {
             break end;
@@ -189,6 +198,7 @@ impl Wire {
     async fn take_in(&mut self, read: &std::io::Result<usize>, intake: &mut Intake<'_>) -> Result<(), End> {
         self.push(read, intake.shared)?;
         while let Some(frame) = self.reader.next().map_err(|error| frame_error(&error))? {
+            let length = frame.len();
             let flush = match decode(frame)? {
                 Some(client_message::Body::Flush(flush)) => flush,
                 Some(client_message::Body::Hello(_)) => {
@@ -196,7 +206,7 @@ impl Wire {
                 }
                 None => continue, // From a newer client: not for us.
             };
-            if let Some(words) = intake.accept(flush).await?
+            if let Some(words) = intake.accept(flush, length).await?
                 && !self.say(&words).await
             {
                 return Err(End::Closed);
@@ -207,7 +217,20 @@ impl Wire {
 
     /// Writes one message; false when the peer cannot be reached any more.
     async fn say(&mut self, words: &AgentMessage) -> bool {
-        matches!(timeout(WRITE, self.stream.write_all(&encode(words))).await, Ok(Ok(())))
+        let bytes = encode(words);
+        let steps = steps(words);
+        if let Some([due, half, _]) = steps {
+            failpoint::pass(due);
+            if failpoint::is_due(half) {
+                let _ = self.stream.write_all(&bytes[..bytes.len() / 2]).await;
+                failpoint::die();
+            }
+        }
+        let said = matches!(timeout(WRITE, self.stream.write_all(&bytes)).await, Ok(Ok(())));
+        if let Some([.., written]) = steps {
+            failpoint::pass(written);
+        }
+        said
     }
 
     /// Says why and closes, giving the peer time to read it: closing with unread bytes of the peer would discard it.
@@ -225,13 +248,16 @@ struct Intake<'a> {
     peer: &'a Arc<Peer>,
     shared: &'a Shared,
     pace: Pace,
+    /// What it may have waiting for the tick.
+    share: Share,
     /// Distinct series of this connection.
     names: HashSet<(String, Option<u32>)>,
 }
 
 impl Intake<'_> {
     /// Checks a flush and delivers it; returns what to answer at once, if anything.
-    async fn accept(&mut self, mut flush: Flush) -> Result<Option<AgentMessage>, End> {
+    async fn accept(&mut self, mut flush: Flush, length: usize) -> Result<Option<AgentMessage>, End> {
+        failpoint::pass(Point::FlushRead);
         let counters = &self.shared.counters;
         let wait = self.pace.take(Instant::now());
         if !wait.is_zero() {
@@ -254,6 +280,7 @@ impl Intake<'_> {
             Verdict::New => {}
         }
         let receipt = Receipt::new(&self.shared.sessions, self.peer.session, seq);
+        let receipt = receipt.placed(self.share.place(length).await);
         let dropped = self.drop_excess(&mut flush);
         counters.series_dropped.fetch_add(dropped + flush.series_dropped, Relaxed);
         counters.flushes.fetch_add(1, Relaxed);
@@ -262,7 +289,10 @@ impl Intake<'_> {
         flush.slow.iter_mut().for_each(|slow| clean(&mut slow.error));
         let delivery = Delivery { peer: Arc::clone(self.peer), flush: Box::new(flush), receipt };
         match self.shared.events.send(Event::Flush(delivery)).await {
-            Ok(()) => Ok(None),
+            Ok(()) => {
+                failpoint::pass(Point::FlushDelivered);
+                Ok(None)
+            }
             Err(_) => Err(End::Stopping),
         }
     }
@@ -271,11 +301,21 @@ impl Intake<'_> {
     fn drop_excess(&mut self, flush: &mut Flush) -> u64 {
         let before = flush.histograms.len();
         flush.histograms.truncate(MAX_SERIES);
+        flush.histograms.shrink_to_fit();
         flush.histograms.retain(|histogram| {
             let name = (histogram.name.clone(), histogram.stage);
             self.names.contains(&name) || (self.names.len() < MAX_SERIES && self.names.insert(name))
         });
         (before - flush.histograms.len()) as u64
+    }
+}
+
+/// Where a test may let the agent die: before, in the middle of and after these words.
+fn steps(words: &AgentMessage) -> Option<[Point; 3]> {
+    match words.body {
+        Some(agent_message::Body::Welcome(_)) => Some([Point::WelcomeDue, Point::WelcomeHalf, Point::WelcomeWritten]),
+        Some(agent_message::Body::Ack(_)) => Some([Point::AckDue, Point::AckHalf, Point::AckWritten]),
+        Some(agent_message::Body::Error(_)) | None => None,
     }
 }
 

@@ -11,6 +11,7 @@ mod counters;
 mod merge;
 mod pace;
 mod peer;
+mod room;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use merge::{Served, ServerBook, WorkerUsage};
 pub use peer::{Credentials, Peer};
 pub use sessions::Receipt;
 
+use room::Room;
 use sessions::Sessions;
 
 /// Connections served at once. One node's model servers with all their workers stay well below; each costs a task and a
@@ -64,6 +66,7 @@ struct Shared {
     sessions: Arc<Sessions>,
     counters: Arc<Counters>,
     events: mpsc::Sender<Event>,
+    room: Room,
     /// Whether this agent wants what an earlier one had acknowledged from memory only.
     catch_up: bool,
 }
@@ -114,7 +117,8 @@ fn start(
     let counters = Arc::new(Counters::default());
     let sessions = Arc::<Sessions>::default();
     known.for_each(|(session, seq)| sessions.restore(session, seq));
-    let shared = Arc::new(Shared { sessions, counters: Arc::clone(&counters), events: sender, catch_up });
+    let room = Room::default();
+    let shared = Arc::new(Shared { sessions, counters: Arc::clone(&counters), events: sender, room, catch_up });
     let accepting = tokio::spawn(accept(listener, shared));
     Ok(ProbeSocket { events, counters, accepting })
 }

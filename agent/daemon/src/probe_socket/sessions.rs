@@ -7,6 +7,8 @@ use perfwatch_wire::limits::SESSION_BYTES;
 use perfwatch_wire::message::{Ack, AgentMessage};
 use tokio::sync::mpsc;
 
+use super::room::Place;
+
 type SessionId = [u8; SESSION_BYTES];
 
 /// Sessions remembered. Those that are connected are never forgotten; of the others the oldest goes first. A session that
@@ -78,10 +80,14 @@ impl Sessions {
         }
     }
 
-    /// An earlier agent committed this session's flushes up to `seq`, and they survived it.
+    /// An earlier agent committed this session's flushes up to `seq`, and they survived it. The one restored last is
+    /// forgotten last.
     pub(super) fn restore(&self, session: SessionId, seq: u64) {
         let mut table = self.lock();
+        table.connections += 1;
+        let last_seen = table.connections;
         let entry = table.entries.entry(session).or_default();
+        entry.last_seen = last_seen;
         entry.committed = entry.committed.max(seq);
         entry.delivered = entry.delivered.max(seq);
     }
@@ -124,16 +130,28 @@ pub struct Receipt {
     sessions: Option<Arc<Sessions>>,
     session: SessionId,
     seq: u64,
+    /// The flush's, while it waits for its tick.
+    place: Option<Place>,
 }
 
 impl Receipt {
     pub(super) fn new(sessions: &Arc<Sessions>, session: SessionId, seq: u64) -> Self {
-        Self { sessions: Some(Arc::clone(sessions)), session, seq }
+        Self { sessions: Some(Arc::clone(sessions)), session, seq, place: None }
+    }
+
+    pub(super) fn placed(mut self, place: Option<Place>) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// The flush is part of a tick and does not wait any more.
+    pub(super) fn merged(&mut self) {
+        self.place = None;
     }
 
     /// A receipt that nobody waits for; for flushes that did not come over a socket.
     pub fn detached() -> Self {
-        Self { sessions: None, session: [0; SESSION_BYTES], seq: 0 }
+        Self { sessions: None, session: [0; SESSION_BYTES], seq: 0, place: None }
     }
 
     /// The session and seq that it acknowledges; `None` when nobody waits.

@@ -1,5 +1,7 @@
 //! The socket against well-behaved, broken and hostile peers, over real UNIX sockets.
 
+mod words;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use super::sessions::{Progress, SESSION_BYTES, Sessions};
 use super::{JournalOptions, load, place, schema};
+use crate::failpoint::{self, Point};
 use crate::totals::{Amount, JournalId, SeriesKey, Totals};
 
 /// The least a journal may be allowed: below it the write-ahead log alone would fill it.
@@ -66,6 +67,10 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(seq: u64, tick: &Tick, blob: Vec<u8>) -> Self {
         Self { seq, mono_ns: tick.end.mono_ns, wall_ns: tick.end.wall_ns, dt_ns: tick.dt_ns, blob }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.blob.len() as u64
     }
 }
 
@@ -237,6 +242,7 @@ impl File {
                 transaction.prepare_cached("DELETE FROM series WHERE id = ?1")?.execute([id])?;
                 transaction.prepare_cached("DELETE FROM totals WHERE series = ?1")?.execute([id])?;
             }
+            failpoint::pass(Point::TotalsWritten);
             let mut advance = transaction
                 .prepare_cached("INSERT OR REPLACE INTO sessions (id, seq, seen_wall_ns) VALUES (?1, ?2, ?3)")?;
             for (progress, seen) in &writing.sessions {
@@ -252,8 +258,10 @@ impl File {
                 keep.execute(params![seq, mono, wall, dt, row.blob])?;
             }
         }
+        failpoint::pass(Point::RowsWritten);
         transaction.commit()?;
-        self.grown += ticks.iter().map(|row| row.blob.len() as u64).sum::<u64>();
+        failpoint::pass(Point::Committed);
+        self.grown += ticks.iter().map(Row::bytes).sum::<u64>();
         Ok(())
     }
 
@@ -262,11 +270,14 @@ impl File {
         self.grown > self.max_pages * PAGE / 100
     }
 
-    /// Drops the oldest ticks when the cap is near; the number of the oldest that is left.
-    pub(super) fn tidy(&mut self) -> Result<Option<u64>, Failure> {
+    /// Drops the oldest ticks when the cap is near, counting `waiting` bytes that are about to be written; the number of
+    /// the oldest that is left.
+    pub(super) fn tidy(&mut self, waiting: u64) -> Result<Option<u64>, Failure> {
         self.pages_used = self.pages()?;
         self.grown = 0;
-        let limit = |share: f64| (self.max_pages as f64 * share) as u64;
+        // A large blob leaves the rest of its last page empty.
+        let room = waiting * 5 / 4 / PAGE;
+        let limit = |share: f64| ((self.max_pages as f64 * share) as u64).saturating_sub(room);
         let mut goal = limit(SHED_ABOVE);
         loop {
             let edge = |which: &str| -> rusqlite::Result<Option<i64>> {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use perfwatch_model::{SeriesTable, Tick};
 
 use crate::codec::Encoder;
+use crate::failpoint::{self, Point};
 use crate::totals::{SeriesTotal, Totals};
 use file::{Failure, File, Row, Writing};
 use place::Lock;
@@ -226,9 +227,9 @@ impl Journal {
         Reader(Arc::clone(&self.shared))
     }
 
-    /// How far each SDK session had got when the journal was last written.
+    /// How far each SDK session had got when the journal was last written, the longest silent first.
     pub fn sessions(&self) -> impl Iterator<Item = Progress> + '_ {
-        self.sessions.iter()
+        self.sessions.by_age()
     }
 
     /// Keeps a tick: adds it to the totals, and writes it with them and the sessions in one transaction. When that is not
@@ -238,11 +239,15 @@ impl Journal {
         self.next_seq += 1;
         self.sessions.advance(commit.sessions, commit.tick.end.wall_ns);
         self.shared.totals().fold(seq, commit.tick, commit.table);
+        if seq.is_multiple_of(TIDY_EVERY) {
+            self.sessions.forget();
+        }
         if self.disk.is_none() {
             if seq.is_multiple_of(TIDY_EVERY) {
                 let mut totals = self.shared.totals();
                 totals.forget(seq, seq);
                 totals.written();
+                self.sessions.written();
             }
             return Kept::InMemory;
         }
@@ -273,11 +278,12 @@ impl Journal {
             self.sessions.all_unwritten();
         }
         let Some(file) = &mut disk.file else { return Err(Failure::Trouble("no journal could be made".into())) };
-        if seq.is_multiple_of(TIDY_EVERY) || file.has_grown() {
-            let oldest = file.tidy()?;
+        // After an outage more comes at once than the room that is left to a tick.
+        if seq.is_multiple_of(TIDY_EVERY) || file.has_grown() || self.waiting.len() > 1 {
+            let oldest = file.tidy(self.waiting.iter().map(Row::bytes).sum())?;
             self.shared.totals().forget(oldest.unwrap_or(seq), seq);
-            self.sessions.forget();
         }
+        failpoint::pass(Point::TransactionDue);
         let writing = Writing::of(&self.shared.totals(), &self.sessions);
         match file.write(&writing, &self.waiting) {
             Ok(()) => Ok(file.bytes()),

@@ -42,8 +42,11 @@ impl Sessions {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Progress> + '_ {
-        self.known.iter().map(|(session, known)| Progress { session: *session, seq: known.seq })
+    /// The longest silent first.
+    pub(super) fn by_age(&self) -> impl Iterator<Item = Progress> + '_ {
+        let mut all: Vec<_> = self.known.iter().collect();
+        all.sort_unstable_by_key(|(_, known)| known.seen_wall_ns);
+        all.into_iter().map(|(session, known)| Progress { session: *session, seq: known.seq })
     }
 
     /// What differs from the last write, with the time of each session's newest tick.
@@ -94,13 +97,14 @@ mod tests {
             Progress { session, seq }
         };
         sessions.advance(&[progress(7, 5), progress(7, 3)], 1);
-        assert_eq!(sessions.iter().collect::<Vec<_>>(), [progress(7, 5)]);
+        assert_eq!(sessions.by_age().collect::<Vec<_>>(), [progress(7, 5)]);
         for number in 0..MAX_SESSIONS as u64 {
             sessions.advance(&[progress(number + 100, 1)], number + 2);
         }
         sessions.written();
         sessions.forget();
         assert_eq!(sessions.gone(), [progress(7, 0).session]);
-        assert_eq!(sessions.iter().count(), MAX_SESSIONS);
+        assert_eq!(sessions.by_age().count(), MAX_SESSIONS);
+        assert_eq!(sessions.by_age().next(), Some(progress(100, 1)));
     }
 }

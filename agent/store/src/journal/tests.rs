@@ -352,3 +352,46 @@ fn the_oldest_ticks_go_before_the_cap_is_reached_and_totals_stay() {
     assert!(size <= MIN_CAP, "{size} bytes");
     assert_eq!((run.requests(), run.seq()), (600, 600));
 }
+
+#[test]
+fn what_waited_through_an_outage_makes_its_own_room_under_the_cap() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut run = Run::start(options(folder.path()));
+    let mut noise = 1u64;
+    let host = run.table.find_entity(EntityKind::Host, "here").expect("known");
+    let wide: Vec<_> = (0..1_000)
+        .map(|at| run.table.series(&host::MEMORY_LIMIT, host, &[perfwatch_model::Attr::int("at", at)]))
+        .collect();
+    let mut keep = |run: &mut Run, seq: u64| {
+        let values = wide.iter().map(|series| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (*series, Number::Float(f64::from_bits(noise >> 2)))
+        });
+        run.count += 1;
+        let mut values: Vec<_> = values.collect();
+        values.push((run.requests, Number::Int(run.count)));
+        let tick = Tick { values, dt_ns: SECOND, ..Tick::default() };
+        let sessions = [Progress { session: [7; SESSION_BYTES], seq }];
+        run.journal.commit(&Commit { tick: &tick, table: &run.table, sessions: &sessions })
+    };
+    // Until the oldest have to go, so that the journal is as full as its cap allows.
+    let mut seq = 0;
+    while oldest(&run).is_none_or(|oldest| oldest == 0) {
+        seq += 1;
+        assert_eq!(keep(&mut run, seq), Kept::OnDisk);
+        assert!(seq < 10_000, "the cap is never met");
+    }
+    run.file().allow_no_growth(true);
+    for _ in 0..300 {
+        seq += 1;
+        keep(&mut run, seq);
+    }
+    run.file().allow_no_growth(false);
+    seq += 1;
+    assert_eq!(keep(&mut run, seq), Kept::OnDisk, "{:?}", run.place());
+    assert_eq!((run.requests(), run.seq()), (u128::from(seq), seq));
+}
+
+fn oldest(run: &Run) -> Option<i64> {
+    run.file().connection().query_row("SELECT min(seq) FROM ticks", [], |row| row.get(0)).expect("one row")
+}

@@ -45,7 +45,7 @@ pub struct Distribution {
 impl Distribution {
     /// Number of values.
     pub fn count(&self) -> u64 {
-        self.hdr.count() + self.bounded_count
+        self.hdr.count().saturating_add(self.bounded_count)
     }
 }
 
@@ -135,7 +135,8 @@ impl Entry {
     pub(super) fn add_bounded(&mut self, seq: u64, gained: &Bounded) {
         self.seen = seq;
         if let Amount::Histogram(distribution) = &mut self.amount {
-            distribution.bounded_count += gained.counts.iter().sum::<u64>();
+            let gains = gained.counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
+            distribution.bounded_count = distribution.bounded_count.saturating_add(gains);
             distribution.bounded_sum += gained.sum;
             self.changed = true;
         }

@@ -85,7 +85,7 @@ fn only_what_changed_is_written() {
 #[test]
 fn processes_that_are_gone_are_forgotten_and_servers_are_not() {
     let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
-    let process = counter(&mut table, &process::ALL[0], EntityKind::Process);
+    let process = counter(&mut table, process::ALL[0], EntityKind::Process);
     let server = counter(&mut table, &server::STAGE_TIME, EntityKind::Server);
     totals.fold(1, &tick(process, 5), &table);
     totals.fold(1, &tick(server, 5), &table);
@@ -94,4 +94,24 @@ fn processes_that_are_gone_are_forgotten_and_servers_are_not() {
     assert_eq!(total(&totals), 5);
     totals.fold(1_001, &tick(process, 9), &table);
     assert!(totals.id_of(process).is_some_and(|id| totals.entries.contains_key(&id)), "it was only quiet");
+}
+
+#[test]
+fn beyond_the_limit_the_longest_silent_series_are_forgotten() {
+    let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
+    let ids: Vec<_> = (0..10)
+        .map(|at| {
+            let entity = table.entity(Entity::new(EntityKind::Server, format!("shop/{at}")));
+            table.series(&server::STAGE_TIME, entity, &[])
+        })
+        .collect();
+    for (at, id) in ids.iter().enumerate() {
+        totals.fold(10 - at as u64, &tick(*id, 5), &table);
+    }
+    totals.forget_beyond(4);
+    let left: Vec<String> = totals.query(None, None).into_iter().map(|total| total.key.entity).collect();
+    assert_eq!(left, ["server:shop/0", "server:shop/1", "server:shop/2", "server:shop/3"]);
+    assert_eq!(totals.gone().len(), 6);
+    totals.fold(11, &tick(ids[9], 7), &table);
+    assert_eq!(totals.query(None, Some("server:shop/9"))[0].amount, Amount::Counter(7), "it begins anew");
 }

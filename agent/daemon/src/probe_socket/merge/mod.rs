@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use perfwatch_model::tick::{SLOT_NS, SLOTS, ServerTick};
 use perfwatch_model::{Entity, EntityId, EntityKind, SeriesTable, Stage, Tick};
+use perfwatch_store::failpoint::{self, Point};
 use perfwatch_wire::limits::SESSION_BYTES;
 use perfwatch_wire::message::{ControlGroup, Flush};
 
@@ -27,6 +28,9 @@ use super::{Delivery, Event, Peer, Receipt};
 /// A flush that covers more than this was made after an absence: its counts enter the totals and not the tick, where they
 /// would look like a burst. The SDK keeps slots for as long.
 const ON_TIME_NS: u64 = 2_000_000_000;
+/// A flush that ends this much after the tick comes from another clock (a time namespace) or means harm. It enters the totals
+/// at once: waiting for its tick it would wait for ever.
+const AHEAD_NS: u64 = 5_000_000_000;
 /// Ticks for which a server without sessions is kept: a restart within a minute goes on with the same series.
 const KEEP_TICKS: u32 = 60;
 /// Flushes that wait for the tick that they belong to; an SDK sends one per second.
@@ -181,7 +185,8 @@ impl ServerBook {
             let mut told = Vec::new();
             let closed =
                 server.close(end_ns, table, &mut self.catalog, &mut receipts, &mut self.flushes_late, &mut told);
-            let out_of_sight = |session: &Session| session.usage.peer.credentials.is_none_or(|who| who.pid.is_none());
+            // Also by what a process calls itself: one that was found that way has the probe's series.
+            let out_of_sight = |session: &Session| session.usage.peer.pid.is_none();
             if server.sessions.values().all(out_of_sight) {
                 server.inside.report(&told, tick, table);
             }
@@ -209,7 +214,7 @@ impl ServerBook {
         })
     }
 
-    /// Flushes whose tick was closed before they came; they are in the totals only.
+    /// Flushes whose tick was closed before they came, or never comes; they are in the totals only.
     pub fn flushes_late(&self) -> u64 {
         self.flushes_late
     }
@@ -242,23 +247,26 @@ impl Server {
         for session in self.sessions.values_mut() {
             let mut worker = Worker::default();
             let mut own = Told::default();
-            while session.waiting.front().is_some_and(|(flush, _)| flush.end_ns <= end_ns) {
-                let Some((flush, receipt)) = session.waiting.pop_front() else { break };
+            let ahead = |flush: &Flush| flush.end_ns > end_ns.saturating_add(AHEAD_NS);
+            while session.waiting.front().is_some_and(|(flush, _)| flush.end_ns <= end_ns || ahead(flush)) {
+                let Some((flush, mut receipt)) = session.waiting.pop_front() else { break };
                 worker.add(&flush, start_ns);
                 self.totals.add(&flush, &mut self.stage_names, catalog, table);
-                if flush.end_ns <= start_ns {
+                failpoint::pass(Point::FlushMerged);
+                if flush.end_ns <= start_ns || ahead(&flush) {
                     *flushes_late += 1;
                 } else if flush.end_ns - flush.start_ns <= ON_TIME_NS {
                     count(&mut tick, &flush);
                 }
                 own.add(&flush);
                 session.note(&flush);
+                receipt.merged();
                 receipts.push(receipt);
             }
             told.push(own);
             worker.expected = session.connected.then_some(session.since_ns).flatten();
             for (sum, n) in tick.in_flight.iter_mut().zip(session.in_flight) {
-                *sum += if session.connected { n } else { 0 };
+                *sum = sum.saturating_add(if session.connected { n } else { 0 });
             }
             let batch = session.usage.peer.hello.max_batch_size;
             tick.max_batch_size = tick.max_batch_size.max((batch > 0).then_some(batch));
@@ -269,7 +277,7 @@ impl Server {
         tick.combined = workers.iter().filter(|worker| worker.reported()).count() > 1;
         tick.custom_stages = Arc::clone(&self.stage_names);
         self.totals.add_states(&tick.slots);
-        self.totals.set_in_flight(tick.in_flight.iter().sum());
+        self.totals.set_in_flight(tick.in_flight.iter().fold(0, |sum: u64, n| sum.saturating_add(*n)));
         tick
     }
 }
@@ -279,7 +287,8 @@ impl Session {
         self.since_ns.get_or_insert(flush.start_ns);
         self.in_flight = [0; Stage::COUNT];
         for entry in &flush.in_flight {
-            self.in_flight[entry.stage as usize] += entry.count;
+            let sum = &mut self.in_flight[entry.stage as usize];
+            *sum = sum.saturating_add(entry.count);
         }
         let usage = &mut self.usage;
         let more = |total: Option<u64>, gained: Option<u64>| match (total, gained) {
@@ -296,13 +305,17 @@ impl Session {
 
 /// Adds a flush's counts to the tick.
 fn count(tick: &mut ServerTick, flush: &Flush) {
-    tick.started += flush.requests_started;
-    tick.completed += flush.requests_completed;
-    tick.failed += flush.requests_failed;
-    tick.cancelled += flush.requests_cancelled;
-    tick.abandoned += flush.requests_abandoned;
-    tick.dispatches += flush.dispatches;
-    tick.dispatches_ready2 += flush.dispatches_ready2;
+    for (sum, gained) in [
+        (&mut tick.started, flush.requests_started),
+        (&mut tick.completed, flush.requests_completed),
+        (&mut tick.failed, flush.requests_failed),
+        (&mut tick.cancelled, flush.requests_cancelled),
+        (&mut tick.abandoned, flush.requests_abandoned),
+        (&mut tick.dispatches, flush.dispatches),
+        (&mut tick.dispatches_ready2, flush.dispatches_ready2),
+    ] {
+        *sum = sum.saturating_add(gained);
+    }
     tick.slow.extend(flush.slow.iter().map(slow::request));
     for histogram in flush.histograms.iter().filter(|histogram| histogram.name == "batch.size") {
         if let Some(sizes) = totals::sparse(histogram) {

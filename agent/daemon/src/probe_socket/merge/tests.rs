@@ -374,3 +374,16 @@ fn names_without_end_fill_neither_the_book_nor_the_table() {
     assert_eq!((known, rig.book.servers_refused()), (1_024, JOINED - 1_024));
     assert_eq!(rig.book.served().count() as u64, known);
 }
+
+#[test]
+fn a_flush_from_another_clock_is_in_the_totals_and_does_not_wait_for_its_tick() {
+    let mut rig = Rig::default();
+    let peer = rig.join(1);
+    rig.send(&peer, flush(1, 1_000_000, 1_000_001, State::Compute));
+    rig.book.take(Event::Left(Arc::clone(&peer)), &mut rig.table);
+    let (tick, receipts) = rig.close(10);
+    assert_eq!((receipts, rig.total(&tick, &server::REQUESTS_STARTED, &[])), (1, Some(3)));
+    assert_eq!((tick.servers[0].started, rig.book.flushes_late()), (0, 1));
+    let server = rig.book.servers.values().next().expect("it is kept for a while");
+    assert!(server.sessions.is_empty(), "nothing of it stays behind");
+}
