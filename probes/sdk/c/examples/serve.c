@@ -1,9 +1,10 @@
 /* A model server with four worker threads, instrumented. Prints what perfwatch was told; exits 0 when an agent has it all.
  *
- *   cargo build -p perfwatch-c && cc probes/sdk/c/examples/serve.c -Iprobes/sdk/c/include -Ltarget/debug -lperfwatch \
- *     -Wl,-rpath,target/debug -lpthread -o /tmp/serve && /tmp/serve
+ *   cargo build --release -p perfwatch-c && cc probes/sdk/c/examples/serve.c -Iprobes/sdk/c/include -o target/serve \
+ *     -Ltarget/release -lperfwatch -Wl,-rpath,"$PWD/target/release" -lpthread && target/serve
  *
- * It compiles as C++ too. */
+ * It compiles as C++ too (`c++ -x c++`), and with target/release/libperfwatch.a in place of -lperfwatch and the path behind
+ * it, which then needs -lm. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

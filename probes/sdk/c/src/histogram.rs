@@ -12,7 +12,8 @@ use crate::vocabulary;
 pub struct perfwatch_histogram(Histogram);
 
 /// A handle to a distribution of the server's own, as `llm.prompt_length`. Get it once, record often. The same name gives
-/// the same distribution, and the unit given first holds. `unit` is a `perfwatch_unit`. Null if `server` or `name` is.
+/// the same distribution, and the unit given first holds. `unit` is a `perfwatch_unit`. Null if `server` or `name` is. There
+/// is room for 236 names; the handle of a further one records nothing, and the agent is told that it was asked for.
 ///
 /// Release it with `perfwatch_histogram_free`.
 ///

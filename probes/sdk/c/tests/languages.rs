@@ -1,4 +1,4 @@
-//! C, C++ and Python's ctypes against the real library, counted by an agent of this test.
+//! C, C++, Go and Python's ctypes against the real library, counted by an agent of this test.
 
 mod agent;
 
@@ -7,14 +7,18 @@ use std::process::Command;
 
 use agent::Agent;
 
-/// The library that cargo built for this test.
+/// The shared library that cargo built for this test.
 fn library() -> PathBuf {
+    built("libperfwatch.so")
+}
+
+fn built(name: &str) -> PathBuf {
     let deps = std::env::current_exe().expect("a running test").parent().expect("in a folder").to_owned();
     let found = [deps.clone(), deps.parent().expect("deps lies in the profile's folder").to_owned()]
         .into_iter()
-        .map(|folder| folder.join("libperfwatch.so"))
+        .map(|folder| folder.join(name))
         .find(|path| path.exists());
-    found.expect("cargo built libperfwatch.so")
+    found.unwrap_or_else(|| panic!("cargo did not build {name}"))
 }
 
 fn here(path: &str) -> PathBuf {
@@ -25,23 +29,28 @@ fn here(path: &str) -> PathBuf {
 fn run(program: &str, arguments: &[&Path], environment: &[(&str, &Path)]) -> String {
     #[allow(clippy::disallowed_methods, reason = "the compiler and its output are what is tested")]
     let mut command = Command::new(program);
-    let output = command.args(arguments).envs(environment.iter().copied()).output().expect("the program starts");
+    command.args(arguments).envs(environment.iter().copied());
+    finish(command)
+}
+
+fn finish(mut command: Command) -> String {
+    let output = command.output().expect("the program starts");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program} {arguments:?}: {}\n{out}{err}", output.status);
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
     out.into_owned()
 }
 
 /// Compiles a source of this crate and runs it against an agent; returns what the agent counted.
-fn compiled(compiler: &str, flags: &[&str], source: &str) -> agent::Seen {
+fn compiled(compiler: &str, flags: &[&str], library: &Path) -> agent::Seen {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (library, binary) = (library(), folder.path().join("program"));
+    let binary = folder.path().join("program");
     let search = format!("-Wl,-rpath,{}", library.parent().expect("in a folder").display());
-    let (include, source) = (PathBuf::from(format!("-I{}", here("include").display())), here(source));
+    let (include, source) = (PathBuf::from(format!("-I{}", here("include").display())), here("examples/serve.c"));
     let mut arguments: Vec<&Path> = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"].map(Path::new).to_vec();
     arguments.extend(flags.iter().map(Path::new));
     // `-x c++` must not reach as far as the library.
-    arguments.extend([&*include, &*source, Path::new("-x"), Path::new("none"), &*library, Path::new(&search)]);
-    arguments.extend([Path::new("-lpthread"), Path::new("-o"), &*binary]);
+    arguments.extend([&*include, &*source, Path::new("-x"), Path::new("none"), library, Path::new(&search)]);
+    arguments.extend([Path::new("-lpthread"), Path::new("-lm"), Path::new("-o"), &*binary]);
     run(compiler, &arguments, &[]);
 
     let agent = Agent::listen(folder.path());
@@ -66,12 +75,67 @@ fn assert_the_example_is_counted(seen: &agent::Seen) {
 
 #[test]
 fn the_example_runs_in_c() {
-    assert_the_example_is_counted(&compiled("cc", &["-std=c11", "-D_POSIX_C_SOURCE=200809L"], "examples/serve.c"));
+    assert_the_example_is_counted(&compiled("cc", &["-std=c11", "-D_POSIX_C_SOURCE=200809L"], &library()));
 }
 
 #[test]
 fn the_example_runs_in_cpp() {
-    assert_the_example_is_counted(&compiled("c++", &["-std=c++17", "-x", "c++"], "examples/serve.c"));
+    assert_the_example_is_counted(&compiled("c++", &["-std=c++17", "-x", "c++"], &library()));
+}
+
+#[test]
+fn the_example_runs_with_the_static_library() {
+    let flags = ["-std=c11", "-D_POSIX_C_SOURCE=200809L"];
+    assert_the_example_is_counted(&compiled("cc", &flags, &built("libperfwatch.a")));
+}
+
+#[test]
+fn the_command_in_the_example_builds_and_runs_it() {
+    let source = std::fs::read_to_string(here("examples/serve.c")).expect("the example");
+    let lines: Vec<&str> = source.lines().filter_map(|line| line.strip_prefix(" *   ")).collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let agent = Agent::listen(folder.path());
+    let library = library();
+    // Cargo has built the library, and somewhere else than a user's.
+    let command = lines
+        .join("\n")
+        .replace("cargo build --release -p perfwatch-c", "true")
+        .replace("$PWD/target/release", "target/release")
+        .replace("target/release", &library.parent().expect("in a folder").display().to_string())
+        .replace("target/serve", &folder.path().join("serve").display().to_string());
+    #[allow(clippy::disallowed_methods, reason = "the command is what is tested")]
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]).current_dir(here("../../..")).env("PERFWATCH_SOCKET", &agent.socket);
+    assert_eq!(finish(shell), "1000 requests, 100 of them failed, all with the agent\n");
+    assert_the_example_is_counted(&agent.seen());
+}
+
+#[test]
+fn goroutines_are_counted_exactly_through_cgo() {
+    #[allow(clippy::disallowed_methods, reason = "the compiler and its output are what is tested")]
+    let (mut go, mut version) = (Command::new("go"), Command::new("go"));
+    #[allow(clippy::print_stdout, reason = "a test that did not run says so")]
+    if version.arg("version").output().is_err() {
+        println!("skipped: no go");
+        return;
+    }
+    let (folder, library) = (tempfile::tempdir().expect("a temporary folder"), library());
+    let agent = Agent::listen(folder.path());
+    let libraries = library.parent().expect("in a folder").display();
+    go.args(["run", "."]).arg(&agent.socket).current_dir(here("tests/cgo"));
+    go.env("CGO_ENABLED", "1").env("CGO_CFLAGS", format!("-I{}", here("include").display()));
+    go.env("CGO_LDFLAGS", format!("-L{libraries} -lperfwatch -Wl,-rpath,{libraries}"));
+    // Nothing is fetched, and what is compiled stays among cargo's own.
+    go.env("GOTOOLCHAIN", "local").env("GOPROXY", "off").env("GOFLAGS", "-mod=mod");
+    go.env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go"));
+    assert_eq!(finish(go), "ok\n");
+    let seen = agent.seen();
+    assert_eq!(seen.service, "cgo");
+    assert_eq!((seen.started, seen.completed, seen.failed, seen.abandoned), (2000, 1800, 200, 0), "{seen:?}");
+    assert_eq!((seen.dispatches, seen.errors), (2000, [("timeout".to_owned(), 200)].into()));
+    // Eight workers record 0 to 249.
+    let lengths = &seen.histograms["go.length"];
+    assert_eq!((lengths.count, lengths.sum, lengths.unit.as_str()), (2000, 8 * 249 * 250 / 2, "{token}"));
 }
 
 #[test]

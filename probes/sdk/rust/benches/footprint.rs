@@ -113,6 +113,7 @@ fn flushes() {
     let agent = support::Agent::start(|| ());
     let server = Server::builder("footprint").socket(&agent.socket).start();
     let histograms: Vec<_> = (0..8).map(|at| server.histogram(&format!("own.{at}"), Unit::Seconds)).collect();
+    assert!(server.flush_now(), "the agent listens");
     let begin = flusher_ns();
     let (mut random, rounds) = (1u64, 20u32);
     for round in 0..=rounds {

@@ -1,7 +1,11 @@
-//! Recording allocates nothing once a thread has its shards.
+//! Recording allocates nothing once a thread has its shards, and makes no system call.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ffi::{c_int, c_long, c_ulong};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use perfwatch_sdk::{Server, Stage, Unit};
 
@@ -55,4 +59,85 @@ fn recording_allocates_only_for_a_threads_first_values() {
     };
     allocations(life);
     assert_eq!(allocations(|| (0..10_000).for_each(|_| life())), 0);
+}
+
+#[allow(unsafe_code, reason = "only the C library offers them")]
+// SAFETY: the signatures are the C library's.
+unsafe extern "C" {
+    fn prctl(option: c_int, argument: c_ulong, ...) -> c_int;
+    fn syscall(number: c_long, ...) -> c_long;
+}
+
+/// What became of a thread that was forbidden to call the kernel.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Silent,
+    Called,
+    /// The kernel does not offer to forbid it.
+    Unknown,
+}
+
+/// Runs `prepare`, then `work` in a thread that the kernel kills at its first system call.
+fn forbidden(prepare: impl FnOnce() + Send + 'static, work: impl FnOnce() + Send + 'static) -> Verdict {
+    /// Of the kernel's interface: `PR_SET_SECCOMP`, `SECCOMP_MODE_STRICT`, and the number of `exit`, the one call left.
+    const SET_SECCOMP: c_int = 22;
+    const STRICT: c_ulong = 1;
+    const EXIT: c_long = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
+    let (tell, told) = std::sync::mpsc::channel();
+    let done = Arc::new(AtomicBool::new(false));
+    let mark = Arc::clone(&done);
+    std::thread::spawn(move || {
+        prepare();
+        tell.send(Some(rustix::thread::gettid())).expect("awaited");
+        #[allow(unsafe_code, reason = "the kernel watches the calls")]
+        // SAFETY: it takes the thread the right to call the kernel, and nothing else. A thread that may not return ends here,
+        // leaving its stack behind.
+        unsafe {
+            if prctl(SET_SECCOMP, STRICT) != 0 {
+                tell.send(None).expect("awaited");
+                return;
+            }
+            work();
+            mark.store(true, Ordering::Release);
+            syscall(EXIT, 0);
+        }
+    });
+    let thread = told.recv().expect("it begins").expect("its first word");
+    let task = format!("/proc/self/task/{}", thread.as_raw_nonzero());
+    while std::path::Path::new(&task).exists() && !done.load(Ordering::Acquire) {
+        if told.try_recv() == Ok(None) {
+            return Verdict::Unknown;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if done.load(Ordering::Acquire) { Verdict::Silent } else { Verdict::Called }
+}
+
+#[test]
+fn recording_makes_no_system_call() {
+    let server = Server::builder("silent").socket("/nonexistent/probe.sock").start();
+    let histogram = server.histogram("own", Unit::Seconds);
+    let record = move || (0..42).for_each(|bit| histogram.record(1 << bit));
+    let verdict = forbidden(record, move || (0..1_000).for_each(|_| record()));
+    assert_ne!(verdict, Verdict::Called);
+
+    let life = move || {
+        let mut request = server.request();
+        request.enter(Stage::Queue);
+        request.enter(Stage::Compute);
+        drop(request);
+        server.dispatch(4, 2);
+    };
+    let read = || _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // Where the kernel does not let programs read its clock by themselves, a request must ask it.
+    if forbidden(read, read) == Verdict::Silent {
+        let again = life.clone();
+        assert_eq!(forbidden(life, move || (0..10_000).for_each(|_| again())), Verdict::Silent);
+    }
+}
+
+#[test]
+fn a_system_call_would_be_noticed() {
+    let ask = || _ = rustix::process::getpid();
+    assert_ne!(forbidden(ask, ask), Verdict::Silent);
 }
