@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use perfwatch_store::failpoint::{self, Point};
 use perfwatch_wire::limits::{MAX_MESSAGE, MAX_MESSAGES_PER_SECOND, MAX_SERIES};
-use perfwatch_wire::message::{Ack, AgentMessage, ErrorCode, Flush, Hello, Welcome, agent_message, client_message};
+use perfwatch_wire::message::{
+    Ack, AgentMessage, ErrorCode, Flush, Hello, Histogram, Welcome, agent_message, client_message,
+};
 use perfwatch_wire::{ClientMessage, FrameError, FrameReader, OLDEST_PROTOCOL, PROTOCOL, agree, encode, validate};
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,7 +22,7 @@ use super::pace::Pace;
 use super::peer::{self, Credentials, Peer, clean};
 use super::room::Share;
 use super::sessions::{Receipt, Verdict};
-use super::{Delivery, Event, Shared};
+use super::{Delivery, Event, OVERFLOW, Shared};
 
 /// How long a client may take to introduce itself; an SDK does it at once.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -281,8 +283,8 @@ impl Intake<'_> {
         }
         let receipt = Receipt::new(&self.shared.sessions, self.peer.session, seq);
         let receipt = receipt.placed(self.share.place(length).await);
-        let dropped = self.drop_excess(&mut flush);
-        counters.series_dropped.fetch_add(dropped + flush.series_dropped, Relaxed);
+        let folded = self.fold_excess(&mut flush);
+        counters.series_dropped.fetch_add(folded + flush.series_dropped, Relaxed);
         counters.flushes.fetch_add(1, Relaxed);
         flush.stages.iter_mut().for_each(|stage| clean(&mut stage.name));
         flush.errors.iter_mut().for_each(|error| clean(&mut error.kind));
@@ -297,16 +299,33 @@ impl Intake<'_> {
         }
     }
 
-    /// Drops the histograms beyond the limits; how many.
-    fn drop_excess(&mut self, flush: &mut Flush) -> u64 {
+    /// Puts one histogram in the place of those beyond the limits; of them it has but how many values they had. Returns how
+    /// many they were.
+    fn fold_excess(&mut self, flush: &mut Flush) -> u64 {
         let before = flush.histograms.len();
-        flush.histograms.truncate(MAX_SERIES);
+        let values =
+            |histogram: &Histogram| histogram.counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
+        let mut overflow =
+            flush.histograms.drain(before.min(MAX_SERIES)..).map(|h| values(&h)).fold(0, u64::saturating_add);
         flush.histograms.shrink_to_fit();
         flush.histograms.retain(|histogram| {
             let name = (histogram.name.clone(), histogram.stage);
-            self.names.contains(&name) || (self.names.len() < MAX_SERIES && self.names.insert(name))
+            let room = self.names.contains(&name) || (self.names.len() < MAX_SERIES && self.names.insert(name));
+            overflow = overflow.saturating_add(if room { 0 } else { values(histogram) });
+            room
         });
-        (before - flush.histograms.len()) as u64
+        let folded = (before - flush.histograms.len()) as u64;
+        if overflow > 0 {
+            let (name, unit) = (OVERFLOW.to_owned(), "{value}".to_owned());
+            flush.histograms.push(Histogram {
+                name,
+                unit,
+                index_deltas: vec![0],
+                counts: vec![overflow],
+                ..Histogram::default()
+            });
+        }
+        folded
     }
 }
 

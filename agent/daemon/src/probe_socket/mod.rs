@@ -60,6 +60,9 @@ pub struct Delivery {
     pub receipt: Receipt,
 }
 
+/// Name under which a delivered flush has the values of its distributions beyond the limits. No distribution has it.
+const OVERFLOW: &str = "perfwatch.overflow";
+
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {

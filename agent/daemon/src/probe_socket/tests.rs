@@ -207,7 +207,7 @@ async fn whoever_breaks_the_protocol_is_told_and_cut_off_and_the_others_go_on() 
 }
 
 #[tokio::test]
-async fn series_beyond_the_limit_are_dropped_and_counted() {
+async fn series_beyond_the_limit_become_one_that_counts_their_values() {
     let mut rig = Rig::new();
     let mut client = rig.dial().await;
     client.greet(1).await;
@@ -226,7 +226,9 @@ async fn series_beyond_the_limit_are_dropped_and_counted() {
         client.send(&encode(&ClientMessage::from(flush))).await;
     }
     assert_eq!(rig.delivery().await.flush.histograms.len(), 200);
-    assert_eq!(rig.delivery().await.flush.histograms.len(), 56);
+    let second = rig.delivery().await.flush.histograms;
+    let (overflow, own) = second.split_last().expect("some have room");
+    assert_eq!((own.len(), overflow.name.as_str(), &*overflow.counts), (56, super::OVERFLOW, &[144][..]));
     assert_eq!(rig.socket.counters.read().series_dropped, 144);
 }
 

@@ -72,6 +72,12 @@ pub const BATCH_READY2: MetricDef = MetricDef::counter(
     Count("{batch}"),
     "Batches formed while two or more requests stood ready.",
 );
+/// What the limits on series left without one.
+pub const OVERFLOW: MetricDef = MetricDef::counter(
+    "perfwatch.server.overflow",
+    Count("{value}"),
+    "Values of the server's own distributions that have no series of their own: too many names, or one that is taken.",
+);
 /// CPUs the server may use.
 pub const CPU_CAPACITY: MetricDef = MetricDef::gauge(
     "perfwatch.server.cpu.capacity",
@@ -147,6 +153,7 @@ pub const ALL: &[&MetricDef] = &[
     &BATCH_SIZE,
     &BATCH_DISPATCHES,
     &BATCH_READY2,
+    &OVERFLOW,
     &CPU_CAPACITY,
     &CPU_TIME,
     &CPU_RUN_DELAY,

@@ -387,3 +387,21 @@ fn a_flush_from_another_clock_is_in_the_totals_and_does_not_wait_for_its_tick() 
     let server = rig.book.servers.values().next().expect("it is kept for a while");
     assert!(server.sessions.is_empty(), "nothing of it stays behind");
 }
+
+#[test]
+fn values_without_a_series_of_their_own_are_counted_in_the_overflow_series() {
+    let mut rig = Rig::default();
+    let peer = rig.join(1);
+    let own = |name: &str, counts: Vec<u64>| perfwatch_wire::message::Histogram {
+        name: name.into(),
+        unit: "1".into(),
+        index_deltas: vec![1; counts.len()],
+        counts,
+        ..Default::default()
+    };
+    let refused =
+        vec![own("perfwatch.mine", vec![2, 3]), own(crate::probe_socket::OVERFLOW, vec![7]), own("fine", vec![9])];
+    rig.send(&peer, Flush { histograms: refused, ..flush(1, 5, 6, State::Queue) });
+    let (tick, _) = rig.close(6);
+    assert_eq!(rig.total(&tick, &server::OVERFLOW, &[]), Some(12));
+}

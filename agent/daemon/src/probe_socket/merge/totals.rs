@@ -10,6 +10,7 @@ use perfwatch_model::{
 };
 use perfwatch_wire::message::{self, Flush};
 
+use super::super::OVERFLOW;
 use super::catalog::Catalog;
 
 /// Attribute of a series about a stage.
@@ -50,6 +51,8 @@ pub(super) struct Totals {
     /// Tokens read and generated, look-ups that hit and missed; a server that has none gets no series.
     tokens: Option<[Counter; 2]>,
     lookups: Option<[Counter; 2]>,
+    /// Values without a series of their own.
+    overflow: Option<Counter>,
     states: [Counter; State::COUNT],
     /// Time per stage; a stage gets its series when a request first enters it.
     stages: [Option<Counter>; Stage::COUNT],
@@ -76,6 +79,7 @@ impl Totals {
             errors: HashMap::new(),
             tokens: None,
             lookups: None,
+            overflow: None,
             states: State::ALL.map(|state| counter(&server::STATE_TIME, &[Attr::fixed(STATE, state.name())])),
             stages: [const { None }; Stage::COUNT],
             histograms: HashMap::new(),
@@ -166,14 +170,23 @@ impl Totals {
             "batch.size" => &server::BATCH_SIZE,
             "time_to_first_token" => &server::TIME_TO_FIRST_TOKEN,
             "inter_token" => &server::INTER_TOKEN,
+            OVERFLOW => return self.add_overflow(&gained, table),
             own => match catalog.own(own, &histogram.unit) {
                 Some(metric) => metric,
-                None => return,
+                None => return self.add_overflow(&gained, table),
             },
         };
         let attr = histogram.stage.map(|stage| Attr::text(STAGE, stage_name(stage, stage_names)));
         let series = table.series(metric, self.entity, attr.as_slice());
         self.histograms.insert(key, (series, gained));
+    }
+
+    fn add_overflow(&mut self, gained: &SparseHdr, table: &mut SeriesTable) {
+        let entity = self.entity;
+        let counter = self
+            .overflow
+            .get_or_insert_with(|| Counter { series: table.series(&server::OVERFLOW, entity, &[]), total: 0 });
+        counter.total = counter.total.wrapping_add(gained.count());
     }
 
     /// Adds the time in each state of a closed tick's known slots.
@@ -201,7 +214,7 @@ impl Totals {
             &self.dispatches_ready2,
             &self.in_flight,
         ];
-        let told = self.tokens.iter().chain(&self.lookups).flatten().chain(self.errors.values());
+        let told = self.tokens.iter().chain(&self.lookups).flatten().chain(&self.overflow).chain(self.errors.values());
         for counter in single.into_iter().chain(&self.states).chain(self.stages.iter().flatten()).chain(told) {
             tick.values.push((counter.series, Number::Int(counter.total)));
         }
