@@ -204,6 +204,8 @@ pub fn healthy() -> Snapshot {
             ready2: 0.81,
             sizes: Some(SIZES.to_vec()),
         }),
+        place: None,
+        group: None,
     });
     snapshot
 }

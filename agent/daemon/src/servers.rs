@@ -1,14 +1,16 @@
 //! Which servers there are, and what becomes of what they send.
 
+mod places;
 mod processes;
 
-use perfwatch_model::snapshot::ServerView;
+use perfwatch_model::snapshot::{PlaceView, ServerView};
 use perfwatch_model::{EntityId, SeriesTable, Tick};
 use perfwatch_probes::ProcessList;
 
 use crate::config::Watch;
 use crate::intake::Intake;
 use crate::probe_socket::{ProbeSocket, Receipt, ServerBook};
+use places::Places;
 use processes::WatchedProcesses;
 
 /// Every server that is watched: SDK clients, senders of OTLP, and processes that the configuration names.
@@ -17,6 +19,7 @@ pub(crate) struct Servers {
     book: ServerBook,
     processes: WatchedProcesses,
     intake: Intake,
+    places: Places,
     /// What the probes were last told.
     told: Vec<(EntityId, Vec<u32>)>,
     /// Malformed input and the like is counted by the socket; what does not fit the table, by the book.
@@ -30,6 +33,7 @@ impl Servers {
             book: ServerBook::new(),
             processes: WatchedProcesses::new(watch),
             intake,
+            places: Places::default(),
             told: Vec::new(),
             dropped: [
                 ("probe_malformed", 0),
@@ -62,8 +66,13 @@ impl Servers {
 
     /// Servers and their pids, when they are others than at the last call.
     pub(crate) fn changed_watch_set(&mut self) -> Option<&[(EntityId, Vec<u32>)]> {
-        let instrumented = self.book.served().map(|served| (served.entity, pids(&served.workers)));
+        let served: Vec<_> = self.book.served().collect();
+        let instrumented = served.iter().map(|served| (served.entity, pids(&served.workers)));
         let now: Vec<_> = instrumented.chain(self.processes.pids()).chain(self.intake.pids()).collect();
+        self.places.refresh(now.iter().map(|(entity, pids)| {
+            let served = served.iter().find(|served| served.entity == *entity);
+            (*entity, &pids[..], served.map_or(&[][..], |served| &served.workers))
+        }));
         if now == self.told {
             return None;
         }
@@ -74,6 +83,21 @@ impl Servers {
     /// The pids of a server, as this agent sees them.
     pub(crate) fn pids(&self, entity: EntityId) -> Vec<u32> {
         self.told.iter().find(|(known, _)| *known == entity).map_or_else(Vec::new, |(_, pids)| pids.clone())
+    }
+
+    /// The pids of all servers.
+    pub(crate) fn all_pids(&self) -> Vec<u32> {
+        self.told.iter().flat_map(|(_, pids)| pids).copied().collect()
+    }
+
+    /// What a server runs in; its GPUs are for the caller to add.
+    pub(crate) fn place(&self, entity: EntityId) -> PlaceView {
+        self.places.of(entity).cloned().unwrap_or_default()
+    }
+
+    /// UUIDs of the GPUs that a server's processes say they were given.
+    pub(crate) fn given_gpus(&self, entity: EntityId) -> &[String] {
+        self.places.given(entity)
     }
 
     /// Whether a server that is watched without the SDK is there; `None` for an SDK client.

@@ -3,7 +3,9 @@
 mod coarse;
 
 use perfwatch_model::metrics::server;
-use perfwatch_model::snapshot::{BatchView, CpuView, DeviceView, HostView, LatencyView, ServerView, StageView};
+use perfwatch_model::snapshot::{
+    BatchView, CpuView, DeviceView, GroupView, HostView, LatencyView, ServerView, StageView,
+};
 use perfwatch_model::{EntityId, SparseHdr};
 
 use crate::engine::{Judgement, ServerJudgement};
@@ -100,7 +102,22 @@ impl ServerJudgement {
             arrivals_per_s: window.load.arrivals.get(),
             in_flight: window.load.in_flight.get(),
             batch: self.batch(),
+            place: None,
+            group: self.group(),
         }
+    }
+
+    fn group(&self) -> Option<GroupView> {
+        let group = &self.window.group;
+        group.is_told().then(|| GroupView {
+            memory_bytes: group.memory.get(),
+            memory_limit_bytes: group.memory_limit.get(),
+            memory_limit_hits: group.limit_hits,
+            oom_kills: group.oom_kills,
+            cpu_pressure: group.cpu_pressure.get(),
+            memory_pressure: group.memory_pressure.get(),
+            io_pressure: group.io_pressure.get(),
+        })
     }
 
     fn batch(&self) -> Option<BatchView> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use perfwatch_diagnose::facts::{BatchFacts, CpuFacts, Preparing, RequestFacts, SlotFacts};
+use perfwatch_diagnose::facts::{BatchFacts, CpuFacts, GroupFacts, Preparing, Pressure, RequestFacts, SlotFacts};
 use perfwatch_diagnose::ledger::{self, cpu_ledger, request_ledger, stalls};
 use perfwatch_diagnose::window::Record;
 use perfwatch_diagnose::{Fact, ServerFacts, ServerWindow};
@@ -78,8 +78,16 @@ fn facts() -> impl Strategy<Value = ServerFacts> {
         entity: EntityId(0),
         dt_ns,
         cpu,
+        group: group(),
         requests: Fact::known(
-            RequestFacts { started: 0, completed: 0, failed: 0, abandoned: 0, in_flight: [0; Stage::COUNT] },
+            RequestFacts {
+                started: 0,
+                completed: 0,
+                failed: 0,
+                cancelled: 0,
+                abandoned: 0,
+                in_flight: [0; Stage::COUNT],
+            },
             Quality::Sdk,
         ),
         batches: Fact::known(BatchFacts { dispatches: 0, ready2: 0, sizes: SparseHdr::new(), max: None }, Quality::Sdk),
@@ -94,6 +102,22 @@ type Pick = fn(&Record) -> Option<&Ledger>;
 
 fn total(ledger: &Ledger) -> u64 {
     ledger.entries().iter().map(|entry| entry.ns).sum()
+}
+
+/// No ledger looks at it.
+fn group() -> GroupFacts {
+    let nothing = || Fact::missing("not part of this test");
+    GroupFacts {
+        memory: nothing(),
+        memory_limit: nothing(),
+        limit_hits: nothing(),
+        oom_kills: nothing(),
+        pressure: Pressure {
+            cpu: Fact::missing("not part of this test"),
+            memory: Fact::missing("not part of this test"),
+            io: Fact::missing("not part of this test"),
+        },
+    }
 }
 
 /// A healthy server's facts, to change one thing in.
@@ -118,6 +142,7 @@ fn known() -> ServerFacts {
             quota: Fact::known(0.5, Quality::Counter),
             hottest_thread: Fact::known(0.2, Quality::Counter),
         },
+        group: group(),
         requests: Fact::missing("not part of this test"),
         batches: Fact::missing("not part of this test"),
         slots: Fact::known(

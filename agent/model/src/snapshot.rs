@@ -220,6 +220,46 @@ pub struct ServerView {
     pub in_flight: Option<u64>,
     /// Batches, where the server reports them.
     pub batch: Option<BatchView>,
+    /// What its processes run in and on; absent when nothing of it is known, or the agent is older than this field.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub place: Option<PlaceView>,
+    /// Memory and pressure of its control group as the server tells them itself; absent when the agent sees its processes,
+    /// or is older than this field.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<GroupView>,
+}
+
+/// What a server's processes run in and on.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PlaceView {
+    /// Path of their control group: as the agent sees it where it sees them, else as they do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup: Option<String>,
+    /// Hexadecimal id of their container, where the control group's path has one or the server says it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub container: Option<String>,
+    /// GPUs as [`DeviceView::id`]: those that the processes hold memory on, and those whose UUIDs they were given.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub gpus: Vec<String>,
+}
+
+/// Memory and pressure of a server's control group.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Memory charged to it.
+    pub memory_bytes: Option<u64>,
+    /// Memory it may use; `null` without a limit.
+    pub memory_limit_bytes: Option<u64>,
+    /// Times it reached that limit in the window.
+    pub memory_limit_hits: Option<u64>,
+    /// Processes killed in the window for want of memory.
+    pub oom_kills: Option<u64>,
+    /// Share of time in which some task waited for a CPU (PSI), 0 to 1: throttled, or behind others, its own included.
+    pub cpu_pressure: Option<f64>,
+    /// Share of time in which some task waited for memory (PSI), 0 to 1.
+    pub memory_pressure: Option<f64>,
+    /// Share of time in which some task waited for I/O (PSI), 0 to 1.
+    pub io_pressure: Option<f64>,
 }
 
 /// A distribution of durations.

@@ -2,17 +2,20 @@
 
 mod absences;
 mod gpu;
+mod gpus_of;
 mod slowest;
 
 use perfwatch_diagnose::Judgement;
-use perfwatch_model::snapshot::{AgentView, SCHEMA_VERSION, ServerView};
+use perfwatch_model::snapshot::{AgentView, DeviceView, PlaceView, SCHEMA_VERSION, ServerView};
 use perfwatch_model::{EntityId, MetricDef, Reason, SeriesTable, Snapshot, Tick};
+use perfwatch_probes::ProcessList;
 
 use crate::scheduler::{ProbeSet, TICK_NS};
 use crate::servers::Servers;
 use crate::time::rfc3339;
 use absences::Absences;
 use gpu::GpuHandles;
+use gpus_of::gpus_of;
 use slowest::Slowest;
 
 /// Ledgers, latencies and rates cover at most this much.
@@ -67,8 +70,8 @@ impl Assembler {
             time: rfc3339(tick.end.wall_ns),
             window_s,
             host: judgement.host(self.host_name.as_str()),
+            servers: server_views(judgement, servers, &self.slowest, &devices, probes.processes()),
             devices,
-            servers: server_views(judgement, servers, &self.slowest),
             findings: judgement.findings.clone(),
             undecided: judgement.undecided_rules(),
             unavailable: self.absences.views(table),
@@ -84,7 +87,14 @@ impl Assembler {
     }
 }
 
-fn server_views(judgement: &Judgement, servers: &Servers, slowest: &Slowest) -> Vec<ServerView> {
+fn server_views(
+    judgement: &Judgement,
+    servers: &Servers,
+    slowest: &Slowest,
+    devices: &[DeviceView],
+    processes: Option<&ProcessList>,
+) -> Vec<ServerView> {
+    let all_pids = servers.all_pids();
     let mut views = judgement.servers(|entity| servers.pids(entity));
     for (view, judged) in views.iter_mut().zip(&judgement.servers) {
         view.slowest = slowest.of(judged.entity);
@@ -92,6 +102,9 @@ fn server_views(judgement: &Judgement, servers: &Servers, slowest: &Slowest) -> 
             "process".clone_into(&mut view.kind);
             view.live = live;
         }
+        let gpus = gpus_of(&view.pids, servers.given_gpus(judged.entity), &all_pids, devices, processes);
+        let place = PlaceView { gpus, ..servers.place(judged.entity) };
+        view.place = (place != PlaceView::default()).then_some(place);
         servers.complete(judged.entity, view);
     }
     views

@@ -1,7 +1,7 @@
 //! Lets gRPC's C core (Python, C++, Ruby, PHP) in over a UNIX socket.
 //!
 //! It names the socket's path as the `:authority` of its requests, percent-encoded: `run%2Fperfwatch%2Fotlp.sock`. RFC 9113
-//! has no such authority, and `h2` resets the stream (PROTOCOL_ERROR) before any handler could be asked; the sender, vLLM
+//! has no such authority, and `h2` resets the stream (`PROTOCOL_ERROR`) before any handler could be asked; the sender, vLLM
 //! for one, has no setting for it. Nobody here reads the authority, so each `%` in it becomes a `-` on its way in: as long
 //! as before, so no frame and no entry of the header table changes its size. C core sends the value as plain octets; a
 //! Huffman-coded one is left as it is.
@@ -18,7 +18,6 @@ const PREFACE: usize = 24;
 const FRAME_HEADER: usize = 9;
 const HEADERS: u8 = 0x1;
 const CONTINUATION: u8 = 0x9;
-const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 /// Octets of the priority in a HEADERS frame.
@@ -271,6 +270,8 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const END_HEADERS: u8 = 0x4;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).expect("short").to_be_bytes();

@@ -153,6 +153,9 @@ impl Server {
         }
         self.identity.kind.unwrap_or("otlp").clone_into(&mut view.kind);
         view.live = mono_ns.saturating_sub(self.heard_ns) <= SILENCE_NS;
+        if let Some((_, id)) = self.identity.about.iter().find(|(key, _)| *key == "container.id") {
+            view.place.get_or_insert_default().container.get_or_insert_with(|| id.clone());
+        }
         if view.ledger.is_none() {
             view.ledger = self.traced.ledger();
         }

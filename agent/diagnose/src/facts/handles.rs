@@ -18,6 +18,12 @@ pub(super) struct ServerHandles {
     pub(super) periods: Option<SeriesId>,
     pub(super) quota: Option<SeriesId>,
     pub(super) hottest_thread: Option<SeriesId>,
+    pub(super) memory: Option<SeriesId>,
+    pub(super) memory_limit: Option<SeriesId>,
+    /// By event.
+    pub(super) memory_events: Vec<(String, SeriesId)>,
+    /// By resource; only time in which *some* task waited.
+    pub(super) pressure: Vec<(String, SeriesId)>,
     pub(super) duration: Option<SeriesId>,
     /// By name of the stage.
     pub(super) stages: Vec<(String, SeriesId)>,
@@ -76,6 +82,12 @@ fn attr(series: &Series, key: &str) -> Option<String> {
     series.attrs.iter().find(|attr| attr.key == key).map(|attr| attr.value.to_string())
 }
 
+/// The resource for which some task waited; `None` for what all of them waited for.
+fn some_pressure(series: &Series) -> Option<String> {
+    let some = attr(series, "perfwatch.pressure.kind").as_deref() == Some("some");
+    attr(series, "perfwatch.pressure.resource").filter(|_| some)
+}
+
 fn is(series: &Series, metric: &MetricDef) -> bool {
     series.metric.name == metric.name
 }
@@ -93,6 +105,8 @@ impl ServerHandles {
             (&server::CPU_PERIODS, &mut self.periods),
             (&server::CPU_QUOTA, &mut self.quota),
             (&server::HOTTEST_THREAD, &mut self.hottest_thread),
+            (&host::CGROUP_MEMORY_USAGE, &mut self.memory),
+            (&host::CGROUP_MEMORY_LIMIT, &mut self.memory_limit),
             (&server::REQUEST_DURATION, &mut self.duration),
         ];
         for (metric, slot) in single {
@@ -101,10 +115,12 @@ impl ServerHandles {
                 return;
             }
         }
-        if is(series, &server::STAGE_DURATION)
-            && let Some(stage) = attr(series, "perfwatch.stage")
-        {
-            self.stages.push((stage, id));
+        if is(series, &server::STAGE_DURATION) {
+            self.stages.extend(attr(series, "perfwatch.stage").map(|stage| (stage, id)));
+        } else if is(series, &host::CGROUP_MEMORY_EVENTS) {
+            self.memory_events.extend(attr(series, "perfwatch.cgroup.event").map(|event| (event, id)));
+        } else if is(series, &host::PRESSURE_TIME) {
+            self.pressure.extend(some_pressure(series).map(|resource| (resource, id)));
         }
     }
 }
@@ -126,9 +142,8 @@ impl HostHandles {
             if let (Some(AttrValue::Int(core)), Some(mode)) = (core.map(|attr| &attr.value), attr(series, "cpu.mode")) {
                 self.core_time.entry(*core).or_default().push((mode, id));
             }
-        } else if is(series, &host::PRESSURE_TIME) && attr(series, "perfwatch.pressure.kind").as_deref() == Some("some")
-        {
-            self.pressure.extend(attr(series, "perfwatch.pressure.resource").map(|resource| (resource, id)));
+        } else if is(series, &host::PRESSURE_TIME) {
+            self.pressure.extend(some_pressure(series).map(|resource| (resource, id)));
         }
     }
 }

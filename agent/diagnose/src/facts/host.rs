@@ -37,14 +37,21 @@ pub struct Pressure {
     pub io: Fact<f64>,
 }
 
-impl HostFacts {
-    pub(super) fn read(source: &Source<'_>, handles: &HostHandles) -> Self {
-        let Some(entity) = handles.entity else { return Self::absent() };
-        let pressure = |resource: &str| {
-            let series = handles.pressure.iter().find(|(known, _)| known == resource).map(|(_, series)| *series);
+impl Pressure {
+    /// From series by resource.
+    pub(super) fn read(source: &Source<'_>, entity: EntityId, series: &[(String, SeriesId)]) -> Self {
+        let share = |resource: &str| {
+            let series = series.iter().find(|(known, _)| known == resource).map(|(_, series)| *series);
             let waited = source.counter(series, &host::PRESSURE_TIME, entity);
             waited.map(|ns| (ns as f64 / source.dt_ns().max(1) as f64).min(1.0))
         };
+        Self { cpu: share("cpu"), memory: share("memory"), io: share("io") }
+    }
+}
+
+impl HostFacts {
+    pub(super) fn read(source: &Source<'_>, handles: &HostHandles) -> Self {
+        let Some(entity) = handles.entity else { return Self::absent() };
         Self {
             cpus: source.gauge(handles.cpus, &host::CPU_COUNT, entity),
             utilization: source.gauge(handles.utilization, &host::CPU_UTILIZATION, entity),
@@ -56,7 +63,7 @@ impl HostFacts {
             steal: share_of_modes(source, entity, &handles.cpu_time, |mode| mode == "steal"),
             memory_total: source.bytes(handles.memory_total, &host::MEMORY_LIMIT, entity),
             memory_available: source.bytes(handles.memory_available, &host::MEMORY_AVAILABLE, entity),
-            pressure: Pressure { cpu: pressure("cpu"), memory: pressure("memory"), io: pressure("io") },
+            pressure: Pressure::read(source, entity, &handles.pressure),
         }
     }
 

@@ -12,7 +12,7 @@ mod server;
 pub use fact::Fact;
 pub use host::{HostFacts, Pressure};
 pub use reader::FactReader;
-pub use server::{BatchFacts, CpuFacts, Preparing, RequestFacts, ServerFacts, SlotFacts};
+pub use server::{BatchFacts, CpuFacts, GroupFacts, Preparing, RequestFacts, ServerFacts, SlotFacts};
 
 use perfwatch_model::Stamp;
 

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use perfwatch_model::metrics::server;
+use perfwatch_model::metrics::{host, server};
 use perfwatch_model::tick::{SLOT_NS, SLOTS};
 use perfwatch_model::{EntityId, Histogram, Quality, SeriesId, ServerTick, SparseHdr, Stage, State};
 
-use super::Fact;
 use super::handles::ServerHandles;
 use super::reader::Source;
+use super::{Fact, Pressure};
 
 /// A model server in one tick.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub struct ServerFacts {
     pub dt_ns: u64,
     /// What its processes got from the machine.
     pub cpu: CpuFacts,
+    /// What its control group got besides, by its own word.
+    pub group: GroupFacts,
     /// What its requests did. Unknown when the server reported nothing.
     pub requests: Fact<RequestFacts>,
     /// Where requests and the server as a whole spent the tick. Unknown when the server reported nothing.
@@ -56,6 +58,22 @@ pub struct CpuFacts {
     pub hottest_thread: Fact<f64>,
 }
 
+/// Memory and pressure of a server's control group, as the server itself tells them: known only of a server that the agent
+/// does not see. Where it does, the group is an entity of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupFacts {
+    /// Memory charged to it, in bytes.
+    pub memory: Fact<u64>,
+    /// Memory that it may use, in bytes; unknown when there is no limit.
+    pub memory_limit: Fact<u64>,
+    /// How often it reached the limit in the tick.
+    pub limit_hits: Fact<u64>,
+    /// Processes that were killed in the tick for want of memory.
+    pub oom_kills: Fact<u64>,
+    /// Share of the tick in which some task waited for a resource.
+    pub pressure: Pressure,
+}
+
 /// Requests of a server in one tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFacts {
@@ -65,6 +83,8 @@ pub struct RequestFacts {
     pub completed: u64,
     /// Ended in an error, rejections included.
     pub failed: u64,
+    /// Went away because their client did.
+    pub cancelled: u64,
     /// Went away before an end was declared.
     pub abandoned: u64,
     /// In each stage at the end of the tick, by [`Stage::index`].
@@ -128,6 +148,7 @@ impl ServerFacts {
             entity,
             dt_ns: source.dt_ns(),
             cpu: CpuFacts::read(source, entity, handles),
+            group: GroupFacts::read(source, entity, handles),
             requests: present.map_or_else(silent, |tick| Fact::known(request_facts(tick), quality)),
             batches: present.map_or_else(silent, |tick| Fact::known(batch_facts(tick), quality)),
             slots,
@@ -151,6 +172,7 @@ fn request_facts(tick: &ServerTick) -> RequestFacts {
         started: tick.started,
         completed: tick.completed,
         failed: tick.failed,
+        cancelled: tick.cancelled,
         abandoned: tick.abandoned,
         in_flight: tick.in_flight,
     }
@@ -205,6 +227,22 @@ impl CpuFacts {
             periods: source.counter(handles.periods, &server::CPU_PERIODS, entity),
             quota: source.gauge(handles.quota, &server::CPU_QUOTA, entity),
             hottest_thread: source.gauge(handles.hottest_thread, &server::HOTTEST_THREAD, entity),
+        }
+    }
+}
+
+impl GroupFacts {
+    fn read(source: &Source<'_>, entity: EntityId, handles: &ServerHandles) -> Self {
+        let event = |name: &str| {
+            let series = handles.memory_events.iter().find(|(known, _)| known == name).map(|(_, series)| *series);
+            source.counter(series, &host::CGROUP_MEMORY_EVENTS, entity)
+        };
+        Self {
+            memory: source.bytes(handles.memory, &host::CGROUP_MEMORY_USAGE, entity),
+            memory_limit: source.bytes(handles.memory_limit, &host::CGROUP_MEMORY_LIMIT, entity),
+            limit_hits: event("max"),
+            oom_kills: event("oom_kill"),
+            pressure: Pressure::read(source, entity, &handles.pressure),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod cpu;
+mod group;
 mod load;
 mod loading;
 
@@ -12,6 +13,7 @@ use perfwatch_model::{EntityId, Evidence, Ledger, Quality, Reason, SparseHdr, St
 
 pub use batch::BatchWindow;
 pub use cpu::CpuWindow;
+pub use group::GroupWindow;
 pub use load::{FAILING, GROWTH, LoadWindow};
 pub use loading::{FLAT as LOADERS_FLAT, Loaders, Occupancy};
 
@@ -55,6 +57,8 @@ pub struct ServerWindow {
     pub full: bool,
     /// What the server got from the machine, as shares of its CPUs.
     pub cpu: CpuWindow,
+    /// What its control group got besides, by its own word.
+    pub group: GroupWindow,
     /// Requests that came, went and stayed.
     pub load: LoadWindow,
     /// Batches executed.
@@ -83,6 +87,7 @@ impl ServerWindow {
             span_ns,
             full,
             cpu: CpuWindow::of(&records, span_ns),
+            group: GroupWindow::of(&records, span_ns),
             load: LoadWindow::of(&records, span_ns),
             batch: BatchWindow::of(&records, span_ns),
             loaders: Loaders::of(&records, span_ns),

@@ -57,12 +57,21 @@ pub(super) struct Told {
     newest: Option<Levels>,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Quota {
+    #[default]
+    Unknown,
+    /// It is certain that there is none.
+    None,
+    /// CPU nanoseconds per second.
+    Some(u64),
+}
+
 /// What holds at an instant.
 #[derive(Clone, Copy, Debug, Default)]
 struct Levels {
     cpus: Option<Cpus>,
-    /// `Some(None)` where it is certain that there is none.
-    quota_ns_per_s: Option<Option<u64>>,
+    quota: Quota,
     memory_bytes: Option<u64>,
     memory_limit_bytes: Option<u64>,
 }
@@ -95,7 +104,12 @@ impl Told {
         self.group_ns = more(self.group_ns, group.cpu_ns);
         self.newest = Some(Levels {
             cpus: Cpus::parse(&flush.cpus_allowed),
-            quota_ns_per_s: group.periods.or(group.quota_ns_per_s).map(|_| group.quota_ns_per_s),
+            quota: match (group.quota_ns_per_s, group.periods) {
+                (Some(quota), _) => Quota::Some(quota),
+                // Who can read how often it ran out could have read it.
+                (None, Some(_)) => Quota::None,
+                (None, None) => Quota::Unknown,
+            },
             memory_bytes: group.memory_bytes,
             memory_limit_bytes: group.memory_limit_bytes,
         });
@@ -111,7 +125,7 @@ impl Levels {
         };
         Self {
             cpus: both(self.cpus, other.cpus),
-            quota_ns_per_s: self.quota_ns_per_s.or(other.quota_ns_per_s),
+            quota: if self.quota == Quota::Unknown { other.quota } else { self.quota },
             memory_bytes: self.memory_bytes.max(other.memory_bytes),
             memory_limit_bytes: self.memory_limit_bytes.or(other.memory_limit_bytes),
         }
@@ -145,12 +159,15 @@ impl Inside {
             return;
         }
         self.renew_levels(told);
-        let Levels { cpus, quota_ns_per_s, memory_bytes, memory_limit_bytes } = self.levels;
-        let quota = quota_ns_per_s.flatten().map(|quota| Number::Float(quota as f64 * 1e-9));
+        let Levels { cpus, quota, memory_bytes, memory_limit_bytes } = self.levels;
+        let quota_cpus = match quota {
+            Quota::Some(ns) => Some(Number::Float(ns as f64 * 1e-9)),
+            Quota::None | Quota::Unknown => None,
+        };
         let capacity = cpus.map(|cpus| Number::Float(f64::from(cpus.count())));
         for (metric, number) in [
             (&server::CPU_CAPACITY, capacity),
-            (&server::CPU_QUOTA, quota),
+            (&server::CPU_QUOTA, quota_cpus),
             (&host::CGROUP_MEMORY_USAGE, memory_bytes.map(Number::Int)),
             (&host::CGROUP_MEMORY_LIMIT, memory_limit_bytes.map(Number::Int)),
         ] {
@@ -163,7 +180,7 @@ impl Inside {
         };
         let Tick { values, absent, .. } = tick;
         for absence in absent.iter_mut().filter(|absence| absence.entity == self.entity) {
-            if quota_ns_per_s == Some(None) && absence.metric == server::CPU_QUOTA.name {
+            if quota == Quota::None && absence.metric == server::CPU_QUOTA.name {
                 absence.reason = NO_QUOTA;
             }
             if neighbours == Verdict::Unknown && absence.metric == server::CPU_OTHERS.name {

@@ -59,10 +59,10 @@ impl Rig {
     fn others_ms(&self, tick: &Tick) -> Option<u64> {
         self.value(tick, &server::CPU_OTHERS, &[])?.as_int().map(|ns| ns / MS)
     }
+}
 
-    fn why(&self, tick: &Tick, metric: &MetricDef) -> Option<Reason> {
-        tick.absent.iter().find(|absence| absence.metric == metric.name).map(|absence| absence.reason.clone())
-    }
+fn why(tick: &Tick, metric: &MetricDef) -> Option<Reason> {
+    tick.absent.iter().find(|absence| absence.metric == metric.name).map(|absence| absence.reason.clone())
 }
 
 /// What a process on CPU 0 tells whose control group used so much.
@@ -115,10 +115,10 @@ fn what_the_processes_tell_is_not_listed_as_unseen() {
     let mut rig = Rig::new();
     let unlimited = flush(ControlGroup { periods: Some(0), ..ControlGroup::default() });
     let tick = rig.tick([[0; 2]; 2], &[unlimited]);
-    assert_eq!(rig.why(&tick, &server::CPU_TIME), None);
-    assert_eq!(rig.why(&tick, &server::CPU_QUOTA), Some(NO_QUOTA), "there is none, which is something else");
-    assert_eq!(rig.why(&tick, &server::CPU_OTHERS), Some(OTHERS_UNKNOWN), "its group did not say what it used");
-    assert_eq!(rig.why(&tick, &server::HOTTEST_THREAD), Some(NOT_VISIBLE));
+    assert_eq!(why(&tick, &server::CPU_TIME), None);
+    assert_eq!(why(&tick, &server::CPU_QUOTA), Some(NO_QUOTA), "there is none, which is something else");
+    assert_eq!(why(&tick, &server::CPU_OTHERS), Some(OTHERS_UNKNOWN), "its group did not say what it used");
+    assert_eq!(why(&tick, &server::HOTTEST_THREAD), Some(NOT_VISIBLE));
 }
 
 #[test]
@@ -139,8 +139,6 @@ fn a_late_flush_and_a_skew_of_the_clocks_make_up_no_neighbour() {
     let late = rig.tick([[1_000 * MS, 0], [0; 2]], &[]);
     assert_eq!(rig.others_ms(&late), None, "nobody spoke at all");
     rig.tick([[0; 2]; 2], &[used(0)]);
-    let mut told = Told::default();
-    told.add(&Flush::default());
     let late = rig.tick([[1_000 * MS, 0], [0; 2]], &[Flush { cpus_allowed: "0".into(), ..Flush::default() }]);
     assert_eq!(rig.others_ms(&late), None, "the group has not spoken");
     let both = rig.tick([[1_000 * MS, 0], [0; 2]], &[used(2_000)]);
