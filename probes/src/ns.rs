@@ -33,9 +33,16 @@ pub fn pid_chain(proc: &Path, pid: u32) -> Option<Vec<u32>> {
 }
 
 /// The pid, as `proc` counts, of the process that calls itself `chain` (which ends with the pid in its own namespace, and
-/// may know fewer namespaces than `proc` does). Where several containers have such a pid, `control_group`, the text of
-/// the process's own `/proc/self/cgroup`, decides if it is given and tells them apart.
-pub fn find_pid(proc: &Path, chain: &[u32], control_group: Option<&str>) -> Result<u32, ResolveError> {
+/// may know fewer namespaces than `proc` does) and that started at `start_ticks`, in clock ticks since boot; 0 when it does
+/// not know. The first process of every container calls itself 1, that of the agent's own too: only the time of its start
+/// tells whether the one in sight is meant. Where several are left, `control_group`, the text of the process's own
+/// `/proc/self/cgroup`, decides if it is given and tells them apart.
+pub fn find_pid(
+    proc: &Path,
+    chain: &[u32],
+    start_ticks: u64,
+    control_group: Option<&str>,
+) -> Result<u32, ResolveError> {
     let unreadable = |source| ResolveError::Unreadable { path: proc.display().to_string(), source };
     let mut found = Vec::new();
     Folder::open(proc)
@@ -47,6 +54,9 @@ pub fn find_pid(proc: &Path, chain: &[u32], control_group: Option<&str>) -> Resu
             })
         })
         .map_err(unreadable)?;
+    if start_ticks != 0 {
+        found.retain(|pid| start_of(proc, *pid) == Some(start_ticks));
+    }
     if found.len() > 1
         && let Some(wanted) = control_group
     {
@@ -64,6 +74,12 @@ pub fn find_pid(proc: &Path, chain: &[u32], control_group: Option<&str>) -> Resu
         [] => Err(ResolveError::NotVisible(chain.to_vec())),
         _ => Err(ResolveError::Ambiguous(chain.to_vec(), found)),
     }
+}
+
+/// When a process started, in clock ticks since boot: field 22 of its `stat`, the name in field 2 may hold anything.
+fn start_of(proc: &Path, pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(process_folder(proc, pid).join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// A process in a cgroup namespace sees the end of the path that the host sees.
@@ -105,24 +121,34 @@ mod tests {
     fn own_chain_ends_with_own_pid() {
         let chain = pid_chain(Path::new("/proc"), std::process::id()).expect("alive");
         assert_eq!(chain.first(), Some(&std::process::id()));
-        assert_eq!(find_pid(Path::new("/proc"), &chain, None).expect("visible"), std::process::id());
+        assert_eq!(find_pid(Path::new("/proc"), &chain, 0, None).expect("visible"), std::process::id());
+    }
+
+    #[test]
+    fn the_first_process_of_another_container_is_not_taken_for_the_one_in_sight() {
+        let proc = Path::new("/proc");
+        let own = std::process::id();
+        let start = start_of(proc, own).expect("alive");
+        assert_eq!(find_pid(proc, &[own], start, None).expect("it is me"), own);
+        let error = find_pid(proc, &[own], start + 1, None).expect_err("somebody else with my pid");
+        assert!(matches!(error, ResolveError::NotVisible(_)), "{error}");
     }
 
     #[test]
     fn containers_with_the_same_pid_inside_are_told_apart_by_their_group() {
         let proc = tree(&[(900, "900\t7", "/kubepods/a"), (901, "901\t7", "/kubepods/b"), (7, "7", "/")]);
         assert!(
-            matches!(find_pid(proc.path(), &[7], None), Err(ResolveError::Ambiguous(_, found)) if found.len() == 3)
+            matches!(find_pid(proc.path(), &[7], 0, None), Err(ResolveError::Ambiguous(_, found)) if found.len() == 3)
         );
-        assert_eq!(find_pid(proc.path(), &[7], Some("0::/kubepods/b\n")).expect("unique"), 901);
-        assert_eq!(find_pid(proc.path(), &[900, 7], None).expect("unique"), 900);
+        assert_eq!(find_pid(proc.path(), &[7], 0, Some("0::/kubepods/b\n")).expect("unique"), 901);
+        assert_eq!(find_pid(proc.path(), &[900, 7], 0, None).expect("unique"), 900);
     }
 
     #[test]
     fn a_process_out_of_sight_is_said_to_be() {
         let proc = tree(&[(900, "900\t7", "/")]);
-        assert!(matches!(find_pid(proc.path(), &[8], None), Err(ResolveError::NotVisible(_))));
-        assert!(matches!(find_pid(proc.path(), &[], None), Err(ResolveError::NotVisible(_))));
-        assert!(matches!(find_pid(Path::new("/no/proc"), &[8], None), Err(ResolveError::Unreadable { .. })));
+        assert!(matches!(find_pid(proc.path(), &[8], 0, None), Err(ResolveError::NotVisible(_))));
+        assert!(matches!(find_pid(proc.path(), &[], 0, None), Err(ResolveError::NotVisible(_))));
+        assert!(matches!(find_pid(Path::new("/no/proc"), &[8], 0, None), Err(ResolveError::Unreadable { .. })));
     }
 }

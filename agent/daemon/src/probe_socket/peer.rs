@@ -34,7 +34,7 @@ pub struct Peer {
 /// namespace is not the agent's: there the kernel names no pid. Reads all of `proc`.
 pub(super) fn find(proc: &Path, hello: &Hello) -> Result<u32, ResolveError> {
     let control_group = (!hello.cgroup.is_empty()).then_some(hello.cgroup.as_str());
-    find_pid(proc, &hello.pids, control_group)
+    find_pid(proc, &hello.pids, hello.start_ticks, control_group)
 }
 
 impl Peer {
