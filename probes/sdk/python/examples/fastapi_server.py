@@ -1,8 +1,10 @@
 """A FastAPI model server.
 
-    pip install fastapi uvicorn perfwatch-sdk && python examples/fastapi_server.py 8000
+    python examples/fastapi_server.py 8000
 
     curl localhost:8000/predict/cat
+
+Needs: pip install fastapi uvicorn, and the wheel. Several workers: uvicorn --app-dir examples --workers 2 fastapi_server:app
 """
 
 import asyncio
@@ -53,7 +55,7 @@ async def stream(count: int) -> StreamingResponse:
                 await asyncio.sleep(0.001)
                 yield f"{number} "
 
-    return StreamingResponse(words())
+    return StreamingResponse(perfwatch.tokens(words()))
 
 
 @app.get("/refuse")

@@ -1,8 +1,10 @@
 """A Flask model server under gunicorn, which forks its workers.
 
-    pip install flask gunicorn perfwatch-sdk && gunicorn --chdir examples --preload -w 2 -b 127.0.0.1:8000 flask_server:app
+    gunicorn --chdir examples --preload -w 2 -b 127.0.0.1:8000 flask_server:app
 
     curl localhost:8000/predict/cat
+
+Needs: pip install flask gunicorn, and the wheel.
 """
 
 import time
@@ -32,7 +34,7 @@ def stream(count: int) -> Response:
             for number in range(count):
                 yield f"{number} "
 
-    return Response(words())
+    return Response(perfwatch.tokens(words()))
 
 
 @app.get("/refuse")

@@ -1,6 +1,8 @@
 """A gRPC model server. Messages are plain bytes, so that no generated code is needed to run it.
 
-    pip install grpcio perfwatch-sdk && python examples/grpc_server.py 50051
+    python examples/grpc_server.py 50051
+
+Needs: pip install grpcio, and the wheel.
 """
 
 import sys
@@ -20,6 +22,8 @@ def predict(message: bytes, context: grpc.ServicerContext) -> bytes:
         time.sleep(0.002)
     if message == b"refuse":
         context.abort(grpc.StatusCode.UNAVAILABLE, "the model is not loaded")
+    if message == b"ask":
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such question")
     if message == b"code":
         context.set_code(grpc.StatusCode.INTERNAL)
     return message.upper()
@@ -27,6 +31,10 @@ def predict(message: bytes, context: grpc.ServicerContext) -> bytes:
 
 @perfwatch.stage("decode")
 def generate(message: bytes, context: grpc.ServicerContext):
+    yield from perfwatch.tokens(letters(message))
+
+
+def letters(message: bytes):
     for letter in message:
         time.sleep(0.001)
         yield bytes([letter])

@@ -1,18 +1,23 @@
 //! What Python passes: read leniently, because a wrong argument must not end a request.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 /// A text, or nothing for anything that is not `str`.
-pub(crate) struct Text(pub(crate) Option<String>);
+pub(crate) struct Text<'a>(pub(crate) Option<Cow<'a, str>>);
 
-impl<'py> FromPyObject<'_, 'py> for Text {
+impl<'a, 'py> FromPyObject<'a, 'py> for Text<'a> {
     type Error = Infallible;
 
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> Result<Self, Infallible> {
-        Ok(Self(object.cast::<PyString>().ok().map(|text| text.to_string_lossy().into_owned())))
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> Result<Self, Infallible> {
+        Ok(Self(match object.extract() {
+            Ok(text) => Some(Cow::Borrowed(text)),
+            // Lone surrogates, or no text.
+            Err(_) => object.cast::<PyString>().ok().map(|text| Cow::Owned(text.to_string_lossy().into_owned())),
+        }))
     }
 }
 

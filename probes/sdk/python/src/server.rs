@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use perfwatch_sdk::{Stage, Status, Unit};
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::argument::{Count, Text};
 use crate::fork::Used;
@@ -23,10 +24,16 @@ use crate::told;
 /// socket: path of the agent's probe socket, instead of the usual places.
 /// `flush_at_exit`: at the interpreter's exit, wait for the agent's receipt of what is left: up to 1.5 s where an agent
 /// is, no time where none is.
+///
+/// A pickled one is made anew, of the same arguments, where it arrives: in a process that was spawned, say. A copy is the
+/// same one.
 #[pyclass(frozen, module = "perfwatch")]
 pub(crate) struct Server {
     pub(crate) inner: perfwatch_sdk::Server,
     pub(crate) used: Used,
+    /// What it was made of.
+    service: String,
+    keywords: Py<PyDict>,
 }
 
 #[pymethods]
@@ -35,8 +42,8 @@ impl Server {
     #[pyo3(signature = (service, *, instance=None, max_batch_size=None, config=None, socket=None, flush_at_exit=true))]
     fn new(
         py: Python<'_>,
-        service: Text,
-        instance: Option<Text>,
+        service: Text<'_>,
+        instance: Option<Text<'_>>,
         max_batch_size: Option<Count>,
         config: Option<Bound<'_, PyAny>>,
         socket: Option<Bound<'_, PyAny>>,
@@ -44,8 +51,16 @@ impl Server {
     ) -> PyResult<Py<Self>> {
         let service = service.0.filter(|name| !name.is_empty()).unwrap_or_else(|| {
             told::once(py, "a server's name is a str that is not empty; this one is called unnamed");
-            "unnamed".to_owned()
+            "unnamed".into()
         });
+        let name = service.clone().into_owned();
+        let keywords = PyDict::new(py);
+        keywords.set_item("instance", instance.as_ref().and_then(|text| text.0.as_deref()))?;
+        keywords.set_item("max_batch_size", max_batch_size.as_ref().and_then(|count| count.0))?;
+        keywords.set_item("config", &config)?;
+        keywords.set_item("socket", &socket)?;
+        keywords.set_item("flush_at_exit", flush_at_exit)?;
+        let keywords = keywords.unbind();
         let mut builder = perfwatch_sdk::Server::builder(service).on_status(report);
         if let Some(instance) = instance.and_then(|text| text.0) {
             builder = builder.instance(instance);
@@ -67,7 +82,7 @@ impl Server {
                 Err(error) => told::once(py, &format!("socket is a path; the usual places are tried instead: {error}")),
             }
         }
-        let server = Py::new(py, Self { inner: builder.start(), used: Used::now() })?;
+        let server = Py::new(py, Self { inner: builder.start(), used: Used::now(), service: name, keywords })?;
         if flush_at_exit {
             // Without atexit (an embedded interpreter) the last second is lost, as when the process is killed.
             let _ =
@@ -81,7 +96,7 @@ impl Server {
     /// Use it in a `with` statement, which also makes it the current request of the thread or asyncio task: it finishes
     /// at the end, fails on an `Exception` (of its name), and is cancelled when its task or generator is.
     #[pyo3(signature = (stage=None))]
-    fn request(slf: Bound<'_, Self>, stage: Option<Text>) -> Request {
+    fn request(slf: Bound<'_, Self>, stage: Option<Text<'_>>) -> Request {
         let server = slf.get();
         server.used.mark();
         let mut request = server.inner.request();
@@ -93,7 +108,7 @@ impl Server {
 
     /// A batch of `size` requests was executed, formed when `ready` requests were waiting for it in stage `batch_wait`.
     /// `ready` tells a server that cannot batch from one that need not.
-    #[pyo3(signature = (size, ready=Count(Some(1))))]
+    #[pyo3(signature = (size, ready=Count(Some(1))), text_signature = "($self, size, ready=1)")]
     fn dispatch(&self, py: Python<'_>, size: Count, ready: Count) {
         let (Some(size), Some(ready)) = (size.0, ready.0) else {
             return told::once(py, "dispatch takes two numbers of requests; a call was ignored");
@@ -119,8 +134,8 @@ impl Server {
     ///
     /// unit: "s" (record seconds as float; kept in nanoseconds), "By", "{token}", "{request}" or "{item}" (record integers).
     /// The same name gives the same distribution, and the unit given first holds.
-    #[pyo3(signature = (name, unit=Text(None)))]
-    fn histogram(slf: Bound<'_, Self>, name: Text, unit: Text) -> Histogram {
+    #[pyo3(signature = (name, unit=Text(None)), text_signature = "($self, name, unit='s')")]
+    fn histogram(slf: Bound<'_, Self>, name: Text<'_>, unit: Text<'_>) -> Histogram {
         let (py, server) = (slf.py(), slf.get());
         let unit = match unit.0.as_deref() {
             None | Some("s") => Unit::Seconds,
@@ -138,9 +153,9 @@ impl Server {
         };
         let name = name.0.unwrap_or_else(|| {
             told::once(py, "a histogram's name is a str; this one is called unnamed");
-            "unnamed".to_owned()
+            "unnamed".into()
         });
-        Histogram::new(server.inner.histogram(&name, unit), unit, slf.unbind())
+        Histogram::new(server.inner.histogram(&name, unit), name.into_owned(), unit, slf.unbind())
     }
 
     /// What became of the connection to the agent: "disabled", "starting", "connected", "no agent", "permission denied",
@@ -176,8 +191,22 @@ impl Server {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) {
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
         self.close(py);
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, ())> {
+        let (py, server) = (slf.py(), slf.get());
+        let partial = py.import("functools")?.getattr("partial")?;
+        Ok((partial.call((slf.get_type(), &server.service), Some(server.keywords.bind(py)))?, ()))
+    }
+
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf
     }
 }
 

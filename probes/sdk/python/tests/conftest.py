@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ import pytest
 from agent import Agent
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+# Where the frameworks' commands are.
+BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -54,9 +57,11 @@ def start(agent, port):
     """Starts a command that serves on `port` and speaks to `agent`; ends it after the test."""
     started = []
 
-    def begin(*command):
-        environment = {**os.environ, "PERFWATCH_SOCKET": agent.path, "PYTHONPATH": str(EXAMPLES)}
-        process = subprocess.Popen([sys.executable, *map(str, command)], env=environment)
+    def begin(*command, **settings):
+        environment = {**os.environ, "PERFWATCH_SOCKET": agent.path, "PYTHONPATH": str(EXAMPLES), **settings}
+        environment["PATH"] = f"{BIN}:{environment['PATH']}"
+        # A group of its own: not every framework ends its workers when it is told to end.
+        process = subprocess.Popen([sys.executable, *map(str, command)], env=environment, start_new_session=True)
         started.append(process)
         deadline = time.monotonic() + 60
         while True:
@@ -70,10 +75,10 @@ def start(agent, port):
 
     yield begin
     for process in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
         try:
             process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)

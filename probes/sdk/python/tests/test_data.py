@@ -1,6 +1,7 @@
 """The loader's wrapper and the result cache."""
 
 import asyncio
+import importlib.util
 import os
 import time
 
@@ -37,6 +38,28 @@ def test_each_fetch_is_timed(server, flushed):
     assert seen.values["stage.duration/compute"] == 1
 
 
+def test_a_loader_may_be_any_iterable(server, flushed):
+    loader = perfwatch.DataLoader((number for number in range(3)), server, name="rows.fetch")
+    assert loader, "a generator is true"
+    assert list(loader) == [0, 1, 2]
+    assert not perfwatch.DataLoader([], server)
+    assert flushed().values["rows.fetch"] == 3
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed: 5 GB with what it needs")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pytorchs_loader(server, flushed, workers):
+    from torch.utils.data import DataLoader
+
+    loader = perfwatch.DataLoader(DataLoader(list(range(40)), batch_size=4, num_workers=workers), server)
+    assert (len(loader), loader.batch_size) == (10, 4)
+    for _ in range(2):
+        assert [int(batch.sum()) for batch in loader] == [6 + 16 * number for number in range(10)]
+    seen = flushed()
+    assert seen.values["data_load.fetch"] == 20
+    assert len(seen.sessions) == 1, "its workers record nothing"
+
+
 def test_an_exception_of_the_loader_arrives(server):
     def broken():
         yield 1
@@ -65,6 +88,46 @@ def test_a_cache_tells_hits_and_misses(server, flushed):
     assert double.cache_info().currsize == 0
     seen = flushed()
     assert (seen.counts["cache_hits"], seen.counts["cache_misses"]) == (2, 6)
+
+
+def test_a_cache_is_no_more_particular_than_its_function(server):
+    class Odd:
+        """Cannot be compared."""
+
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            raise ValueError("ambiguous")
+
+    @perfwatch.cached(server, maxsize=None)
+    def plain(*args, **kwargs):
+        return args, kwargs
+
+    assert plain(Odd()) and plain(Odd()), "what cannot be compared is passed through"
+    assert plain(1, by=2) == ((1,), {"by": 2})
+    assert plain((1,), (("by", 2),)) == (((1,), (("by", 2),)), {})
+    assert plain(1, ("by", 2)) == ((1, ("by", 2)), {})
+
+    @perfwatch.cached(server, maxsize="many")
+    def other(value):
+        return value
+
+    assert other(1) == 1
+    assert other.cache_info().maxsize == 1024
+
+    @perfwatch.cached(server)
+    def generate(count):
+        yield from range(count)
+
+    assert list(generate(2)) == list(generate(2)) == [0, 1], "a generator can be read once only, so it is made each time"
+
+    @perfwatch.cached(server, maxsize=0)
+    def never(value):
+        return value
+
+    assert never(1) == never(1) == 1
+    assert never.cache_info() == (0, 2, 0, 0)
 
 
 def test_an_exception_is_not_kept(server):

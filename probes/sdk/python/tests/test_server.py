@@ -87,6 +87,67 @@ def test_tokens_and_traces_are_told(server, flushed):
     assert (seen.counts["cancelled"], seen.errors) == (1, {"timeout": 1})
 
 
+def test_the_first_token_can_be_told_apart(server, flushed):
+    with server.request("prefill") as request:
+        request.first_token()
+        request.first_token()
+        request.generated_tokens(40)
+    seen = flushed()
+    assert (seen.values["time_to_first_token"], seen.values["inter_token"]) == (1, 0)
+    assert seen.counts["generated_tokens"] == 40
+
+
+def test_a_stream_of_tokens_records_itself(server, flushed, caplog):
+    closed = []
+
+    def words():
+        try:
+            yield from ["the", "cat", "sat"]
+        finally:
+            closed.append("words")
+
+    async def later():
+        for word in words():
+            yield word
+
+    async def collect():
+        return [word async for word in perfwatch.tokens(later(), count=len)]
+
+    assert list(perfwatch.tokens(words())) == ["the", "cat", "sat"], "without a request it is the same"
+    with server.request("decode"):
+        assert list(perfwatch.tokens(words())) == ["the", "cat", "sat"]
+        assert list(perfwatch.tokens(iter([1, 2]))) == [1, 2]
+    with server.request("decode"):
+        assert asyncio.run(collect()) == ["the", "cat", "sat"]
+    with server.request("decode"):
+        left = perfwatch.tokens(words())
+        next(left)
+        left.close()
+        assert closed == ["words"] * 4, "it is closed with who reads it"
+    with server.request("decode"):
+        assert list(perfwatch.tokens("ab", count=lambda _: 1 / 0)) == ["a", "b"]
+    seen = flushed()
+    assert seen.counts["generated_tokens"] == 5 + 9 + 1 + 2
+    assert (seen.values["time_to_first_token"], seen.values["inter_token"]) == (4, 4 + 2 + 0 + 1)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_timer_decorates_functions(server, flushed):
+    histogram = server.histogram("calls")
+
+    @histogram.time()
+    def plain(value):
+        return value
+
+    @histogram.time()
+    async def coroutine(value):
+        await asyncio.sleep(0)
+        return value
+
+    assert [plain(1), plain(2), asyncio.run(coroutine(3))] == [1, 2, 3]
+    assert flushed().values["calls"] == 3
+
+
 def test_a_timer_records_a_block_that_raises_too(server, flushed):
     histogram = server.histogram("block")
     with histogram.time():
@@ -144,6 +205,65 @@ def test_tasks_keep_their_own_request_across_awaits(server, flushed):
     assert (seen.counts["completed"], seen.counts["cancelled"]) == (40, 1)
     assert seen.values["stage.duration/prefill"] == seen.values["stage.duration/decode"] == 20
     assert seen.sums["stage.duration/decode"] >= 20 * 5_000_000
+
+
+def test_tasks_of_one_request_may_leave_their_stages_in_any_order(server, flushed):
+    async def main():
+        first_may_end, second_began = asyncio.Event(), asyncio.Event()
+
+        async def first():
+            with perfwatch.stage("preprocess"):
+                await second_began.wait()
+            first_may_end.set()
+
+        async def second():
+            with perfwatch.stage("data_load"):
+                second_began.set()
+                await first_may_end.wait()
+                await asyncio.sleep(0.02)
+
+        with server.request("queue"):
+            await asyncio.gather(first(), second())
+            await asyncio.sleep(0.02)
+
+    asyncio.run(main())
+    seen = flushed()
+    # Still data_load after the other left, and queue again in the end.
+    assert seen.sums["stage.duration/data_load"] >= 20_000_000
+    assert seen.sums["stage.duration/queue"] >= 20_000_000
+    assert seen.sums["stage.duration/preprocess"] < 20_000_000
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.TaskGroup came with 3.11")
+def test_one_stage_object_serves_all_tasks_of_a_group(server, flushed):
+    decode = perfwatch.stage("decode")
+
+    async def serve(number):
+        with server.request("queue") as request:
+            for _ in range(3):
+                with decode as inside:
+                    assert inside is request
+                    await asyncio.sleep(0.001 * (number % 3))
+
+    async def main():
+        async with asyncio.TaskGroup() as group:
+            for number in range(30):
+                group.create_task(serve(number))
+            # A task that raises cancels the others.
+            group.create_task(fail())
+
+    async def fail():
+        with server.request("queue"):
+            await asyncio.sleep(0.2)
+            raise ValueError("a bug")
+
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(main())
+    seen = flushed()
+    assert (seen.counts["completed"], seen.counts["failed"]) == (30, 1)
+    assert seen.values["stage.duration/decode"] == 30
+    whole = sum(seen.sums[name] for name in seen.sums if name.startswith("stage.duration/"))
+    assert whole == seen.sums["request.duration"]
 
 
 def test_decorators_wrap_every_kind_of_function(server, flushed):
@@ -236,6 +356,92 @@ def test_without_an_agent_it_only_says_so(tmp_path):
         server.request().finish()
         assert server.flush() is False
         assert server.status == "no agent"
+
+
+def test_what_is_no_server_is_told_and_does_not_raise(caplog, monkeypatch, tmp_path):
+    monkeypatch.setenv("PERFWATCH_SOCKET", str(tmp_path / "none.sock"))
+
+    @perfwatch.handler(None)
+    def work():
+        return 1
+
+    assert work() == 1
+    assert list(perfwatch.DataLoader([1, 2], None)) == [1, 2]
+    assert perfwatch.WSGIMiddleware(lambda environ, start: [b"x"], "no server")({}, print).__next__() == b"x"
+    assert "no perfwatch.Server" in caplog.text
+
+
+def test_an_absent_agent_costs_a_bounded_amount_of_memory(tmp_path):
+    code = f"""
+import perfwatch
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+server = perfwatch.Server("alone", socket={str(tmp_path / "none.sock")!r})
+histogram = server.histogram("values", "{{item}}")
+
+def work(times):
+    for number in range(times):
+        with server.request("queue") as request:
+            with request.stage("mine"):
+                request.token()
+            histogram.record(number)
+        if number % 3 == 0:
+            server.request().fail(f"kind {{number}}")
+            server.request()
+
+work(30_000)
+before = resident()
+work(100_000)
+assert resident() - before < 512 * 1024, resident() - before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_it_travels_to_a_process_that_was_spawned(agent):
+    code = f"""
+import copy, multiprocessing, perfwatch
+
+def work(server, histogram):
+    server.request().finish()
+    histogram.record(3)
+
+if __name__ == "__main__":
+    server = perfwatch.Server("spawning", max_batch_size=4, socket={agent.path!r}, config={{"a": 1}})
+    assert copy.deepcopy({{"server": server}})["server"] is server
+    children = []
+    for _ in range(2):
+        child = multiprocessing.get_context("spawn").Process(target=work, args=(server, server.histogram("x", "{{item}}")))
+        child.start()
+        children.append(child)
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+"""
+    script = os.path.join(os.path.dirname(agent.path), "spawning.py")
+    with open(script, "w") as file:
+        file.write(code)
+    subprocess.run([sys.executable, script], check=True, timeout=60)
+    seen = agent.services["spawning"]
+    assert (seen.counts["completed"], seen.values["x"], seen.sums["x"]) == (2, 2, 6)
+    assert seen.config == {b"a": b"1"}
+
+
+def test_importing_it_imports_nothing_large():
+    code = """
+import os, sys
+before = set(sys.modules)
+import perfwatch
+more = {name for name in set(sys.modules) - before if name.split(".")[0] != "perfwatch"}
+assert more <= {"__future__", "contextvars", "_contextvars"}, more
+assert perfwatch.DataLoader and "cached" in dir(perfwatch)
+assert set(perfwatch.__all__) <= set(dir(perfwatch))
+for name in perfwatch.__all__:
+    assert name == "__version__" or getattr(perfwatch, name).__doc__, name
+"""
+    subprocess.run([sys.executable, "-S", "-c", "import sys; sys.path[:0] = " + repr(sys.path) + code], check=True, timeout=60)
 
 
 def test_disabled_it_is_nothing():

@@ -1,54 +1,16 @@
-"""The current request, and what can be wrapped around code that does not know its request."""
+"""What can be wrapped around functions that do not know their request."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import AsyncIterator, Callable, Generator
-from types import TracebackType
-from typing import Any, TypeVar, cast
+from ._native import Server, stage, tell
 
-from ._native import Request, Server, StageScope, current_request
+# As in the package's first file: `typing`, `inspect` and what they import are needed by who decorates, not by who imports.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+    from typing import Any, TypeVar
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def current() -> Request | None:
-    """The request of this thread or asyncio task, made so by its ``with`` statement, a decorator or a middleware.
-
-    It follows awaits, tasks and ``asyncio.to_thread``; ``loop.run_in_executor`` and threads of your own do not get it:
-    hand them the request.
-    """
-    return current_request.get()
-
-
-class stage:  # noqa: N801 - used as a function
-    """The current request is in this stage during a ``with`` block, or during each call of a decorated function.
-
-    Functions, coroutines, generators and async generators can be decorated. Without a current request it does nothing.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._scope: StageScope | None = None
-
-    def __enter__(self) -> Request | None:
-        request = current_request.get()
-        if request is None:
-            return None
-        self._scope = request.stage(self._name)
-        return self._scope.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        scope, self._scope = self._scope, None
-        if scope is not None:
-            scope.__exit__(kind, error, trace)
-
-    def __call__(self, function: F) -> F:
-        name = self._name
-        return _around(function, lambda: stage(name))
+    F = TypeVar("F", bound=Callable[..., Any])
 
 
 def handler(server: Server, stage: str | None = None) -> Callable[[F], F]:
@@ -56,11 +18,28 @@ def handler(server: Server, stage: str | None = None) -> Callable[[F], F]:
 
     Functions, coroutines, generators and async generators can be decorated; a generator's request lasts until it ends.
     """
-    return lambda function: _around(function, lambda: server.request(stage))
+    server = watched(server)
+    return lambda function: around(function, lambda: server.request(stage))
 
 
-def _around(function: F, scope: Callable[[], Any]) -> F:
-    """Runs each call of the function, whatever its kind, inside a fresh scope."""
+def watched(server: Server) -> Server:
+    """The server, or one called unnamed for what is none."""
+    if isinstance(server, Server):
+        return server
+    tell("what is given for a server is no perfwatch.Server; its numbers go to one called unnamed")
+    return Server("unnamed")
+
+
+def within(function: F, scope: stage) -> F:
+    """Each call of the function is spent in the scope's stage."""
+    return around(function, lambda: scope)
+
+
+def around(function: F, scope: Callable[[], Any]) -> F:
+    """Runs each call of the function, whatever its kind, inside a scope."""
+    import functools
+    import inspect
+
     wrapper: Any
     if inspect.isasyncgenfunction(function):
 
@@ -95,4 +74,4 @@ def _around(function: F, scope: Callable[[], Any]) -> F:
             with scope():
                 return function(*args, **kwargs)
 
-    return cast(F, wrapper)
+    return wrapper  # type: ignore[no-any-return]

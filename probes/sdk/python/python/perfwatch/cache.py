@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeVar, cast
 
-from ._native import Server
+from ._native import Server, tell
+from ._scope import watched
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,14 +21,14 @@ class CacheInfo(NamedTuple):
 
     hits: int
     misses: int
-    maxsize: int
+    maxsize: int | None
     currsize: int
 
 
 class _Cache:
     """The most recently used results. Its lock is held for look-ups only, never while a result is made."""
 
-    def __init__(self, server: Server, maxsize: int) -> None:
+    def __init__(self, server: Server, maxsize: int | None) -> None:
         self._server = server
         self._maxsize = maxsize
         self._results: OrderedDict[Hashable, Any] = OrderedDict()
@@ -48,7 +49,7 @@ class _Cache:
                 self._results.move_to_end(key)
                 hit = True
                 self._hits += 1
-            except (KeyError, TypeError):  # unknown, or not to be cached because it has no hash
+            except Exception:  # unknown, or not to be cached: without a hash, or not to be compared
                 self._misses += 1
         self._server.cache_hit() if hit else self._server.cache_miss()
         return hit, result
@@ -58,9 +59,9 @@ class _Cache:
         with self._lock:
             try:
                 self._results[key] = result
-            except TypeError:
+            except Exception:  # as in `get`
                 return
-            while len(self._results) > self._maxsize:
+            while self._maxsize is not None and len(self._results) > max(self._maxsize, 0):
                 self._results.popitem(last=False)
 
     def info(self) -> CacheInfo:
@@ -74,19 +75,31 @@ class _Cache:
             self._results.clear()
 
 
+# Between positional and keyword arguments in a key: no argument is equal to it.
+_KEYWORDS = object()
+
+
 def _key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
-    return (args, tuple(sorted(kwargs.items()))) if kwargs else args
+    return (*args, _KEYWORDS, *sorted(kwargs.items())) if kwargs else args
 
 
-def cached(server: Server, *, maxsize: int = 1024) -> Callable[[F], F]:
+def cached(server: Server, *, maxsize: int | None = 1024) -> Callable[[F], F]:
     """Decorates a function (or coroutine function) whose results for the same arguments are the same.
 
-    Keeps the ``maxsize`` most recently used results, and reports each look-up. Arguments without a
-    hash are passed through and count as misses; exceptions are not kept. Calls at once for one key each make the result.
-    The function gets ``cache_info()`` and ``cache_clear()``, as from ``functools.lru_cache``.
+    Keeps the ``maxsize`` most recently used results (None: all of them), and reports each look-up. Arguments without a hash
+    are passed through and count as misses; exceptions are not kept. Calls at once for one key each make the result. The
+    function gets ``cache_info()`` and ``cache_clear()``, as from ``functools.lru_cache``. A generator function is left as it
+    is: its result can be read once only.
     """
+    server = watched(server)
+    if maxsize is not None and not isinstance(maxsize, int):
+        tell("a cache's size is a number of results or None; 1024 is taken")
+        maxsize = 1024
 
     def decorate(function: F) -> F:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            tell("a generator's result can be read once only; it is not cached")
+            return function
         cache = _Cache(server, maxsize)
         wrapper: Any
         if inspect.iscoroutinefunction(function):

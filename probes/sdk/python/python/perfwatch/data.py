@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-from ._native import Server
-from ._scope import stage
+from ._native import Server, stage
+from ._scope import watched
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class DataLoader(Generic[T]):
 
     def __init__(self, loader: Iterable[T], server: Server, *, name: str = "data_load.fetch") -> None:
         self._loader = loader
-        self._fetch = server.histogram(name, "s")
+        self._fetch = watched(server).histogram(name, "s")
 
     def __iter__(self) -> Iterator[T]:
         items = iter(self._loader)
@@ -32,8 +32,11 @@ class DataLoader(Generic[T]):
                     item = next(items)
                 except StopIteration:
                     return
-                timer.__exit__(None, None, None)
+                timer.__exit__()
             yield item
+
+    def __bool__(self) -> bool:
+        return bool(self._loader)
 
     def __len__(self) -> int:
         return len(self._loader)  # type: ignore[arg-type]

@@ -4,9 +4,10 @@
 >>> grpc.aio.server(interceptors=[perfwatch.grpc.AioServerInterceptor(server)])
 
 A call is in ``queue`` until its handler begins (for ``grpc.server``: until a thread of the pool is free), then in ``stage``
-unless the handler enters others, and in ``send`` while a message of a response stream is being written. A code other than OK is a
-failure of its name, an exception one of its class's name; a call that the client gave up is cancelled, and one without a
-handler abandoned. The trace id comes from the metadata ``traceparent``.
+unless the handler enters others, and in ``send`` while a message of a response stream is being written. A code that is the
+server's fault is a failure of its name, an exception without a code one of its class's name; other codes, as
+``INVALID_ARGUMENT``, are answers. A call that the client gave up is cancelled, and one without a handler abandoned. The trace
+id comes from the metadata ``traceparent``. Each message of a stream of tokens: ``yield from perfwatch.tokens(messages)``.
 """
 
 from __future__ import annotations
@@ -20,18 +21,22 @@ import grpc
 import grpc.aio
 
 from ._native import Request, Server
+from ._scope import watched
 
 if TYPE_CHECKING:  # generic in its stubs, not at run time
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 __all__ = ["AioServerInterceptor", "ServerInterceptor"]
 
+# Which codes are the server's fault: OpenTelemetry's conventions for gRPC, as in the SDK for Rust.
+_FAILURES = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+
 
 class ServerInterceptor(grpc.ServerInterceptor):
     """Each call is a request of the server."""
 
     def __init__(self, server: Server, *, stage: str = "other") -> None:
-        self._server = server
+        self._server = watched(server)
         self._stage = stage
 
     def intercept_service(
@@ -46,7 +51,7 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
     """Each call is a request of the server."""
 
     def __init__(self, server: Server, *, stage: str = "other") -> None:
-        self._server = server
+        self._server = watched(server)
         self._stage = stage
 
     async def intercept_service(
@@ -138,8 +143,11 @@ class _Call:
             cancelled, code = False, None
         if isinstance(code, int):  # grpc.aio has numbers
             code = next((known for known in grpc.StatusCode if known.value[0] == code), None)
-        if code not in (None, grpc.StatusCode.OK):
-            self._request.fail(getattr(code, "name", None))
-        elif cancelled and kind is None:
+        name = "OK" if code is None else getattr(code, "name", "UNKNOWN")
+        if name == "CANCELLED" or (cancelled and kind is None and name == "OK"):
             self._request.cancel()
+        elif name in _FAILURES:
+            self._request.fail(name)
+        elif name != "OK":
+            self._request.finish()
         self._request.__exit__(kind, error, trace)

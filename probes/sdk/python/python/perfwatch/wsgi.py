@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from ._native import Request, Server
+from ._scope import watched
 
 StartResponse = Callable[..., Any]
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
@@ -16,15 +17,23 @@ class WSGIMiddleware:
 
     It is in ``stage`` while the application runs, unless the application enters others, and in ``send`` while the web server
     writes a part of the response. A status from 500 up or an exception is a failure, by its number or name; a response that
-    the web server closes before its end (the client went away) is cancelled. The trace id comes from ``traceparent``. A file that the web server may send by itself counts as sent.
+    the web server closes before its end (the client went away) is cancelled. The trace id comes from the header
+    ``traceparent``. A file that the web server may send by itself counts as sent.
+
+    ``skip``: paths that are no requests of the model, such as ``("/health", "/metrics")``.
     """
 
-    def __init__(self, app: App, server: Server, *, stage: str | None = None) -> None:
+    def __init__(
+        self, app: App, server: Server, *, stage: str | None = None, skip: Collection[str] = ()
+    ) -> None:
         self.app = app
-        self.server = server
+        self.server = watched(server)
         self.stage = stage
+        self.skip = skip
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") in self.skip:
+            return self.app(environ, start_response)
         status = "0"
 
         def observed(line: str, *rest: Any, **more: Any) -> Any:
@@ -37,14 +46,14 @@ class WSGIMiddleware:
         request.__enter__()
         try:
             body = self.app(environ, observed)
+            file_wrapper = environ.get("wsgi.file_wrapper")
+            if not (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
+                return _Body(body, request, lambda: status[:3] if status[:1] == "5" else None)
         except BaseException as error:
             request.__exit__(type(error), error, None)
             raise
-        file_wrapper = environ.get("wsgi.file_wrapper")
-        if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
-            request.__exit__(None, None, None)
-            return body
-        return _Body(body, request, lambda: status[:3] if status[:1] == "5" else None)
+        request.__exit__(None, None, None)
+        return body
 
 
 class _Body:
