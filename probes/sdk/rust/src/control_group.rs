@@ -7,6 +7,7 @@ use perfwatch_wire::limits::MAX_TEXT;
 use perfwatch_wire::message::ControlGroup;
 
 use crate::identity::cut;
+use crate::kernel_file;
 
 /// Version 1 has no unlimited memory; it reports a number near 2^63 instead.
 const V1_UNLIMITED: u64 = 1 << 62;
@@ -51,7 +52,7 @@ impl Reader {
 
     /// The present reading; `None` when no group is in sight.
     pub(crate) fn read(&mut self) -> Option<Reading> {
-        let membership = fs::read_to_string(self.root.join("proc/self/cgroup")).ok()?;
+        let membership = kernel_file::text(&self.root.join("proc/self/cgroup"))?;
         if membership != self.membership {
             let mounts = fs::read_to_string(self.root.join("proc/self/mountinfo")).ok()?;
             let find = |controller: &str| locate(&self.root, &mounts, &membership, controller);
@@ -80,12 +81,11 @@ impl Reader {
             read_memory(place, &mut reading);
         }
         if let Some(place) = &self.pressure {
-            let stall = |name: &str, line: &str| pressure(&place.own(name)?, line);
-            reading.cpu_some_ns = stall("cpu.pressure", "some");
-            reading.memory_some_ns = stall("memory.pressure", "some");
-            reading.memory_full_ns = stall("memory.pressure", "full");
-            reading.io_some_ns = stall("io.pressure", "some");
-            reading.io_full_ns = stall("io.pressure", "full");
+            let file = |name: &str| place.own(name).unwrap_or_default();
+            let (memory, io) = (file("memory.pressure"), file("io.pressure"));
+            reading.cpu_some_ns = pressure(&file("cpu.pressure"), "some");
+            (reading.memory_some_ns, reading.memory_full_ns) = (pressure(&memory, "some"), pressure(&memory, "full"));
+            (reading.io_some_ns, reading.io_full_ns) = (pressure(&io, "some"), pressure(&io, "full"));
         }
         Some(reading)
     }
@@ -93,7 +93,7 @@ impl Reader {
 
 impl Place {
     fn own(&self, file: &str) -> Option<String> {
-        fs::read_to_string(self.levels.first()?.join(file)).ok()
+        kernel_file::text(&self.levels.first()?.join(file))
     }
 }
 
@@ -103,7 +103,7 @@ fn read_cpu(place: &Place, reading: &mut Reading) {
     let tightest = quotas.min_by_key(|(quota, _)| *quota);
     reading.quota_ns_per_s = tightest.as_ref().map(|(quota, _)| *quota);
     let Some(level) = tightest.map(|(_, level)| level).or(place.levels.first()) else { return };
-    let Ok(stat) = fs::read_to_string(level.join("cpu.stat")) else { return };
+    let Some(stat) = kernel_file::text(&level.join("cpu.stat")) else { return };
     reading.periods = field(&stat, "nr_periods");
     reading.throttled_periods = field(&stat, "nr_throttled");
     reading.throttled_ns = match place.version {
@@ -128,7 +128,7 @@ fn read_used(place: &Place) -> Option<u64> {
 /// CPU nanoseconds per second that a level allows; `None` without a quota.
 fn quota(version: Version, level: &Path) -> Option<u64> {
     let number = |text: &str| text.trim().parse::<u64>().ok();
-    let file = |name: &str| fs::read_to_string(level.join(name)).ok();
+    let file = |name: &str| kernel_file::text(&level.join(name));
     let (quota, period) = match version {
         Version::V1 => (number(&file("cpu.cfs_quota_us")?)?, number(&file("cpu.cfs_period_us")?)?),
         Version::V2 => {

@@ -52,6 +52,7 @@ mod flusher;
 mod fork;
 mod histogram;
 mod identity;
+mod kernel_file;
 mod local;
 mod process;
 mod request;
