@@ -24,21 +24,30 @@ struct Screen {
     written: Arc<Mutex<Vec<u8>>>,
 }
 
+/// A pseudo-terminal: the user's end and the program's.
+fn pseudo_terminal(columns: u16, rows: u16) -> (File, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo-terminal");
+    grantpt(&master).expect("our pseudo-terminal");
+    unlockpt(&master).expect("our pseudo-terminal");
+    let name = ptsname(&master, Vec::new()).expect("its name");
+    let path = name.to_str().expect("UTF-8").to_owned();
+    let terminal = OpenOptions::new().read(true).write(true).open(path).expect("its other end");
+    let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal, size).expect("a size");
+    (File::from(master), terminal)
+}
+
+fn start(agent: &Agent, args: &[&str], terminal: &File) -> Child {
+    let end = || Stdio::from(terminal.try_clone().expect("a descriptor"));
+    let mut command = perfwatch(PERFWATCH, agent.dir());
+    command.args(args).env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8");
+    command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("the binary starts")
+}
+
 impl Screen {
     fn open(agent: &Agent, args: &[&str], columns: u16, rows: u16) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-        grantpt(&master).expect("our pseudo-terminal");
-        unlockpt(&master).expect("our pseudo-terminal");
-        let name = ptsname(&master, Vec::new()).expect("its name");
-        let path = name.to_str().expect("UTF-8").to_owned();
-        let terminal = OpenOptions::new().read(true).write(true).open(path).expect("its other end");
-        let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&terminal, size).expect("a size");
-        let end = || Stdio::from(terminal.try_clone().expect("a descriptor"));
-        let mut command = perfwatch(PERFWATCH, agent.dir());
-        command.args(args).env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8");
-        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("the binary starts");
-        let keyboard = File::from(master);
+        let (keyboard, terminal) = pseudo_terminal(columns, rows);
+        let child = start(agent, args, &terminal);
         let written = Arc::new(Mutex::new(Vec::new()));
         let (mut output, sink) = (keyboard.try_clone().expect("a descriptor"), Arc::clone(&written));
         thread::spawn(move || {
@@ -101,6 +110,23 @@ fn sigterm_restores_the_terminal() {
     screen.wait_for("LIVE");
     kill_process(Pid::from_child(&screen.child), Signal::TERM).expect("our child");
     screen.assert_restored();
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_the_program() {
+    let agent = Agent::spawn(PERFWATCH, &[], &[]);
+    let (mut user, terminal) = pseudo_terminal(80, 24);
+    let mut child = start(&agent, &["top"], &terminal);
+    drop(terminal);
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains("LIVE") {
+        let mut buffer = [0; 4096];
+        let count = user.read(&mut buffer).expect("the program draws");
+        text.extend_from_slice(&buffer[..count]);
+    }
+    // As when an SSH connection breaks; no signal comes, because the terminal controls no session.
+    drop(user);
+    wait_for("the program to end", || child.try_wait().expect("our child"));
 }
 
 #[test]

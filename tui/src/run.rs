@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossterm::event::Event as TerminalEvent;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
@@ -22,7 +23,7 @@ const FRAME: Duration = Duration::from_millis(100);
 /// How often to look whether the feed still speaks.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long the thread that reads keys waits before it looks whether it should end.
-const KEYS: Duration = Duration::from_millis(200);
+const KEYS: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// How the screen looks and ends.
 #[derive(Clone, Debug, Default)]
@@ -128,23 +129,38 @@ fn follow(mut feed: impl Feed, sender: &Sender<Input>) {
 
 fn read_keys(sender: &Sender<Input>, still: &AtomicBool) {
     while still.load(Ordering::Relaxed) {
-        let event = match crossterm::event::poll(KEYS) {
-            Ok(false) => continue,
-            Ok(true) => crossterm::event::read(),
-            Err(error) => Err(error),
-        };
-        let input = match event {
-            Ok(TerminalEvent::Key(key)) => Input::App(Event::Key(key)),
-            Ok(TerminalEvent::Resize(..)) => Input::App(Event::Resize),
-            Ok(_) => continue,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Input::Failed(error),
-        };
-        let failed = matches!(input, Input::Failed(_));
-        if sender.send(input).is_err() || failed {
+        if is_gone() {
+            // Nobody may have been told by a signal: it goes to the session that the terminal controls.
+            let _ = sender.send(Input::Signal(SIGHUP));
             return;
         }
+        while let Some(event) = waiting_event().transpose() {
+            let input = match event {
+                Ok(TerminalEvent::Key(key)) => Input::App(Event::Key(key)),
+                Ok(TerminalEvent::Resize(..)) => Input::App(Event::Resize),
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Input::Failed(error),
+            };
+            let failed = matches!(input, Input::Failed(_));
+            if sender.send(input).is_err() || failed {
+                return;
+            }
+        }
     }
+}
+
+/// Waits for a key, for a while, and tells whether the terminal was hung up. crossterm must not be asked then: it reads the
+/// end of the input without end.
+fn is_gone() -> bool {
+    let stdin = io::stdin();
+    let mut keys = [PollFd::new(&stdin, PollFlags::IN)];
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    rustix::event::poll(&mut keys, Some(&KEYS)).is_ok() && keys[0].revents().intersects(gone)
+}
+
+fn waiting_event() -> io::Result<Option<TerminalEvent>> {
+    Ok(if crossterm::event::poll(Duration::ZERO)? { Some(crossterm::event::read()?) } else { None })
 }
 
 fn interact(mut screen: Screen, inputs: &Receiver<Input>, options: &Options) -> Result<Exit, Error> {
