@@ -15,6 +15,7 @@ mod layering;
 mod otlp;
 mod readme;
 mod sdk;
+mod sidecar;
 mod terminal;
 
 /// The binary under test, built from this tree.

@@ -17,7 +17,7 @@ const SKEW_NS: u64 = 300_000_000;
 /// What can be said of a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The neighbours' total, and what the hypervisor kept, are in the tick.
+    /// The neighbours' total is in the tick.
     Known,
     /// A flush is late: the next tick has both parts.
     Waits,
@@ -39,8 +39,8 @@ pub(super) struct Neighbours {
     /// Which CPU a series is about, and whether it is what a hypervisor kept; idle time has no place.
     places: HashMap<SeriesId, (usize, bool)>,
     before: HashMap<usize, Core>,
-    /// Of ticks that no flush spoke for yet.
-    pending: Core,
+    /// What its CPUs did in ticks that no flush spoke for yet.
+    pending_ns: u64,
     others_ns: u64,
     steal_ns: u64,
     ahead_ns: u64,
@@ -64,34 +64,33 @@ impl Neighbours {
             return Verdict::Unknown;
         }
         let before = std::mem::replace(&mut self.before, now);
-        if let Some(cpus) = cpus {
-            for (cpu, now) in self.before.iter().filter(|(cpu, _)| cpus.contains(**cpu)) {
-                // A CPU that was plugged in says nothing of this tick.
-                let before = before.get(cpu).unwrap_or(now);
-                self.pending.busy_ns += now.busy_ns.saturating_sub(before.busy_ns);
-                self.pending.steal_ns += now.steal_ns.saturating_sub(before.steal_ns);
-            }
+        let Some(cpus) = cpus else { return self.without_a_word() };
+        for (cpu, now) in self.before.iter().filter(|(cpu, _)| cpus.contains(**cpu)) {
+            // A CPU that was plugged in says nothing of this tick.
+            let before = before.get(cpu).unwrap_or(now);
+            self.pending_ns += now.busy_ns.saturating_sub(before.busy_ns);
+            self.steal_ns += now.steal_ns.saturating_sub(before.steal_ns);
         }
-        let (Some(cpus), Some(group_ns)) = (cpus, group_ns) else {
-            return if self.began { Verdict::Waits } else { Verdict::Unknown };
-        };
-        let Core { busy_ns, steal_ns } = std::mem::take(&mut self.pending);
+        tick.values.push((table.series(&server::CPU_STEAL, entity, &[]), Number::Int(self.steal_ns)));
+        let Some(group_ns) = group_ns else { return self.without_a_word() };
+        let busy_ns = std::mem::take(&mut self.pending_ns);
         // The first flush speaks for a time that the machine's numbers were not compared with yet.
         if std::mem::replace(&mut self.began, true) {
             let used_ns = group_ns.saturating_add(self.ahead_ns);
             self.others_ns += busy_ns.saturating_sub(used_ns);
-            self.steal_ns += steal_ns;
             self.ahead_ns = used_ns.saturating_sub(busy_ns).min(SKEW_NS * u64::from(cpus.count()));
         }
-        for (metric, total) in [(&server::CPU_OTHERS, self.others_ns), (&server::CPU_STEAL, self.steal_ns)] {
-            tick.values.push((table.series(metric, entity, &[]), Number::Int(total)));
-        }
+        tick.values.push((table.series(&server::CPU_OTHERS, entity, &[]), Number::Int(self.others_ns)));
         Verdict::Known
+    }
+
+    fn without_a_word(&self) -> Verdict {
+        if self.began { Verdict::Waits } else { Verdict::Unknown }
     }
 
     /// Nobody speaks for the server: what its CPUs do meanwhile is nobody's.
     pub(super) fn pause(&mut self) {
-        (self.began, self.pending, self.ahead_ns) = (false, Core::default(), 0);
+        (self.began, self.pending_ns, self.ahead_ns) = (false, 0, 0);
         self.before.clear();
     }
 

@@ -119,6 +119,7 @@ fn what_the_processes_tell_is_not_listed_as_unseen() {
     assert_eq!(why(&tick, &server::CPU_QUOTA), Some(NO_QUOTA), "there is none, which is something else");
     assert_eq!(why(&tick, &server::CPU_OTHERS), Some(OTHERS_UNKNOWN), "its group did not say what it used");
     assert_eq!(why(&tick, &server::HOTTEST_THREAD), Some(NOT_VISIBLE));
+    assert_eq!(rig.value(&tick, &server::CPU_STEAL, &[]), Some(Number::Int(0)), "the machine tells that");
 }
 
 #[test]
