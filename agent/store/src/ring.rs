@@ -3,17 +3,20 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use perfwatch_model::{Tick, Window};
+use perfwatch_model::{Histogram, Tick, Window};
 
 /// How far back the ring reaches: long enough for every rule's window and for a screen of history.
 pub const DEFAULT_SPAN_NS: u64 = 120_000_000_000;
 /// How many ticks it holds at most: twice the ticks of [`DEFAULT_SPAN_NS`] at one a second, so that only ticks that are
 /// shorter than they should be (a clock that misbehaves) ever meet this bound.
 pub const DEFAULT_COUNT: usize = 240;
+/// How many bytes it holds at most, more or less. Two minutes of fifty servers are a tenth of it; a few hundred servers, or
+/// one that means harm with its distributions, get a shorter history instead of the machine's memory.
+const MAX_BYTES: usize = 256 << 20;
 
 /// The newest ticks, numbered without gaps in the order in which they came.
 ///
-/// Bounded by time and by count. What exceeds either bound is dropped from the old end at once; readers that had not
+/// Bounded by time, by count and by 256 MiB. What exceeds a bound is dropped from the old end at once; readers that had not
 /// seen it are told by their [`crate::Cursor`].
 #[derive(Debug)]
 pub struct Ring {
@@ -21,8 +24,10 @@ pub struct Ring {
     /// Number of the oldest tick held, or of the next one while the ring is empty.
     first: u64,
     covered_ns: u64,
+    bytes: usize,
     span_ns: u64,
     count: usize,
+    max_bytes: usize,
 }
 
 impl Default for Ring {
@@ -34,19 +39,33 @@ impl Default for Ring {
 impl Ring {
     /// An empty ring that holds up to `span_ns` nanoseconds of history in up to `count` ticks, and always the newest tick.
     pub fn new(span_ns: u64, count: usize) -> Self {
-        Self { ticks: VecDeque::new(), first: 0, covered_ns: 0, span_ns, count: count.max(1) }
+        Self {
+            ticks: VecDeque::new(),
+            first: 0,
+            covered_ns: 0,
+            bytes: 0,
+            span_ns,
+            count: count.max(1),
+            max_bytes: MAX_BYTES,
+        }
     }
 
     /// Adds the newest tick and returns its number. Drops what no longer fits.
     pub fn push(&mut self, tick: Arc<Tick>) -> u64 {
         self.covered_ns = self.covered_ns.saturating_add(tick.dt_ns);
+        self.bytes += bytes(&tick);
         self.ticks.push_back(tick);
-        while self.ticks.len() > 1 && (self.covered_ns > self.span_ns || self.ticks.len() > self.count) {
+        while self.ticks.len() > 1 && self.is_over() {
             let Some(dropped) = self.ticks.pop_front() else { break };
+            self.bytes -= bytes(&dropped);
             self.covered_ns -= dropped.dt_ns;
             self.first += 1;
         }
         self.next_seq() - 1
+    }
+
+    fn is_over(&self) -> bool {
+        self.covered_ns > self.span_ns || self.ticks.len() > self.count || self.bytes > self.max_bytes
     }
 
     /// Number of the oldest tick that is still here; equals [`Ring::next_seq`] when there is none.
@@ -101,10 +120,23 @@ impl Ring {
     }
 }
 
+/// What a tick takes, near enough: its lists, and what hangs from them.
+fn bytes(tick: &Tick) -> usize {
+    let lists = size_of_val(&*tick.values)
+        + size_of_val(&*tick.histograms)
+        + size_of_val(&*tick.absent)
+        + size_of_val(&*tick.servers);
+    let distributions = tick.histograms.iter().map(|(_, histogram)| match histogram {
+        Histogram::Hdr(hdr) => size_of_val(hdr.buckets()),
+        Histogram::Bounded(bounded) => size_of_val(&*bounded.bounds) + size_of_val(&*bounded.counts),
+    });
+    lists + distributions.sum::<usize>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use perfwatch_model::Stamp;
+    use perfwatch_model::{SeriesId, SparseHdr, Stamp};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -133,6 +165,20 @@ mod tests {
         }
         assert_eq!(ring.len(), 4);
         assert_eq!(ring.covered_ns(), 4 * SECOND);
+    }
+
+    #[test]
+    fn ticks_that_are_too_large_meet_the_bound_by_bytes() {
+        let mut ring = Ring { max_bytes: 100_000, ..Ring::default() };
+        for second in 1..=20 {
+            let mut wide = SparseHdr::new();
+            (0..1_000).for_each(|value| wide.record(value << (value % 20)));
+            let histograms = vec![(SeriesId(1), Histogram::Hdr(wide))];
+            ring.push(Arc::new(Tick { histograms, ..Tick::clone(&tick(second)) }));
+        }
+        let held: usize = ring.iter().map(|(_, tick)| bytes(tick)).sum();
+        assert_eq!(held, ring.bytes);
+        assert!(held <= 100_000 && ring.len() > 5, "{held} bytes in {} ticks", ring.len());
     }
 
     #[test]

@@ -108,15 +108,16 @@ pub(super) async fn refuse(stream: UnixStream, words: &AgentMessage) {
 
 async fn serve(wire: &mut Wire, peer: Arc<Peer>, shared: &Shared) -> End {
     let (outbox, mut inbox) = mpsc::channel(OUTBOX);
-    let (connection, last_committed_seq) = shared.sessions.open(peer.session, outbox);
+    let opened = shared.sessions.open(peer.session, outbox);
     shared.counters.connected.fetch_add(1, Relaxed);
     let welcome = Welcome {
         protocol: agree(peer.hello.protocol, peer.hello.oldest_protocol).unwrap_or(PROTOCOL),
-        last_committed_seq,
+        last_committed_seq: opened.committed,
         max_message_bytes: MAX_MESSAGE as u32,
         max_series: MAX_SERIES as u32,
         max_messages_per_second: MAX_MESSAGES_PER_SECOND,
         catch_up: shared.catch_up,
+        durable_seq: shared.catch_up.then_some(opened.durable),
     };
     let mut end = None;
     if shared.events.send(Event::Joined(Arc::clone(&peer))).await.is_err() {
@@ -132,6 +133,10 @@ async fn serve(wire: &mut Wire, peer: Arc<Peer>, shared: &Shared) -> End {
         share: shared.room.share(),
         names: HashSet::new(),
     };
+    if end.is_none() {
+        // A client that does not wait for Welcome may have said more already.
+        end = wire.handle(&mut intake).await.err();
+    }
     let end = loop {
         if let Some(end) = end.take() {
             break end;
@@ -145,7 +150,7 @@ async fn serve(wire: &mut Wire, peer: Arc<Peer>, shared: &Shared) -> End {
             read = wire.stream.read(&mut wire.buffer) => end = wire.take_in(&read, &mut intake).await.err(),
         }
     };
-    shared.sessions.close(peer.session, connection);
+    shared.sessions.close(peer.session, opened.connection);
     shared.counters.connected.fetch_sub(1, Relaxed);
     // Also when it was replaced: joined and left come in pairs, and the newer connection joined on its own.
     let _ = shared.events.send(Event::Left(peer)).await;
@@ -196,9 +201,14 @@ impl Wire {
         }
     }
 
-    /// Takes in bytes and handles every whole message in them.
+    /// Takes in bytes and handles every message that they make whole.
     async fn take_in(&mut self, read: &std::io::Result<usize>, intake: &mut Intake<'_>) -> Result<(), End> {
         self.push(read, intake.shared)?;
+        self.handle(intake).await
+    }
+
+    /// Handles every whole message that was read.
+    async fn handle(&mut self, intake: &mut Intake<'_>) -> Result<(), End> {
         while let Some(frame) = self.reader.next().map_err(|error| frame_error(&error))? {
             let length = frame.len();
             let flush = match decode(frame)? {

@@ -30,11 +30,23 @@ pub(super) enum Verdict {
 struct Entry {
     delivered: u64,
     committed: u64,
+    durable: u64,
     /// To the present connection; dropped, that connection knows that it was replaced.
     outbox: Option<mpsc::Sender<AgentMessage>>,
     connection: u64,
     /// When it last connected, in connections.
     last_seen: u64,
+}
+
+/// What a new connection is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opened {
+    /// Its number.
+    pub(super) connection: u64,
+    /// The last committed seq.
+    pub(super) committed: u64,
+    /// The last seq that would survive this agent.
+    pub(super) durable: u64,
 }
 
 #[derive(Debug, Default)]
@@ -55,9 +67,8 @@ impl Sessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection of this session begins and replaces an older one. Returns the connection's number and the last
-    /// committed seq.
-    pub(super) fn open(&self, session: SessionId, outbox: mpsc::Sender<AgentMessage>) -> (u64, u64) {
+    /// A connection of this session begins and replaces an older one.
+    pub(super) fn open(&self, session: SessionId, outbox: mpsc::Sender<AgentMessage>) -> Opened {
         let mut table = self.lock();
         table.connections += 1;
         let connection = table.connections;
@@ -70,7 +81,7 @@ impl Sessions {
         entry.outbox = Some(outbox);
         entry.connection = connection;
         entry.last_seen = connection;
-        (connection, entry.committed)
+        Opened { connection, committed: entry.committed, durable: entry.durable }
     }
 
     /// A connection ended.
@@ -89,6 +100,7 @@ impl Sessions {
         let entry = table.entries.entry(session).or_default();
         entry.last_seen = last_seen;
         entry.committed = entry.committed.max(seq);
+        entry.durable = entry.committed;
         entry.delivered = entry.delivered.max(seq);
     }
 
@@ -110,6 +122,7 @@ impl Sessions {
         let mut table = self.lock();
         let Some(entry) = table.entries.get_mut(&session) else { return };
         entry.committed = entry.committed.max(seq);
+        entry.durable = entry.durable.max(durable_seq.unwrap_or(0));
         if let Some(outbox) = &entry.outbox {
             // A peer that lets 16 receipts pile up is not listening; the handshake of its next connection tells it.
             let _ = outbox.try_send(AgentMessage::from(Ack { seq, durable_seq }));
@@ -192,7 +205,7 @@ mod tests {
         let sessions = Arc::new(Sessions::default());
         let (outbox, mut inbox) = mpsc::channel(4);
         let id = [7; SESSION_BYTES];
-        assert_eq!(sessions.open(id, outbox).1, 0);
+        assert_eq!(sessions.open(id, outbox).committed, 0);
         assert_eq!(sessions.receive(id, 1), Verdict::New);
         let receipt = Receipt::new(&sessions, id, 1);
         assert_eq!(sessions.receive(id, 1), Verdict::Pending);
@@ -207,7 +220,8 @@ mod tests {
         let (outbox, mut inbox) = mpsc::channel(4);
         let id = [7; SESSION_BYTES];
         sessions.restore(id, 5);
-        assert_eq!(sessions.open(id, outbox).1, 5, "the handshake tells the SDK");
+        let opened = sessions.open(id, outbox);
+        assert_eq!((opened.committed, opened.durable), (5, 5), "the handshake tells the SDK");
         assert_eq!(sessions.receive(id, 5), Verdict::Committed);
         assert_eq!(sessions.receive(id, 6), Verdict::New);
         let receipt = Receipt::new(&sessions, id, 6);
@@ -231,7 +245,7 @@ mod tests {
         let id = [7; SESSION_BYTES];
         let (old, mut old_inbox) = mpsc::channel(4);
         let (new, mut new_inbox) = mpsc::channel(4);
-        let (first, _) = sessions.open(id, old);
+        let first = sessions.open(id, old).connection;
         sessions.receive(id, 1);
         let receipt = Receipt::new(&sessions, id, 1);
         sessions.open(id, new);
@@ -251,7 +265,7 @@ mod tests {
         };
         for number in 0..MAX_SESSIONS {
             let (outbox, _) = mpsc::channel(1);
-            let (connection, _) = sessions.open(id(number), outbox);
+            let connection = sessions.open(id(number), outbox).connection;
             if number > 0 {
                 sessions.close(id(number), connection);
             }

@@ -288,6 +288,7 @@ async fn an_agent_with_a_journal_asks_for_what_only_memory_held() {
     listener.set_nonblocking(true).expect("a valid listener");
     let _socket = resume(listener, std::iter::once(([7; 16], 5))).expect("inside a runtime");
     let welcome = Client::dial(&folder.path().join("probe.sock")).await.greet(7).await;
-    assert_eq!((welcome.last_committed_seq, welcome.catch_up), (5, true));
-    assert!(!Rig::new().dial().await.greet(7).await.catch_up);
+    assert_eq!((welcome.last_committed_seq, welcome.catch_up, welcome.durable_seq), (5, true, Some(5)));
+    let welcome = Rig::new().dial().await.greet(7).await;
+    assert_eq!((welcome.catch_up, welcome.durable_seq), (false, None));
 }

@@ -255,6 +255,9 @@ impl Flusher {
                 Ok(connection) => {
                     let welcome = &connection.welcome;
                     self.session.welcome(welcome.last_committed_seq, welcome.catch_up);
+                    if let Some(seq) = welcome.durable_seq {
+                        self.session.durable(seq);
+                    }
                     self.core.set_status(&Status::Connected(connection.path.clone()));
                     self.connection = Some(connection);
                     return;

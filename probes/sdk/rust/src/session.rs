@@ -260,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn what_an_agent_had_committed_when_it_died_before_its_receipt_is_not_added_to_what_followed() {
+        let mut session = Session::default();
+        acknowledged_from_memory(&mut session, 2);
+        session.freeze(flush);
+        sent(&mut session).expect("the agent commits it and dies");
+        session.welcome(3, true);
+        session.durable(3);
+        // The next agent's disk is full, for longer than flushes are kept one by one.
+        acknowledged_from_memory(&mut session, KEPT as u64 + 4);
+        session.welcome(3, true);
+        session.freeze(flush);
+        let all = sent(&mut session).expect("everything since");
+        let last = all.seq;
+        assert_eq!((last, all.covers_from), (KEPT as u64 + 8, Some(3)));
+        assert_eq!(all.requests_started, (3..last).map(|at| 10u64.pow(at as u32)).sum::<u64>());
+    }
+
+    #[test]
     fn an_agent_without_a_journal_is_not_told_what_others_knew() {
         let mut session = Session::default();
         acknowledged_from_memory(&mut session, 2);

@@ -124,6 +124,9 @@ pub struct Welcome {
     /// Whether acknowledged flushes above `last_committed_seq` are to be sent again, as one catch-up flush.
     #[prost(bool, tag = "6")]
     pub catch_up: bool,
+    /// Highest seq of this session that would survive the agent's death; `None` when it keeps no journal.
+    #[prost(uint64, optional, tag = "7")]
+    pub durable_seq: Option<u64>,
 }
 
 /// What happened in one server process between two instants.

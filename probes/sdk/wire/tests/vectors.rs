@@ -120,12 +120,13 @@ fn agent_messages() -> Vec<(&'static str, AgentMessage)> {
         max_series: 256,
         max_messages_per_second: 20,
         catch_up: false,
+        durable_seq: None,
     };
     vec![
         ("welcome-0.1.0", welcome.into()),
         ("ack-0.1.0", Ack { seq: 1, durable_seq: None }.into()),
         ("error-0.1.0", ErrorCode::Protocol.with("this agent speaks protocol 1, the client 2: update the older")),
-        ("welcome", Welcome { last_committed_seq: 4, catch_up: true, ..welcome }.into()),
+        ("welcome", Welcome { last_committed_seq: 4, catch_up: true, durable_seq: Some(3), ..welcome }.into()),
         ("ack", Ack { seq: 9, durable_seq: Some(9) }.into()),
     ]
 }

@@ -146,6 +146,7 @@ impl Peer {
             max_series: 256,
             max_messages_per_second: 20,
             catch_up: false,
+            durable_seq: None,
         }));
     }
 
