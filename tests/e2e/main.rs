@@ -10,6 +10,7 @@ mod dashboards;
 mod demo;
 mod gpu;
 mod hostile;
+mod intake;
 mod journal;
 mod layering;
 mod otlp;

@@ -41,12 +41,16 @@ pub(super) struct Traced {
     totals: [f64; 2],
     unknown_ever: bool,
     pub(super) any: bool,
+    /// The model server tells its requests itself: those of an HTTP server around it would be the same ones again.
+    is_native: bool,
 }
 
 impl Traced {
     pub(super) fn add(&mut self, saying: Saying) {
         match saying {
-            Saying::Request { ns, failed, sampling } => {
+            Saying::Request { native: false, .. } if self.is_native => {}
+            Saying::Request { ns, failed, sampling, native } => {
+                self.is_native |= native;
                 self.any = true;
                 self.durations.record(ns);
                 self.now.requests += 1;
@@ -129,7 +133,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn request(sampling: Sampling) -> Saying {
-        Saying::Request { ns: 100, failed: false, sampling }
+        Saying::Request { ns: 100, failed: false, sampling, native: false }
     }
 
     fn qualities(traced: &Traced) -> Vec<(String, u64, Quality)> {
@@ -163,6 +167,17 @@ mod tests {
         traced.add(request(Sampling::Unknown));
         traced.close(SECOND);
         assert_eq!((traced.rates(), traced.totals()), (None, None), "what is not known is not guessed");
+    }
+
+    #[test]
+    fn a_request_that_the_model_server_and_its_http_server_trace_is_one() {
+        let mut traced = Traced::default();
+        for _ in 0..3 {
+            traced.add(Saying::Request { ns: 90, failed: false, sampling: Sampling::Share(1.0), native: true });
+            traced.add(request(Sampling::Share(1.0)));
+        }
+        traced.close(SECOND);
+        assert_eq!((traced.totals(), traced.durations.count()), (Some([3, 0]), 3));
     }
 
     #[test]

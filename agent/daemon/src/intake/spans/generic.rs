@@ -65,7 +65,8 @@ pub(super) fn read(spans: &[(&Span, Sampling)], say: &mut impl FnMut(Saying)) {
     }
     for (at, (span, sampling)) in spans.iter().enumerate() {
         if is_request(span) {
-            say(Saying::Request { ns: duration_ns(span), failed: failed(span), sampling: *sampling });
+            let (ns, failed) = (duration_ns(span), failed(span));
+            say(Saying::Request { ns, failed, sampling: *sampling, native: false });
         }
         if let Some(stage) = stages[at] {
             say(Saying::Stage { stage, ns: own[at] });

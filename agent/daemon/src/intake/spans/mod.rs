@@ -15,8 +15,8 @@ pub(super) use triton::Computes;
 /// One thing that a span says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Saying {
-    /// A request ended.
-    Request { ns: u64, failed: bool, sampling: Sampling },
+    /// A request ended. `native` when the model server says so itself, and not the HTTP server around it.
+    Request { ns: u64, failed: bool, sampling: Sampling, native: bool },
     /// A request had spent this long in a stage.
     Stage { stage: Stage, ns: u64 },
     /// Its first token came after this long.

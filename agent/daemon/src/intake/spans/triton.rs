@@ -53,7 +53,7 @@ pub(super) fn is_model(span: &Span) -> bool {
 pub(super) fn read(span: &Span, sampling: Sampling, computes: &mut Computes, say: &mut impl FnMut(Saying)) {
     match span.name.as_str() {
         ROOT => {
-            say(Saying::Request { ns: duration_ns(span), failed: failed(span), sampling });
+            say(Saying::Request { ns: duration_ns(span), failed: failed(span), sampling, native: true });
             // Receiving has no stage of its own, and for gRPC it begins before there is a request.
             for (start, end) in [("HTTP_SEND_START", "HTTP_SEND_END"), ("GRPC_SEND_START", "GRPC_SEND_END")] {
                 if let Some(ns) = between(span, start, end) {

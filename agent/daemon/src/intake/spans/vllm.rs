@@ -22,7 +22,7 @@ pub(super) fn is_request(span: &Span) -> bool {
 
 pub(super) fn read(span: &Span, sampling: Sampling, say: &mut impl FnMut(Saying)) {
     let ns = seconds(span, "gen_ai.latency.e2e").unwrap_or_else(|| duration_ns(span));
-    say(Saying::Request { ns, failed: failed(span), sampling });
+    say(Saying::Request { ns, failed: failed(span), sampling, native: true });
     let mut in_model = false;
     for (key, stage) in STAGES {
         if let Some(ns) = seconds(span, key) {
