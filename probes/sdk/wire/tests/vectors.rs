@@ -112,8 +112,9 @@ fn client_messages() -> Vec<(&'static str, ClientMessage)> {
     ]
 }
 
-fn agent_messages() -> Vec<(&'static str, AgentMessage)> {
-    let welcome = Welcome {
+/// Everything that version 0.1.0 could say.
+fn welcome() -> Welcome {
+    Welcome {
         protocol: 1,
         last_committed_seq: 0,
         max_message_bytes: 1 << 20,
@@ -121,40 +122,39 @@ fn agent_messages() -> Vec<(&'static str, AgentMessage)> {
         max_messages_per_second: 20,
         catch_up: false,
         durable_seq: None,
-    };
+    }
+}
+
+fn agent_messages() -> Vec<(&'static str, AgentMessage)> {
     vec![
-        ("welcome-0.1.0", welcome.into()),
+        ("welcome-0.1.0", welcome().into()),
         ("ack-0.1.0", Ack { seq: 1, durable_seq: None }.into()),
         ("error-0.1.0", ErrorCode::Protocol.with("this agent speaks protocol 1, the client 2: update the older")),
-        ("welcome", Welcome { last_committed_seq: 4, catch_up: true, durable_seq: Some(3), ..welcome }.into()),
+        ("welcome", Welcome { last_committed_seq: 4, catch_up: true, durable_seq: Some(3), ..welcome() }.into()),
         ("ack", Ack { seq: 9, durable_seq: Some(9) }.into()),
     ]
 }
 
-/// Messages that no present peer says: a body of an unknown kind (field 15), and a handshake with an unknown field (200).
+/// Messages that no present peer says: a body of an unknown kind (field 15), and known ones with an unknown field (200).
 fn from_the_future() -> Vec<(&'static str, Vec<u8>)> {
-    let framed = |body: Vec<u8>| [vec![body.len() as u8], body].concat();
-    let mut newer = Hello { oldest_protocol: 1, ..hello() };
-    newer.protocol = 2;
-    let mut body = newer.encode_to_vec();
-    body.extend([0xc2, 0x0c, 3, b'n', b'e', b'w']); // Field 200, a text.
-    let message = [
-        vec![0x0a],
-        {
-            let mut length = Vec::new();
-            prost::encoding::encode_varint(body.len() as u64, &mut length);
-            length
-        },
-        body,
-    ]
-    .concat();
-    let mut hello = Vec::new();
-    prost::encoding::encode_varint(message.len() as u64, &mut hello);
-    hello.extend(message);
+    let framed = |message: &[u8]| {
+        let mut frame = Vec::new();
+        prost::encoding::encode_varint(message.len() as u64, &mut frame);
+        [&frame, message].concat()
+    };
+    // `field` is the body's place in ClientMessage or AgentMessage.
+    let with_more = |field: u8, mut body: Vec<u8>| {
+        body.extend([0xc2, 0x0c, 3, b'n', b'e', b'w']); // Field 200, a text.
+        framed(&[vec![field << 3 | 2], framed(&body)].concat())
+    };
+    let newer = Hello { protocol: 2, oldest_protocol: 1, ..hello() };
     vec![
-        ("hello-from-the-future", hello),
-        ("client-message-from-the-future", framed(vec![0x7a, 2, 8, 1])),
-        ("agent-message-from-the-future", framed(vec![0x7a, 2, 8, 1])),
+        ("hello-from-the-future", with_more(1, newer.encode_to_vec())),
+        ("client-message-from-the-future", framed(&[0x7a, 2, 8, 1])),
+        ("agent-message-from-the-future", framed(&[0x7a, 2, 8, 1])),
+        ("flush-from-the-future", with_more(2, Flush { seq: 2, ..flush() }.encode_to_vec())),
+        ("welcome-from-the-future", with_more(1, welcome().encode_to_vec())),
+        ("ack-from-the-future", with_more(2, Ack { seq: 1, durable_seq: None }.encode_to_vec())),
     ]
 }
 
@@ -205,4 +205,10 @@ fn what_a_newer_peer_adds_is_ignored() {
     let newer = ClientMessage::decode(frame_of("hello-from-the-future").as_slice()).expect("readable");
     let wanted = Hello { protocol: 2, oldest_protocol: 1, ..hello() };
     assert_eq!(newer, ClientMessage::from(wanted));
+    assert_eq!(
+        ClientMessage::decode(frame_of("flush-from-the-future").as_slice()),
+        Ok(Flush { seq: 2, ..flush() }.into())
+    );
+    assert_eq!(AgentMessage::decode(frame_of("welcome-from-the-future").as_slice()), Ok(welcome().into()));
+    assert_eq!(frame_of("ack-from-the-future").len(), frame_of("ack-0.1.0").len() + 6);
 }

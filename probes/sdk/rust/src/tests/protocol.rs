@@ -319,12 +319,21 @@ fn an_agent_from_before_is_understood_and_one_from_the_future_is_told_of() {
             old.send(&vector("ack-0.1.0"));
             while old.read().is_some() {}
             let mut newer = agent.accept();
+            newer.send(&vector("welcome-from-the-future"));
+            assert_eq!(newer.flush().seq, 2);
+            newer.say(&AgentMessage::from(Ack { seq: 2, durable_seq: None }));
+            while newer.read().is_some() {}
+            let mut newer = agent.accept();
             newer.say(&AgentMessage::from(Welcome { protocol: 2, ..Welcome::default() }));
         });
         flusher.connect();
         rig.at(1_000);
         assert!(flusher.flush_everything());
         assert!(matches!(rig.server.status(), Status::Connected(_)));
+        flusher.hang_up();
+        flusher.connect();
+        rig.at(2_000);
+        assert!(flusher.flush_everything(), "an agent that says more than it knows");
         flusher.hang_up();
         flusher.connect();
         script.join().expect("the script holds");
