@@ -17,6 +17,7 @@ mod otlp;
 mod readme;
 mod sdk;
 mod sidecar;
+mod slow;
 mod terminal;
 
 /// The binary under test, built from this tree.

@@ -6,12 +6,13 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use perfwatch_sdk::Server;
 use perfwatch_tests::{Agent, perfwatch, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
-use crate::PERFWATCH;
+use crate::{PERFWATCH, slow};
 
 const ENTER_SCREEN: &str = "\x1b[?1049h";
 const LEAVE_SCREEN: &str = "\x1b[?1049l";
@@ -156,6 +157,22 @@ fn an_agent_that_dies_leaves_the_last_frame_and_comes_back() {
     screen.wait_for("LIVE");
     agent.kill();
     screen.wait_for("reconnecting");
+    screen.press("q");
+    screen.assert_restored();
+}
+
+#[test]
+fn the_latency_view_shows_a_slow_request_with_what_it_waited_for() {
+    let agent = Agent::spawn(PERFWATCH, &[], &[]);
+    let server = Server::builder("slow").socket(agent.dir().join("probe.sock")).start();
+    let mut screen = Screen::open(&agent, &["top"], 120, 40);
+    screen.wait_for("LIVE");
+    screen.press("2");
+    slow::one_among_many(&server);
+    // Words apart: a terminal is told only of the cells that changed, and a blank does not.
+    for part in ["Slowest", "timeout", &slow::TRACE[..8], "rerank", "compute"] {
+        screen.wait_for(part);
+    }
     screen.press("q");
     screen.assert_restored();
 }

@@ -10,7 +10,8 @@ gunicorn or uvicorn would; 0: each process a server of its own). Every number of
 and without it, each in a fresh agent; beside it stands the same agent before anybody connected.
 
 CPU is what the scheduler gave all threads of the agent (/proc/PID/task/*/schedstat, nanoseconds), in percent of one core,
-median of windows; a flush's share is the difference to the idle agent over the flushes. RSS and RssAnon are from
+median of windows; a flush's share is the difference to the idle agent over the flushes. What the probes take of it to read
+/proc of a thousand processes is by the agent's own account (agent.probes of /v1/snapshot), wall time of their samples. RSS and RssAnon are from
 /proc/PID/status at the end. The CPU of a process is all that it used in a window, recording and waking up included: an upper
 bound of what its flush costs. The size of a flush is counted by a relay between one process and the agent.
 
@@ -283,8 +284,10 @@ def measure(options, processes, journal):
         sizes = relay.flush_sizes()[2:]
         rss, anon = memory(agent.pid)
         still = connected(agent)
+        loss = agent.get("/v1/snapshot")["agent"]
         seen = sorted(delays(agent, fleet, options.delay)) if options.delay else []
         state = agent.get("/v1/snapshot")["agent"]
+        probes = sum(probe["mean_s"] / probe["every_s"] for probe in state["probes"]) * 100
     finally:
         if fleet:
             fleet.stop()
@@ -295,6 +298,7 @@ def measure(options, processes, journal):
         "yes" if journal else "no",
         f"{share:.2f}",
         " ".join(f"{one:.2f}" for one in shares),
+        f"{probes:.2f}",
         f"{idle[0]:.2f}",
         f"{(share - idle[0]) * 1e4 / processes:.1f}",
         f"{rss:.0f} / {anon:.0f}",
@@ -302,7 +306,7 @@ def measure(options, processes, journal):
         f"{statistics.median(members) * 1e6:.0f}",
         f"{grown / took / 1024:.0f}" if journal else "–",
         f"{statistics.median(seen):.0f} / {seen[len(seen) * 99 // 100]:.0f} ms of {len(seen)}" if seen else "–",
-        f"{processes - still} / {state['dropped']} / {state['ticks_missed']}",
+        f"{processes - still} / {loss['dropped']} / {loss['ticks_missed']}",
     ]
     return "| " + " | ".join(row) + " |"
 
@@ -312,6 +316,7 @@ HEADS = [
     "journal",
     "agent, % of a core",
     "windows",
+    "of it probes",
     "idle agent, %",
     "µs per flush",
     "RSS / anonymous, MiB",

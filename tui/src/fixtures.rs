@@ -79,7 +79,7 @@ fn slow(stages: &[(&str, f64)], trace: Option<&str>) -> SlowRequestView {
 }
 
 fn stage(name: &str, p50_s: f64, p99_s: f64) -> StageView {
-    StageView { stage: name.to_owned(), latency: latency(3060, p50_s, p50_s * 1.8, p99_s, p99_s * 1.4) }
+    StageView { stage: name.to_owned(), latency: latency(3060, p50_s, (p50_s * 1.8).min(p99_s), p99_s, p99_s * 1.4) }
 }
 
 fn no_gpu() -> Unavailable {
@@ -195,6 +195,7 @@ pub fn healthy() -> Snapshot {
         ],
         requests_per_s: Some(306.0),
         errors_per_s: Some(0.0),
+        cancelled_per_s: Some(0.0),
         arrivals_per_s: Some(306.4),
         in_flight: Some(3),
         batch: Some(BatchView {

@@ -60,12 +60,14 @@ pub struct ServerTrails {
     pub in_flight: Trail,
     /// Requests per second that ended in an error.
     pub errors: Trail,
+    /// Requests per second that went away without an end.
+    pub cancelled: Trail,
     /// Latency of the requests that ended in each tick.
     pub latency: Columns,
 }
 
 impl ServerTrails {
-    fn all(&mut self) -> [&mut Trail; 7] {
+    fn all(&mut self) -> [&mut Trail; 8] {
         [
             &mut self.requests,
             &mut self.p50,
@@ -74,6 +76,7 @@ impl ServerTrails {
             &mut self.p999,
             &mut self.in_flight,
             &mut self.errors,
+            &mut self.cancelled,
         ]
     }
 
@@ -119,6 +122,7 @@ impl History {
             trails.p99.put(latency.map(|latency| latency.p99_s));
             trails.p999.put(latency.and_then(|latency| latency.p999_s));
             trails.errors.put(server.errors_per_s);
+            trails.cancelled.put(server.cancelled_per_s);
             trails.latency.put(server.latency_buckets.as_deref().map(Column::new));
             trails.in_flight.put(server.in_flight.map(|count| count as f64));
         }

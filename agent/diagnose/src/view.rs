@@ -99,6 +99,7 @@ impl ServerJudgement {
                 .collect(),
             requests_per_s: window.load.completions.get(),
             errors_per_s: window.load.failures.get(),
+            cancelled_per_s: window.load.cancellations.get(),
             arrivals_per_s: window.load.arrivals.get(),
             in_flight: window.load.in_flight.get(),
             batch: self.batch(),

@@ -214,6 +214,10 @@ pub struct ServerView {
     pub requests_per_s: Option<f64>,
     /// Requests that ended in an error, per second.
     pub errors_per_s: Option<f64>,
+    /// Requests that went away without an end of their own, per second: cancelled by their client, or dropped by the server.
+    /// Absent when the agent is older than this field.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cancelled_per_s: Option<f64>,
     /// Requests that began, per second.
     pub arrivals_per_s: Option<f64>,
     /// Requests inside at the end of the window.

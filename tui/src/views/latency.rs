@@ -122,7 +122,7 @@ fn unseen(scene: Scene<'_>, server: &ServerView, width: usize) -> Option<Vec<Lin
     let (why, cure) = if !server.live {
         ("It has sent nothing for more than 3 s: it ended, hangs, or cannot reach the agent's socket.", false)
     } else if server.kind == "process" {
-        ("Only its process is watched, so its requests are not seen. Two lines in a Rust server show them:", true)
+        ("Only its process is watched, so its requests are not seen. Two lines in the server show them:", true)
     } else {
         return None;
     };

@@ -23,6 +23,8 @@ pub struct LoadWindow {
     pub completions: Fact<f64>,
     /// Requests that ended in an error, rejections included.
     pub failures: Fact<f64>,
+    /// Requests that their client cancelled or that were dropped without an end.
+    pub cancellations: Fact<f64>,
     /// Requests inside at the end of the window.
     pub in_flight: Fact<u64>,
     /// Slope of the requests inside, by least squares over the ticks.
@@ -58,6 +60,7 @@ impl LoadWindow {
             unserved,
             failing: failures.clone().map(of_arrivals),
             completions: rate(|requests| requests.completed),
+            cancellations: rate(|requests| requests.cancelled + requests.abandoned),
             in_flight: in_flight(records),
             arrivals,
             failures,

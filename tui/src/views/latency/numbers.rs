@@ -24,12 +24,12 @@ struct Item {
     role: Role,
 }
 
-fn items(server: &ServerView) -> [Item; 9] {
+fn items(server: &ServerView) -> Vec<Item> {
     let latency = server.latency.as_ref();
     let time = |pick: fn(&LatencyView) -> Option<f64>| latency.and_then(pick).map(units::duration);
     let item = |name, rank, value, trail| Item { name, rank, value, trail, role: Role::Strong };
     let failing = server.errors_per_s.is_some_and(|rate| rate > 0.0);
-    [
+    let mut items = vec![
         item("p50", 1, time(|latency| Some(latency.p50_s)), Some(|trails| &trails.p50)),
         item("p90", 6, time(|latency| Some(latency.p90_s)), Some(|trails| &trails.p90)),
         item("p99", 0, time(|latency| Some(latency.p99_s)), Some(|trails| &trails.p99)),
@@ -42,7 +42,16 @@ fn items(server: &ServerView) -> [Item; 9] {
             ..item("err/s", 4, server.errors_per_s.map(units::digits), Some(|trails| &trails.errors))
         },
         item("arrive/s", 8, server.arrivals_per_s.map(units::digits), None),
-    ]
+    ];
+    // What arrives and neither ends well nor in an error went away; where nothing does, the row is better spent.
+    if server.cancelled_per_s.is_some_and(|rate| rate > 0.0) {
+        let cancelled = server.cancelled_per_s.map(units::digits);
+        items.insert(8, item("cancel/s", 6, cancelled, Some(|trails| &trails.cancelled)));
+        for item in &mut items {
+            item.rank += u8::from(item.rank >= 6 && item.name != "cancel/s");
+        }
+    }
+    items
 }
 
 /// As many of the numbers as there are rows, each in at most `width` columns: name, value, sparkline.

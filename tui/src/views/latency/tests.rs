@@ -105,7 +105,12 @@ fn an_agent_without_distributions_is_told_from_a_server_without_requests() {
     old.servers[0].latency_buckets = None;
     assert!(text(&app(&old), 80, 21).contains("older than this picture"));
     let watched = text(&app_on(&fixtures::nine_servers(), "tagger"), 80, 21);
-    assert!(watched.contains("Only its process is watched") && watched.contains("perfwatch_sdk"), "{watched}");
+    assert!(
+        watched.contains("Only its process is watched")
+            && watched.contains("perfwatch_sdk")
+            && watched.contains("perfwatch.Server"),
+        "{watched}"
+    );
     let mut idle = fixtures::healthy();
     idle.servers[0].latency_buckets = Some(Vec::new());
     idle.servers[0].latency = None;
@@ -136,4 +141,15 @@ fn the_slowest_requests_tell_what_they_waited_for() {
     let row = text.lines().find(|line| line.contains("690 ms") && line.contains("trace")).expect("the slowest");
     assert!(row.contains("queue 540 ms · preprocess 131 ms · compute 19 ms"), "{row}");
     assert!(row.contains("timeout") && row.contains("trace a41f2f35…"), "{row}");
+}
+
+#[test]
+fn what_went_away_is_told_from_what_failed_and_takes_no_row_when_nothing_did() {
+    let mut leaving = fixtures::healthy();
+    assert!(!text(&app(&leaving), 80, 21).contains("cancel/s"));
+    leaving.servers[0].cancelled_per_s = Some(23.0);
+    let text = text(&app(&leaving), 80, 21);
+    let row = text.lines().find(|line| line.contains("cancel/s")).expect("a row for what was cancelled");
+    assert!(row.contains("23"), "{row}");
+    assert!(text.contains("err/s"), "{text}");
 }

@@ -85,7 +85,8 @@ fn steps(scene: Scene<'_>, server: &ServerView, parts: &[Part], rows: usize, wid
         let ns = hidden().map(|(_, part)| part.ns).sum();
         let percent: u64 = hidden().map(|(index, _)| percents[index]).sum();
         let name = format!("+{} more", parts.len() - shown.len());
-        let text = format!("  {}{}{percent:>5} %", pad(&name, name_width), time(per_request(ns, server)));
+        let share = format!("{:>7}", share_of(percent));
+        let text = format!("  {}{}{share}", pad(&name, name_width), time(per_request(ns, server)));
         lines.push(Row::new().left(0, span(text, theme.style(Role::Dim))).line(width));
     }
     lines
@@ -126,8 +127,12 @@ fn time(seconds: Option<f64>) -> String {
 /// `  12 %`, with `≈` where it follows from an assumption.
 fn share_words(scene: Scene<'_>, part: &Part, percent: u64) -> String {
     let sign = if part.certainty == Certainty::Measured { "" } else { scene.theme.pick("≈", "~") };
-    let number = if percent == 0 { "<1".to_owned() } else { percent.to_string() };
-    format!("{:>7}", format!("{sign}{number} %"))
+    format!("{:>7}", format!("{sign}{}", share_of(percent)))
+}
+
+/// A share that rounds to nothing is still there.
+fn share_of(percent: u64) -> String {
+    if percent == 0 { "<1 %".to_owned() } else { format!("{percent} %") }
 }
 
 fn pad(text: &str, width: usize) -> String {

@@ -19,16 +19,11 @@ const LABEL: usize = 9;
 /// Columns of a sparkline.
 const TRAIL: usize = 10;
 
-/// How to put a server on the screen: two lines of Rust.
-const TWO_LINES: &[&str] =
+/// How to put a server on the screen: two lines of Python.
+const PYTHON: &[&str] = &["server = perfwatch.Server(\"my-model\")", "with server.request() as request:"];
+/// The same in Rust.
+const RUST: &[&str] =
     &["let server = perfwatch_sdk::Server::builder(\"my-model\").start();", "let request = server.request();"];
-/// The same for a narrow screen.
-const TWO_LINES_FOLDED: &[&str] = &[
-    "let server =",
-    "  perfwatch_sdk::Server::builder(",
-    "    \"my-model\").start();",
-    "let request = server.request();",
-];
 
 pub(super) fn lines(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
     let servers = &scene.snapshot.servers;
@@ -249,7 +244,7 @@ pub(in crate::views) fn invitation(scene: Scene<'_>, title: bool, width: usize) 
             .map(|line| Row::new().left(0, span(line, theme.style(Role::Text))).line(width))
             .collect::<Vec<_>>()
     };
-    lines.extend(words("Two lines put a Rust server on this screen:"));
+    lines.extend(words("Two lines put a server on this screen, in Python, Rust or C:"));
     lines.extend(two_lines(scene, width));
     lines.extend(words(if width > 60 {
         "To see it on a real model server now: perfwatch demo"
@@ -259,9 +254,18 @@ pub(in crate::views) fn invitation(scene: Scene<'_>, title: bool, width: usize) 
     lines
 }
 
-/// What a server has to say to be seen.
+/// What a server has to say to be seen; on a narrow screen only in the language that fits.
 pub(in crate::views) fn two_lines(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
-    let code = if width > 70 { TWO_LINES } else { TWO_LINES_FOLDED };
+    let wide = width > 76;
     let style = scene.theme.style(Role::Accent);
-    code.iter().map(|code| Row::new().left(0, span(format!("  {code}"), style)).line(width)).collect()
+    let line = |name: &str, code: &str| {
+        let name = if wide { format!("{name:<7}") } else { String::new() };
+        let name = span(format!("  {name}"), scene.theme.style(Role::Dim));
+        Row::new().left(0, [name, span(code.to_owned(), style)].concat()).line(width)
+    };
+    let mut lines = vec![line("Python", PYTHON[0]), line("", PYTHON[1])];
+    if wide {
+        lines.extend([line("Rust", RUST[0]), line("", RUST[1])]);
+    }
+    lines
 }
