@@ -101,6 +101,37 @@ fn a_full_disk_is_said_and_loses_nothing_and_the_journal_returns_by_itself() {
 }
 
 #[test]
+fn an_agent_that_starts_on_a_full_disk_goes_on_from_what_is_there_and_writes_when_it_can() {
+    let mut agent = Mortal::new();
+    let Some(disk) = Disk::mount(&agent.state) else {
+        println!("{SKIPPED}");
+        return;
+    };
+    agent.start();
+    agent.ready();
+    let server = agent.server("restarted");
+    let load = Load::on(&server, 1..3);
+    on_disk(&agent);
+    receipt(&server);
+    agent.ask_to_stop();
+    assert!(agent.end("the agent to stop when asked").success());
+    disk.fill();
+    agent.start();
+    agent.ready();
+    let said = wait_for("a snapshot", || agent.store());
+    assert!(said.starts_with("memory (") && said.contains(&agent.journal()), "{said}");
+    receipt(&server);
+    let before = agent.totals("restarted");
+    assert!(before["perfwatch.server.requests.started"].0 > 0);
+    disk.free();
+    on_disk(&agent);
+    let recorded = load.stop();
+    receipt(&server);
+    server.close();
+    agent.assert_exact("restarted", &recorded);
+}
+
+#[test]
 fn what_only_the_memory_of_a_killed_agent_held_the_servers_tell_again() {
     let mut agent = Mortal::new();
     let Some(disk) = Disk::mount(&agent.state) else {

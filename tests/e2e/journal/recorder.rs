@@ -23,8 +23,8 @@ use super::sequence::{Progress, record, tokens};
 const PAUSE: Duration = Duration::from_micros(500);
 /// In the environment of a recorder: its [`Order`] as JSON.
 const ORDER: &str = "PERFWATCH_TEST_RECORDER";
-/// A receipt may have to wait for an agent that is away for two minutes.
-const PATIENCE: u32 = 100;
+/// How often a receipt is asked for, five times a second while there is no agent: it may be away for two minutes.
+const PATIENCE: u32 = 1_500;
 
 /// Threads of the test that record until they are stopped.
 pub(super) struct Load {

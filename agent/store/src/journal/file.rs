@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use perfwatch_model::Tick;
 use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use super::sessions::{Progress, SESSION_BYTES, Sessions};
 use super::{JournalOptions, load, place, schema};
@@ -136,7 +136,10 @@ impl File {
             Ok((file, loaded))
         });
         let why = match found {
-            Ok((file, load::Found::Journal(loaded))) => return Ok((file, *loaded)),
+            Ok((file, load::Found::Journal(loaded))) => {
+                loaded.note_boot(&file.connection, &options.boot)?;
+                return Ok((file, *loaded));
+            }
             Ok((_, load::Found::Foreign)) => {
                 return Err(Failure::Refused("it is the database of another program".to_owned()));
             }
@@ -156,6 +159,40 @@ impl File {
         };
         place::set_aside(options, why).map_err(Failure::Refused)?;
         Ok((Self::create(options, options.now_wall_ns)?, load::Loaded::fresh(options.now_wall_ns)))
+    }
+
+    /// What is there, read without writing a byte, for a disk that has no room for the log of one that is open. `None` where
+    /// nothing was ever written.
+    pub(super) fn peek(options: &JournalOptions) -> Result<Option<load::Loaded>, Failure> {
+        if !place::holds_anything(&options.path) {
+            return Ok(None);
+        }
+        if place::has_log(&options.path) {
+            return Err(Failure::Refused("its log cannot be read while there is no room".to_owned()));
+        }
+        let address = format!("file:{}?immutable=1", place::escaped(&options.path));
+        let connection =
+            Connection::open_with_flags(address, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?;
+        match load::load(&connection, options)? {
+            load::Found::Journal(loaded) => Ok(Some(*loaded)),
+            load::Found::Nothing => Ok(None),
+            load::Found::Newer(_) | load::Found::Foreign => {
+                Err(Failure::Refused("it is not a journal that this agent writes".to_owned()))
+            }
+        }
+    }
+
+    /// Opens the journal that [`File::peek`] read, and whose next tick was to be this.
+    pub(super) fn reopen(options: &JournalOptions, next_seq: u64) -> Result<Self, Failure> {
+        let file = Self::connect(options)?;
+        let load::Found::Journal(loaded) = load::load(&file.connection, options)? else {
+            return Err(Failure::Damaged("it was a journal, and is none any more".to_owned()));
+        };
+        if loaded.next_seq != next_seq {
+            return Err(Failure::Damaged("somebody else wrote into it".to_owned()));
+        }
+        loaded.note_boot(&file.connection, &options.boot)?;
+        Ok(file)
     }
 
     /// Makes a journal where there is none.

@@ -17,11 +17,21 @@ pub(super) struct Loaded {
     pub(super) sessions: Sessions,
     pub(super) next_seq: u64,
     pub(super) since_wall_ns: u64,
+    /// The machine was started anew since it was written.
+    rebooted: bool,
 }
 
 impl Loaded {
     pub(super) fn fresh(since_wall_ns: u64) -> Self {
         Self { since_wall_ns, ..Self::default() }
+    }
+
+    /// Writes down in which boot it goes on, where that is another one.
+    pub(super) fn note_boot(&self, connection: &Connection, boot: &str) -> Result<(), Failure> {
+        if self.rebooted {
+            connection.execute("UPDATE meta SET value = ?1 WHERE key = 'boot'", [boot])?;
+        }
+        Ok(())
     }
 }
 
@@ -63,8 +73,7 @@ pub(super) fn load(connection: &Connection, options: &JournalOptions) -> Result<
 }
 
 fn everything(connection: &Connection, options: &JournalOptions) -> Result<Loaded, Failure> {
-    let newest: Option<i64> = connection.query_row("SELECT max(seq) FROM ticks", [], |row| row.get(0))?;
-    let next_seq = newest.map_or(0, |newest| newest.cast_unsigned() + 1);
+    let next_seq = next_seq(connection)?;
     let meta = "SELECT value FROM meta WHERE key = ?1";
     let since: i64 = connection.query_row(meta, ["created_wall_ns"], |row| row.get(0))?;
     let boot: String = connection.query_row(meta, ["boot"], |row| row.get(0))?;
@@ -78,9 +87,9 @@ fn everything(connection: &Connection, options: &JournalOptions) -> Result<Loade
         let last = row.get::<_, Option<i64>>("last")?.map(i64::cast_unsigned);
         totals.restore(row.get("id")?, Entry::restored(series_total(row)?, last, next_seq));
     }
-    if boot != options.boot {
+    let rebooted = boot != options.boot;
+    if rebooted {
         totals.rebooted();
-        connection.execute("UPDATE meta SET value = ?1 WHERE key = 'boot'", [&options.boot])?;
     }
     let mut sessions = Sessions::default();
     let mut known = connection.prepare("SELECT id, seq, seen_wall_ns FROM sessions")?;
@@ -90,7 +99,13 @@ fn everything(connection: &Connection, options: &JournalOptions) -> Result<Loade
         let (seq, seen): (i64, i64) = (row.get(1)?, row.get(2)?);
         sessions.restore(Progress { session, seq: seq.cast_unsigned() }, seen.cast_unsigned());
     }
-    Ok(Loaded { totals, sessions, next_seq, since_wall_ns: since.cast_unsigned() })
+    Ok(Loaded { totals, sessions, next_seq, since_wall_ns: since.cast_unsigned(), rebooted })
+}
+
+/// Number of the tick that is to be written next.
+pub(super) fn next_seq(connection: &Connection) -> Result<u64, Failure> {
+    let newest: Option<i64> = connection.query_row("SELECT max(seq) FROM ticks", [], |row| row.get(0))?;
+    Ok(newest.map_or(0, |newest| newest.cast_unsigned() + 1))
 }
 
 fn series_total(row: &Row<'_>) -> Result<SeriesTotal, Failure> {

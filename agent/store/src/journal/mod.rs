@@ -18,6 +18,7 @@ use crate::codec::Encoder;
 use crate::failpoint::{self, Point};
 use crate::totals::{SeriesTotal, Totals};
 use file::{Failure, File, Row, Writing};
+use load::Loaded;
 use place::Lock;
 use sessions::Sessions;
 
@@ -163,8 +164,10 @@ pub struct Journal {
 #[derive(Debug)]
 struct Disk {
     options: JournalOptions,
-    /// `None` while no file can be made.
+    /// `None` while no file can be made or opened.
     file: Option<File>,
+    /// While it cannot be opened: the tick that its file is to get next. `None` where there is no file.
+    peeked: Option<u64>,
     _lock: Lock,
 }
 
@@ -200,26 +203,37 @@ impl Journal {
             Ok(lock) => lock,
             Err(reason) => return refused(options, reason),
         };
-        match File::open(&options) {
-            Ok((file, loaded)) => {
-                let mut journal = Self::placed(Place::Disk(options.path.clone()), loaded.since_wall_ns, None);
-                journal.next_seq = loaded.next_seq;
-                journal.sessions = loaded.sessions;
-                *journal.shared.totals() = loaded.totals;
-                journal.shared.status().bytes = file.bytes();
-                tracing::info!(path = %options.path.display(), ticks = loaded.next_seq, "journal open");
-                journal.disk = Some(Disk { options, file: Some(file), _lock: lock });
-                journal
+        let (file, loaded, peeked, trouble) = match File::open(&options) {
+            Ok((file, loaded)) => (Some(file), loaded, None, None),
+            // A full disk gets better. What is on it must be known first: totals and sessions go on from there.
+            Err(Failure::Trouble(reason)) => match File::peek(&options) {
+                Ok(Some(loaded)) => {
+                    let next = loaded.next_seq;
+                    (None, loaded, Some(next), Some(reason))
+                }
+                Ok(None) => (None, Loaded::fresh(options.now_wall_ns), None, Some(reason)),
+                Err(failure) => return refused(options, format!("{reason}; {failure}")),
+            },
+            Err(failure) => return refused(options, failure.to_string()),
+        };
+        let path = options.path.clone();
+        let place = match trouble {
+            None => {
+                tracing::info!(path = %path.display(), ticks = loaded.next_seq, "journal open");
+                Place::Disk(path)
             }
-            // A full disk gets better; what could not be read then cannot be taken over later, so only where nothing was.
-            Err(Failure::Trouble(reason)) if !place::holds_anything(&options.path) => {
-                tracing::warn!(path = %options.path.display(), reason, "journal in memory until the disk takes it");
-                let place = Place::Failing { path: options.path.clone(), reason, ticks_at_risk: 0 };
-                let since = options.now_wall_ns;
-                Self::placed(place, since, Some(Disk { options, file: None, _lock: lock }))
+            Some(reason) => {
+                tracing::warn!(path = %path.display(), reason, "journal in memory until the disk takes it");
+                Place::Failing { path, reason, ticks_at_risk: 0 }
             }
-            Err(failure) => refused(options, failure.to_string()),
-        }
+        };
+        let mut journal = Self::placed(place, loaded.since_wall_ns, None);
+        journal.next_seq = loaded.next_seq;
+        journal.sessions = loaded.sessions;
+        *journal.shared.totals() = loaded.totals;
+        journal.shared.status().bytes = file.as_ref().map_or(0, File::bytes);
+        journal.disk = Some(Disk { options, file, peeked, _lock: lock });
+        journal
     }
 
     /// Asks it from other threads.
@@ -273,9 +287,16 @@ impl Journal {
     fn write(&mut self, seq: u64) -> Result<u64, Failure> {
         let Some(disk) = &mut self.disk else { return Ok(0) };
         if disk.file.is_none() && seq.is_multiple_of(RETRY_EVERY) {
-            disk.file = Some(File::create(&disk.options, self.shared.status().since_wall_ns)?);
-            self.shared.totals().all_unwritten();
-            self.sessions.all_unwritten();
+            match disk.peeked.map(|next| File::reopen(&disk.options, next)) {
+                Some(Ok(file)) => (disk.file, disk.peeked) = (Some(file), None),
+                Some(Err(Failure::Damaged(reason))) => return self.begin_anew(&reason),
+                Some(Err(failure)) => return Err(failure),
+                None => {
+                    disk.file = Some(File::create(&disk.options, self.shared.status().since_wall_ns)?);
+                    self.shared.totals().all_unwritten();
+                    self.sessions.all_unwritten();
+                }
+            }
         }
         let Some(file) = &mut disk.file else { return Err(Failure::Trouble("no journal could be made".into())) };
         // After an outage more comes at once than the room that is left to a tick.
@@ -287,19 +308,23 @@ impl Journal {
         let writing = Writing::of(&self.shared.totals(), &self.sessions);
         match file.write(&writing, &self.waiting) {
             Ok(()) => Ok(file.bytes()),
-            Err(Failure::Damaged(reason)) => {
-                // Memory knows everything that must not be lost, so a new file can take over at once.
-                tracing::error!(path = %disk.options.path.display(), reason, "journal damaged");
-                disk.file = None;
-                place::set_aside(&disk.options, "corrupt").map_err(Failure::Trouble)?;
-                let file = disk.file.insert(File::create(&disk.options, self.shared.status().since_wall_ns)?);
-                self.shared.totals().all_unwritten();
-                self.sessions.all_unwritten();
-                file.write(&Writing::of(&self.shared.totals(), &self.sessions), &self.waiting)?;
-                Ok(file.bytes())
-            }
+            Err(Failure::Damaged(reason)) => self.begin_anew(&reason),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Sets a damaged file aside. Memory knows everything that must not be lost, so a new one can take over at once.
+    fn begin_anew(&mut self, reason: &str) -> Result<u64, Failure> {
+        let Some(disk) = &mut self.disk else { return Ok(0) };
+        tracing::error!(path = %disk.options.path.display(), reason, "journal damaged");
+        disk.file = None;
+        place::set_aside(&disk.options, "corrupt").map_err(Failure::Trouble)?;
+        disk.peeked = None;
+        let file = disk.file.insert(File::create(&disk.options, self.shared.status().since_wall_ns)?);
+        self.shared.totals().all_unwritten();
+        self.sessions.all_unwritten();
+        file.write(&Writing::of(&self.shared.totals(), &self.sessions), &self.waiting)?;
+        Ok(file.bytes())
     }
 
     fn note(&mut self, written: Result<u64, Failure>) -> Kept {

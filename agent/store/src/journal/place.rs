@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,23 @@ pub(super) fn prepare(path: &Path) -> io::Result<()> {
 /// Whether something was written there.
 pub(super) fn holds_anything(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|about| about.len() > 0)
+}
+
+/// Whether a write-ahead log was left beside it: what is in the log is not in the database yet.
+pub(super) fn has_log(path: &Path) -> bool {
+    holds_anything(&beside(path, "-wal"))
+}
+
+/// The path as part of a `file:` address.
+pub(super) fn escaped(path: &Path) -> String {
+    let mut address = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => address.push(char::from(*byte)),
+            other => address.push_str(&format!("%{other:02X}")),
+        }
+    }
+    address
 }
 
 /// The path with something after its name.

@@ -395,3 +395,23 @@ fn what_waited_through_an_outage_makes_its_own_room_under_the_cap() {
 fn oldest(run: &Run) -> Option<i64> {
     run.file().connection().query_row("SELECT min(seq) FROM ticks", [], |row| row.get(0)).expect("one row")
 }
+
+#[test]
+fn a_journal_can_be_read_without_writing_and_is_opened_later_if_nobody_else_wrote_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = options(folder.path());
+    let mut run = Run::start(options.clone());
+    (1..=7).for_each(|seq| _ = run.serve(seq));
+    drop(run);
+    let peeked = File::peek(&JournalOptions { boot: "second".to_owned(), ..options.clone() });
+    let loaded = peeked.expect("it can be read").expect("it is there");
+    assert_eq!((loaded.next_seq, loaded.sessions.by_age().map(|known| known.seq).max()), (7, Some(7)));
+    assert_eq!(beside(folder.path()), ["journal.db", "journal.db.lock"], "and nothing was written");
+    assert!(matches!(File::reopen(&options, 6), Err(Failure::Damaged(_))), "somebody else wrote into it");
+    assert!(File::reopen(&options, 7).is_ok());
+}
+
+#[test]
+fn a_path_becomes_an_address_whatever_is_in_it() {
+    assert_eq!(place::escaped(Path::new("/var/lib/a b?c%/j.db")), "/var/lib/a%20b%3Fc%25/j.db");
+}
