@@ -5,9 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use perfwatch_model::tick::MAX_SLOW;
 use perfwatch_model::tick::SLOT_NS;
 use perfwatch_model::{Stage, Unit};
-use perfwatch_wire::limits::MAX_NAME;
+use perfwatch_wire::limits::{MAX_MESSAGE, MAX_NAME};
 use perfwatch_wire::message::{ErrorCount, Flush, Slot, StageCount, StageName, StageTime};
 use perfwatch_wire::sparse;
+use prost::Message as _;
 
 use crate::activity::{Activity, COUNTERS, Changes, Counter, Counts, RING, Totals};
 use crate::clock::SECOND;
@@ -24,6 +25,9 @@ use crate::slowest::Sample;
 const KEPT_SLOTS: u64 = 20;
 /// How often a shard that is being written is read again before the collection is put off to the next second.
 const ATTEMPTS: usize = 20;
+
+/// Bytes that stand before a message inside another at most: its field's number, and its length.
+const PREFIX: usize = 5;
 
 /// Running totals at the instant from which a session counts.
 pub(crate) struct Origin {
@@ -83,6 +87,10 @@ pub(crate) struct Collector {
     base_group: Option<control_group::Reading>,
     /// Slow requests that ended after the flush that was made when they were taken.
     slow: Vec<Sample>,
+    /// Bytes that a flush may take.
+    max_bytes: usize,
+    /// Place of the first distribution that found no room in the last flush; its values wait for the next.
+    late: Option<usize>,
     /// Changes per slot, all shards together and one shard; kept to spare the allocations.
     scratch: [Vec<Changes>; 2],
 }
@@ -111,6 +119,8 @@ impl Collector {
             base_group: control_group.read(),
             control_group,
             slow: Vec::new(),
+            max_bytes: MAX_MESSAGE,
+            late: None,
             scratch: [Vec::new(), Vec::new()],
         }
     }
@@ -231,6 +241,16 @@ impl Collector {
         }
     }
 
+    /// What the agent takes at most in one message; 0 means that it does not say.
+    pub(crate) fn limit(&mut self, max_bytes: usize) {
+        self.max_bytes = if max_bytes == 0 { MAX_MESSAGE } else { max_bytes.min(MAX_MESSAGE) };
+    }
+
+    /// Whether distributions wait for the next flush because the last one was full.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
     /// Makes the flush from the end of the last one to the last collection, with at most `max_series` histograms. `None`
     /// when no time has passed between the two.
     pub(crate) fn make(&mut self, seq: u64, max_series: usize) -> Option<Flush> {
@@ -277,8 +297,8 @@ impl Collector {
             control_group: group.as_ref().map(|now| control_group::since(now, self.base_group.as_ref())),
             ..Flush::default()
         };
-        self.add_histograms(&mut flush, max_series);
         self.add_slow(&mut flush);
+        self.add_histograms(&mut flush, max_series);
         self.base = latest;
         self.base_usage = usage;
         self.base_refused = refused;
@@ -297,6 +317,8 @@ impl Collector {
         self.slow.truncate(MAX_SLOW);
     }
 
+    /// Adds the distributions that changed, as far as there is room, those first that had none in the flush before. What is
+    /// left out stays in the difference to the next flush.
     fn add_histograms(&mut self, flush: &mut Flush, max_series: usize) {
         let (all, names) = {
             let inside = fork::enter();
@@ -306,7 +328,9 @@ impl Collector {
             let stage = u32::from(Stage::FIRST_CUSTOM) + at as u32;
             flush.stages.push(StageName { stage, name: cut(name, MAX_NAME).to_owned() });
         }
-        for series in all {
+        let mut room = self.max_bytes.saturating_sub(flush.encoded_len() + PREFIX);
+        let start = self.late.take().unwrap_or(0);
+        for (place, series) in all.iter().enumerate().cycle().skip(start).take(all.len()) {
             let totals = series.totals();
             let before = self.base_histograms.get(&series.id);
             let mut histogram = perfwatch_wire::message::Histogram {
@@ -325,12 +349,16 @@ impl Collector {
             if histogram.counts.is_empty() && histogram.sum == 0 {
                 continue;
             }
-            self.base_histograms.insert(series.id, totals);
-            if flush.histograms.len() < max_series {
+            if flush.histograms.len() >= max_series {
+                flush.series_dropped += 1;
+            } else if let Some(rest) = room.checked_sub(histogram.encoded_len() + PREFIX) {
+                room = rest;
                 flush.histograms.push(histogram);
             } else {
-                flush.series_dropped += 1;
+                self.late.get_or_insert(place);
+                continue;
             }
+            self.base_histograms.insert(series.id, totals);
         }
     }
 }

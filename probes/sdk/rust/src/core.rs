@@ -209,7 +209,8 @@ impl Core {
         let mut all = lock(&self.series);
         let known = all.iter().find(|series| series.name == name && series.stage.is_none());
         let series = known.copied().or_else(|| {
-            if all.len() >= MAX_SERIES {
+            // A name that the protocol does not allow would cost the whole flush.
+            if all.len() >= MAX_SERIES || name.is_empty() {
                 self.refused.fetch_add(1, Relaxed);
                 return None;
             }
@@ -227,7 +228,7 @@ impl Core {
 
     /// The stage with this name: built in, known, or new while there is room; else `other`.
     pub(crate) fn stage(&self, name: &str) -> Stage {
-        if let Some(stage) = Stage::from_name(name) {
+        if let Some(stage) = Stage::from_name(name).or(name.is_empty().then_some(Stage::Other)) {
             return stage;
         }
         let _inside = fork::enter();

@@ -25,6 +25,8 @@ const SETTLE_NS: u64 = 5_000_000;
 const JITTER_NS: u64 = 290_000_000;
 /// Seconds without an attempt after an agent refused this server: it will say the same again.
 const REFUSED_PAUSE: u32 = 30;
+/// What can wait in a process fits into these: 256 distributions of 4,608 buckets, six bytes each, are seven messages.
+const FLUSHES: u32 = 8;
 /// Seconds after which an agent that neither acknowledges nor closes is given up and dialled anew.
 const SILENCE: u32 = 30;
 
@@ -189,6 +191,7 @@ impl Flusher {
         let Some(connection) = &self.connection else { return };
         let max_series = MAX_SERIES.min(connection.welcome.max_series as usize);
         let collector = &mut self.collector;
+        collector.limit(connection.welcome.max_message_bytes as usize);
         self.session.freeze(|seq| collector.make(seq, max_series));
     }
 
@@ -277,13 +280,20 @@ impl Flusher {
             self.pause = 0;
             self.connect();
         }
-        // The flush under way first; then one with the rest.
-        if !self.settle(deadline) {
-            return false;
+        // The flush under way first; then one with the rest, or as many as the rest takes.
+        let mut settled = self.settle(deadline);
+        for _ in 0..FLUSHES {
+            if !settled {
+                return false;
+            }
+            self.collector.collect(End::Now);
+            self.freeze();
+            settled = self.settle(deadline);
+            if !self.collector.is_late() {
+                break;
+            }
         }
-        self.collector.collect(End::Now);
-        self.freeze();
-        self.settle(deadline)
+        settled && !self.collector.is_late()
     }
 
     /// Sends what is due and waits for its receipt.

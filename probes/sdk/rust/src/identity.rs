@@ -27,6 +27,7 @@ pub(crate) fn hello(settings: &Settings, environment: Environment<'_>) -> Hello 
     let instance = settings
         .instance
         .clone()
+        .filter(|instance| !instance.is_empty())
         .or_else(|| text(environment("PERFWATCH_INSTANCE")))
         .or_else(|| instance_id(&text(environment("OTEL_RESOURCE_ATTRIBUTES"))?))
         .or_else(same_executable_parent)
@@ -151,7 +152,9 @@ mod tests {
     #[test]
     fn a_handshake_keeps_the_protocols_rules() {
         let long = Settings { service: "é".repeat(200), ..settings() };
-        for settings in [settings(), long, Settings { service: String::new(), ..settings() }] {
+        for settings in
+            [settings(), long, Settings { service: String::new(), instance: Some(String::new()), ..settings() }]
+        {
             let hello = hello(&settings, &|_| None);
             assert_eq!(perfwatch_wire::validate::hello(&hello), Ok(()));
             assert_eq!(hello.pids.last(), Some(&std::process::id()));

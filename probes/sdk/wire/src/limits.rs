@@ -2,7 +2,8 @@
 
 use perfwatch_model::{Stage, State};
 
-/// Bytes of one message. A flush with 256 full histograms stays far below; only a broken or hostile peer comes near.
+/// Bytes of one message. 256 histograms of 1,000 buckets each take about 600 KB; what would not fit waits in the SDK for its
+/// next flush.
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// Histograms per flush, and distinct ones per session. An LLM server with every stage and ten of its own uses about 25.
 pub const MAX_SERIES: usize = 256;

@@ -205,6 +205,50 @@ fn names_without_end_fill_no_memory_and_are_counted() {
 }
 
 #[test]
+fn what_does_not_fit_into_a_flush_comes_with_the_next() {
+    let rig = Rig::new("/nonexistent");
+    let mut collector = rig.collector();
+    // Every bucket of every distribution: more than twice what a message may take.
+    let buckets = layout::BUCKETS as u64;
+    let handles: Vec<_> = (0..236).map(|at| rig.server.histogram(&format!("own {at}"), Unit::Seconds)).collect();
+    for handle in &handles {
+        (0..buckets).for_each(|bucket| handle.record(layout::highest(bucket as usize)));
+    }
+    let (mut count, mut flushes) = (0, 0);
+    loop {
+        flushes += 1;
+        rig.at(flushes * 1_000);
+        // The first ones go on, and must not keep the last ones out for ever.
+        handles[..80].iter().for_each(|handle| (0..buckets).for_each(|at| handle.record(layout::highest(at as usize))));
+        let flush = flush(&rig, &mut collector, flushes);
+        assert!(perfwatch_wire::encode(&perfwatch_wire::ClientMessage::from(flush.clone())).len() <= 1 << 20);
+        count += flush.histograms.iter().flat_map(|histogram| &histogram.counts).sum::<u64>();
+        assert_eq!(flush.series_dropped, 0);
+        if !collector.is_late() {
+            break;
+        }
+        assert!(flushes < 9, "they starve");
+    }
+    assert_eq!(count, (236 + 80 * flushes) * buckets, "each value once");
+    assert!(flushes > 2);
+}
+
+#[test]
+fn a_name_that_the_protocol_does_not_allow_costs_nothing_else() {
+    let rig = Rig::new("/nonexistent");
+    let mut collector = rig.collector();
+    rig.server.histogram("", Unit::Count("{token}")).record(1);
+    rig.server.histogram(&"é".repeat(100), Unit::Count("")).record(1);
+    let mut request = rig.server.request();
+    request.enter(rig.server.stage(""));
+    rig.server.stage(&"x".repeat(300));
+    request.fail_with("");
+    rig.at(1_000);
+    let flush = flush(&rig, &mut collector, 1); // Checks that the agent would take it.
+    assert_eq!((flush.requests_failed, flush.series_dropped, flush.stages.len()), (1, 1, 1));
+}
+
+#[test]
 fn a_stream_has_a_first_token_gaps_and_counts() {
     let rig = Rig::new("/nonexistent");
     let mut collector = rig.collector();
