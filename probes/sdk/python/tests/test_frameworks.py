@@ -38,11 +38,23 @@ def test_fastapi_with_uvicorn_workers(agent, start, port):
     assert len(seen.instances) == 1, "workers of one parent are one server"
 
 
-def test_a_client_that_leaves_is_counted_as_such(agent, start, port):
-    start(EXAMPLES / "fastapi_server.py", port)
+def leave(port):
+    """Reads the beginning of a stream only."""
     with httpx.stream("GET", f"http://127.0.0.1:{port}/stream/1000000", timeout=60) as response:
         next(response.iter_raw())
+
+
+def test_a_client_that_leaves_is_counted_as_such(agent, start, port):
+    start(EXAMPLES / "fastapi_server.py", port)
+    leave(port)
     seen = agent.wait("fastapi-example", lambda seen: seen.ended == 1)
+    assert seen.counts["cancelled"] == 1, seen.counts
+
+
+def test_a_client_that_leaves_flask_is_counted_as_such(agent, start, port):
+    start("-m", "gunicorn", "-w", 2, "-b", f"127.0.0.1:{port}", "--log-level", "error", "flask_server:app")
+    leave(port)
+    seen = agent.wait("flask-example", lambda seen: seen.ended == 1)
     assert seen.counts["cancelled"] == 1, seen.counts
 
 
