@@ -32,7 +32,7 @@ const CONNECTIONS: usize = 8;
 /// Asked before the window begins.
 const WARM_UP: usize = 200;
 /// Rounds of mixing that take some 200 µs: little for a model, much for a handler.
-const MODEL: u64 = 150_000;
+const MODEL: u64 = 300_000;
 
 type Request = Option<Extension<Handle>>;
 

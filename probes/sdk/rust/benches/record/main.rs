@@ -104,8 +104,9 @@ fn observations(c: &mut Criterion) {
     unshared(&mut group);
     let own = server.histogram("bench.duration", Unit::Seconds);
     shared(&mut group, "perfwatch, Rust", |value| own.record(value));
-    let c = c_library::Histogram::open();
-    shared(&mut group, "perfwatch, C through dlopen", |value| c.record(value));
+    for (how, c) in [("linked", c_library::Histogram::linked()), ("through dlopen", c_library::Histogram::open())] {
+        shared(&mut group, &format!("perfwatch, C, {how}"), |value| c.record(value));
+    }
     let prometheus = peers::prometheus();
     shared(&mut group, "prometheus-client", |value| prometheus.observe(seconds(value)));
     for (kind, histogram) in [("explicit", peers::explicit()), ("exponential", peers::exponential())] {
