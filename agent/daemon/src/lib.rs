@@ -23,6 +23,7 @@
 //! in the journal; it alone may wait for a disk, and the SDKs get their receipts from it.
 
 pub mod config;
+pub mod intake;
 pub mod probe_socket;
 
 mod agent;
@@ -32,7 +33,6 @@ mod clock;
 mod error;
 mod feed;
 mod history;
-mod intake;
 mod journal;
 mod own;
 mod pipeline;

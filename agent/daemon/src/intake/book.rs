@@ -103,7 +103,7 @@ impl Book {
         let mut refused = Refused::default();
         let all = || sent.scope_metrics.iter().flat_map(|scope| &scope.metrics);
         let hint = all().find_map(|metric| resource::kind(&metric.name));
-        let taken_before: usize = self.servers.values().map(|server| server.streams.len()).sum();
+        let taken_before: usize = self.servers.values().map(|server| server.weight).sum();
         let Some(server) = Self::server(&mut self.servers, sent.resource.as_ref(), hint, peer, mono_ns) else {
             let points = all().map(points_of).sum();
             refused.add(points, &format!("this agent knows {MAX_SERVERS} servers already"));
@@ -118,7 +118,7 @@ impl Book {
             refused: &mut refused,
             beyond: 0,
         };
-        reader.others -= reader.server.streams.len();
+        reader.others -= reader.server.weight;
         all().for_each(|metric| reader.take(metric));
         let beyond = reader.beyond;
         self.counts.series += beyond;

@@ -1,20 +1,25 @@
 //! OTLP over gRPC.
 
+use std::convert::Infallible;
 use std::io;
+use std::marker::PhantomData;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-    metrics_service_server::{MetricsService, MetricsServiceServer},
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-    trace_service_server::{TraceService, TraceServiceServer},
 };
+use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::Stream;
-use tonic::codec::CompressionEncoding::Gzip;
+use tonic::body::Body;
+use tonic::codec::{CompressionEncoding::Gzip, EnabledCompressionEncodings};
+use tonic::codegen::{self, BoxFuture, StdError, http};
+use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, UdsConnectInfo};
 use tonic::{Code, Request, Response, Status};
@@ -22,6 +27,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::Shared;
 use super::book::{Refused, points_of, spans_of};
+use super::codec::Checked;
 
 /// Largest message, unpacked.
 pub(super) const MAX_MESSAGE: usize = 4 << 20;
@@ -34,14 +40,11 @@ pub(super) async fn serve<T>(incoming: impl Stream<Item = io::Result<T>>, shared
 where
     T: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let service = || Service(Arc::clone(&shared));
-    let metrics = MetricsServiceServer::new(service()).max_decoding_message_size(MAX_MESSAGE).accept_compressed(Gzip);
-    let traces = TraceServiceServer::new(service()).max_decoding_message_size(MAX_MESSAGE).accept_compressed(Gzip);
     let served = Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
         .timeout(PATIENCE)
-        .add_service(metrics)
-        .add_service(traces)
+        .add_service(Service::<Metrics>::new(&shared))
+        .add_service(Service::<Traces>::new(&shared))
         .serve_with_incoming(incoming)
         .await;
     if let Err(error) = served {
@@ -49,14 +52,111 @@ where
     }
 }
 
-struct Service(Arc<Shared>);
+/// What can be exported. The services that the protocol's crate generates decode before anybody could look at a message.
+trait Signal: Send + Sync + 'static {
+    type Sent: Message + Default + 'static;
+    type Answer: Message + 'static;
+    /// Name of the gRPC service.
+    const SERVICE: &'static str;
+    /// Path of its only method.
+    const EXPORT: &'static str;
+    fn take(shared: &Shared, sent: &Self::Sent, peer: Option<u32>) -> Result<Self::Answer, Duration>;
+}
 
-impl Service {
-    fn admit(&self, points: u64) -> Result<(), Status> {
-        self.0.admit(points).map_err(|after| {
+struct Metrics;
+
+impl Signal for Metrics {
+    type Sent = ExportMetricsServiceRequest;
+    type Answer = ExportMetricsServiceResponse;
+    const SERVICE: &'static str = "opentelemetry.proto.collector.metrics.v1.MetricsService";
+    const EXPORT: &'static str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+    fn take(shared: &Shared, sent: &Self::Sent, peer: Option<u32>) -> Result<Self::Answer, Duration> {
+        let partial_success = take_metrics(shared, sent, peer)?.partial();
+        let partial =
+            |(rejected_data_points, error_message)| ExportMetricsPartialSuccess { rejected_data_points, error_message };
+        Ok(ExportMetricsServiceResponse { partial_success: partial_success.map(partial) })
+    }
+}
+
+struct Traces;
+
+impl Signal for Traces {
+    type Sent = ExportTraceServiceRequest;
+    type Answer = ExportTraceServiceResponse;
+    const SERVICE: &'static str = "opentelemetry.proto.collector.trace.v1.TraceService";
+    const EXPORT: &'static str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+    fn take(shared: &Shared, sent: &Self::Sent, peer: Option<u32>) -> Result<Self::Answer, Duration> {
+        let partial_success = take_spans(shared, sent, peer)?.partial();
+        let partial = |(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message };
+        Ok(ExportTraceServiceResponse { partial_success: partial_success.map(partial) })
+    }
+}
+
+/// The gRPC service of one signal.
+struct Service<S> {
+    shared: Arc<Shared>,
+    signal: PhantomData<S>,
+}
+
+impl<S> Service<S> {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), signal: PhantomData }
+    }
+}
+
+impl<S> Clone for Service<S> {
+    fn clone(&self) -> Self {
+        Self::new(&self.shared)
+    }
+}
+
+impl<S: Signal> NamedService for Service<S> {
+    const NAME: &'static str = S::SERVICE;
+}
+
+impl<S: Signal, B> codegen::Service<http::Request<B>> for Service<S>
+where
+    B: codegen::Body + Send + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            if request.uri().path() != S::EXPORT {
+                return Ok(Status::unimplemented("there is only Export").into_http());
+            }
+            let shared = Arc::clone(&service.shared);
+            let _place = shared.place().await;
+            let mut accepted = EnabledCompressionEncodings::default();
+            accepted.enable(Gzip);
+            let mut grpc = Grpc::new(Checked::default())
+                .apply_compression_config(accepted, EnabledCompressionEncodings::default())
+                .apply_max_message_size_config(Some(MAX_MESSAGE), None);
+            Ok(grpc.unary(service, request).await)
+        })
+    }
+}
+
+impl<S: Signal> UnaryService<S::Sent> for Service<S> {
+    type Response = S::Answer;
+    type Future = std::future::Ready<Result<Response<S::Answer>, Status>>;
+
+    fn call(&mut self, request: Request<S::Sent>) -> Self::Future {
+        let taken = S::take(&self.shared, request.get_ref(), peer(&request));
+        std::future::ready(taken.map(Response::new).map_err(|after| {
             let details = ErrorDetails::with_retry_info(Some(after));
             Status::with_error_details(Code::Unavailable, "too much at a time; send it again", details)
-        })
+        }))
     }
 }
 
@@ -66,45 +166,14 @@ fn peer<T>(request: &Request<T>) -> Option<u32> {
     u32::try_from(pid).ok().filter(|pid| *pid > 0)
 }
 
-#[tonic::async_trait]
-impl MetricsService for Service {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let peer = peer(&request);
-        let refused = take_metrics(&self.0, request.get_ref(), peer, |points| self.admit(points))?;
-        let partial_success = refused.partial().map(|(rejected_data_points, error_message)| {
-            ExportMetricsPartialSuccess { rejected_data_points, error_message }
-        });
-        Ok(Response::new(ExportMetricsServiceResponse { partial_success }))
-    }
-}
-
-#[tonic::async_trait]
-impl TraceService for Service {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let peer = peer(&request);
-        let refused = take_spans(&self.0, request.get_ref(), peer, |spans| self.admit(spans))?;
-        let partial_success = refused
-            .partial()
-            .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message });
-        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
-    }
-}
-
-/// Takes metrics, whichever way they came.
-pub(super) fn take_metrics<E>(
+/// Takes metrics, whichever way they came; or says after how long they may come again.
+pub(super) fn take_metrics(
     shared: &Shared,
     sent: &ExportMetricsServiceRequest,
     peer: Option<u32>,
-    admit: impl FnOnce(u64) -> Result<(), E>,
-) -> Result<Refused, E> {
+) -> Result<Refused, Duration> {
     let scopes = sent.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-    admit(scopes.flat_map(|scope| &scope.metrics).map(points_of).sum())?;
+    shared.admit(scopes.flat_map(|scope| &scope.metrics).map(points_of).sum())?;
     let mut refused = Refused::default();
     let now = shared.mono_ns();
     for resource in &sent.resource_metrics {
@@ -114,14 +183,13 @@ pub(super) fn take_metrics<E>(
     Ok(refused)
 }
 
-/// Takes spans, whichever way they came.
-pub(super) fn take_spans<E>(
+/// Takes spans, whichever way they came; or says after how long they may come again.
+pub(super) fn take_spans(
     shared: &Shared,
     sent: &ExportTraceServiceRequest,
     peer: Option<u32>,
-    admit: impl FnOnce(u64) -> Result<(), E>,
-) -> Result<Refused, E> {
-    admit(sent.resource_spans.iter().map(spans_of).sum())?;
+) -> Result<Refused, Duration> {
+    shared.admit(sent.resource_spans.iter().map(spans_of).sum())?;
     let mut refused = Refused::default();
     let now = shared.mono_ns();
     for resource in &sent.resource_spans {

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tonic::Code;
 
 use super::Shared;
+use super::bulk;
 use super::grpc::{MAX_MESSAGE, take_metrics, take_spans};
 use super::json;
 use super::listen::Limited;
@@ -48,11 +49,12 @@ async fn nothing_here(request: Request) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let _place = shared.place().await;
     let (format, sent) = match message::<ExportMetricsServiceRequest>(request).await {
         (format, Ok(sent)) => (format, sent),
         (format, Err(refusal)) => return refusal.answer(format),
     };
-    let refused = match take_metrics(&shared, &sent, None, |points| shared.admit(points)) {
+    let refused = match take_metrics(&shared, &sent, None) {
         Ok(refused) => refused,
         Err(after) => return busy(after, format),
     };
@@ -64,11 +66,12 @@ async fn metrics(State(shared): State<Arc<Shared>>, request: Request) -> Respons
 }
 
 async fn traces(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let _place = shared.place().await;
     let (format, sent) = match message::<ExportTraceServiceRequest>(request).await {
         (format, Ok(sent)) => (format, sent),
         (format, Err(refusal)) => return refusal.answer(format),
     };
-    let refused = match take_spans(&shared, &sent, None, |spans| shared.admit(spans)) {
+    let refused = match take_spans(&shared, &sent, None) {
         Ok(refused) => refused,
         Err(after) => return busy(after, format),
     };
@@ -119,6 +122,13 @@ async fn message<T: Message + Default + DeserializeOwned>(request: Request) -> (
         }
     };
     let message = bytes.and_then(|bytes| {
+        let too_much = match format {
+            Format::Protobuf => bulk::is_too_much(&bytes),
+            Format::Json => bulk::is_too_much_json(&bytes),
+        };
+        if too_much {
+            return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument, bulk::TOO_MANY));
+        }
         let decoded = match format {
             Format::Protobuf => T::decode(bytes).map_err(|error| error.to_string()),
             Format::Json => json::decode(&bytes).map_err(|error| error.to_string()),

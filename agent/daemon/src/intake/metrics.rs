@@ -12,13 +12,16 @@ use super::metered;
 use super::names::Names;
 use super::resource;
 use super::server::Server;
-use super::stream::{Kind, Span, Stream, Taken, Temporality};
+use super::stream::{self, Kind, Span, Stream, Taken, Temporality};
 use super::units::Scale;
 
-/// Series of one server.
+/// Series of one server. A distribution counts for one more with every 64 buckets.
 const MAX_SERVER_SERIES: usize = 2_000;
 /// Series of all servers together.
 const MAX_SERIES: usize = 10_000;
+/// Buckets up to which a distribution may go into the overflow series of its metric: these are beyond the limits, and there
+/// are as many as metrics.
+const MAX_OVERFLOW_WEIGHT: usize = 4;
 /// Attributes of a series; OpenTelemetry's own limit is 128.
 const MAX_ATTRIBUTES: usize = 32;
 /// What OpenTelemetry's SDKs call the series in which the excess goes.
@@ -79,14 +82,16 @@ impl Reader<'_> {
             Some(Data::Histogram(data)) => data.data_points.iter().for_each(|point| {
                 let span = Span { start: point.start_time_unix_nano, end: point.time_unix_nano };
                 let since = self.since_wall_ns;
-                self.distribution(about, &point.attributes, point.flags, span, |stream| {
+                let buckets = point.bucket_counts.len();
+                self.distribution(about, (&point.attributes, point.flags, span, buckets), |stream| {
                     stream.explicit(point, about.temporality, since)
                 });
             }),
             Some(Data::ExponentialHistogram(data)) => data.data_points.iter().for_each(|point| {
                 let span = Span { start: point.start_time_unix_nano, end: point.time_unix_nano };
                 let since = self.since_wall_ns;
-                self.distribution(about, &point.attributes, point.flags, span, |stream| {
+                let buckets = point.positive.as_ref().map_or(0, |buckets| buckets.bucket_counts.len());
+                self.distribution(about, (&point.attributes, point.flags, span, buckets), |stream| {
                     stream.exponential(Exponential::read(point)?, span, about.temporality, since)
                 });
             }),
@@ -102,7 +107,7 @@ impl Reader<'_> {
         let Some(value) = point.value else {
             return self.refused.add(1, "a point has no value");
         };
-        let Some((_, stream)) = self.stream(about, &point.attributes) else { return };
+        let Some((_, stream)) = self.stream(about, &point.attributes, stream::weight(0)) else { return };
         let taken = if about.kind == Kind::Gauge {
             let value = match value {
                 number_data_point::Value::AsInt(value) => value as f64,
@@ -124,15 +129,13 @@ impl Reader<'_> {
     fn distribution(
         &mut self,
         about: About,
-        attributes: &[KeyValue],
-        flags: u32,
-        span: Span,
+        (attributes, flags, span, buckets): (&[KeyValue], u32, Span, usize),
         take: impl FnOnce(&mut Stream) -> Result<Taken<perfwatch_model::Histogram>, &'static str>,
     ) {
         if has_no_value(flags) {
             return;
         }
-        let Some((failed, stream)) = self.stream(about, attributes) else { return };
+        let Some((failed, stream)) = self.stream(about, attributes, stream::weight(buckets)) else { return };
         match take(stream) {
             Ok(Taken::Gained(gained, interval_ns)) if metered::is_duration(about.metric.name) => {
                 self.server.metered.add(&gained, failed, interval_ns, span.end);
@@ -146,18 +149,22 @@ impl Reader<'_> {
     ///
     /// Beyond the limits, what can be added up without knowing whose it was (deltas of counters and distributions) goes to
     /// one series per metric with `otel.metric.overflow`; totals and levels cannot, and are refused.
-    fn stream(&mut self, about: About, attributes: &[KeyValue]) -> Option<(bool, &mut Stream)> {
+    fn stream(&mut self, about: About, attributes: &[KeyValue], weight: usize) -> Option<(bool, &mut Stream)> {
         let attrs = self.attrs(attributes);
         let known = attrs.as_ref().is_some_and(|attrs| {
-            let key = (about.metric.name, attrs.clone());
-            let own = self.server.streams.len();
-            let room = own < MAX_SERVER_SERIES && own + self.others < MAX_SERIES;
-            room || self.server.streams.contains_key(&key)
+            let known = self.server.streams.get(&(about.metric.name, attrs.clone())).map_or(0, |stream| stream.weight);
+            let own = self.server.weight + weight.saturating_sub(known);
+            weight <= known || (own <= MAX_SERVER_SERIES && own + self.others <= MAX_SERIES)
         });
         let failed = attrs.as_ref().is_some_and(|attrs| metered::failed(attrs));
         let attrs = match attrs.filter(|_| known) {
             Some(attrs) => attrs,
-            None if about.temporality == Temporality::Delta && about.kind != Kind::Gauge => vec![OVERFLOW],
+            None if about.temporality == Temporality::Delta
+                && about.kind != Kind::Gauge
+                && weight <= MAX_OVERFLOW_WEIGHT =>
+            {
+                vec![OVERFLOW]
+            }
             None => {
                 self.refused.add(1, NO_ROOM);
                 self.beyond += 1;
@@ -167,6 +174,8 @@ impl Reader<'_> {
         let fresh = || Stream::new(about.metric, about.scale, about.kind);
         let overflows = attrs.first() == Some(&OVERFLOW);
         let stream = self.server.streams.entry((about.metric.name, attrs)).or_insert_with(fresh);
+        self.server.weight += weight.saturating_sub(stream.weight);
+        stream.weight = stream.weight.max(weight);
         if overflows {
             stream.forget_place();
         }

@@ -1,8 +1,16 @@
 //! OTLP from servers that are instrumented already: metrics and traces in, servers with latency, stages and requests out.
 //!
-//! gRPC is always served on `otlp.sock` in the runtime folder; gRPC and HTTP/protobuf on addresses of loopback when
-//! `intake.grpc` and `intake.http` say so (`intake.reach = "network"` lifts the limit to loopback; there is neither
+//! gRPC is always served on `otlp.sock` in the runtime folder; gRPC and HTTP (protobuf, and JSON) on addresses of loopback
+//! when `intake.grpc` and `intake.http` say so (`intake.reach = "network"` lifts the limit to loopback; there is neither
 //! encryption nor authentication). Logs are not taken.
+//!
+//! # Senders
+//!
+//! | | |
+//! |---|---|
+//! | vLLM | `OTEL_EXPORTER_OTLP_TRACES_INSECURE=true vllm serve … --otlp-traces-endpoint unix:///run/perfwatch/otlp.sock`; it traces every request unless `OTEL_TRACES_SAMPLER` says otherwise: `intake.sampling = 1` |
+//! | Triton | speaks HTTP only: `intake.http = "127.0.0.1:4318"`, and `--trace-config mode=opentelemetry --trace-config opentelemetry,url=http://127.0.0.1:4318/v1/traces --trace-config level=TIMESTAMPS --trace-config rate=1`; it traces one request in `rate`, 1,000 unless told: `intake.sampling = 1` with the 1 above |
+//! | any SDK | `OTEL_EXPORTER_OTLP_ENDPOINT=unix:///run/perfwatch/otlp.sock` with gRPC, where the SDK can (Python, Go, Rust), else an address of loopback |
 //!
 //! # Servers
 //!
@@ -17,7 +25,7 @@
 //! | sent | kept |
 //! |---|---|
 //! | gauge; up-down counter (delta and cumulative) | a value in the tick in which it came |
-//! | counter, delta | the running total, each tick; a repeated export counts once |
+//! | counter, delta | the running total, each tick; a repeated export counts once; what comes after a later point is refused |
 //! | counter, cumulative | the same; after a restart of the sender it goes on from where it was |
 //! | explicit histogram | what was gained, in the sender's own bounds |
 //! | exponential histogram | what was gained: in perfwatch's buckets where values are integers inside (times, bytes, counts), else in the sender's edges |
@@ -42,6 +50,8 @@
 //! | with `db.system.name` | | `data_load` |
 //! | last part of the name is a stage's, or `tokenize`, `predict`, `inference` … | | that stage |
 //!
+//! A server with requests of vLLM's or Triton's kind has no others: its HTTP server's spans would be the same ones again.
+//!
 //! A stage's time is its span's less that of the stages right below it. Requests and stages enter the tick in which their
 //! spans arrive. `gen_ai.latency.time_to_first_token` becomes `gen_ai.server.time_to_first_token`.
 //!
@@ -51,18 +61,26 @@
 //!
 //! # Limits
 //!
-//! 4 MiB a message (16 MiB unpacked over HTTP), 256 connections per listener, 20,000 points and spans a second with bursts of
-//! five seconds, 256 servers, 2,000 series of a server and 10,000 of all, 1,024 metrics, 512 attribute keys, 32 attributes.
+//! 4 MiB a message, unpacked, and 500,000 parts of it; 8 messages in memory at a time; 256 connections per listener; 20,000
+//! points and spans a second with bursts of five seconds; 256 servers; 2,000 series of a server and 10,000 of all, of which a
+//! distribution counts for one more with every 64 buckets; 1,024 metrics; 512 attribute keys; 32 attributes.
+//!
 //! Beyond the limits of series, deltas go to a series `otel.metric.overflow` and totals are refused. What is refused is
-//! counted in a partial success, and in `perfwatch.agent.dropped`; too much at a time, or a tick that does not close, is
-//! UNAVAILABLE with the time to wait.
+//! counted in a partial success, and in `perfwatch.agent.dropped` by reason: `otlp_rejected` (malformed, or nothing here can
+//! hold it), `otlp_series` (beyond the limits of series), `otlp_deferred` (requests told to come again). Too much at a time,
+//! or a tick that does not close, is UNAVAILABLE with the time to wait: in `RetryInfo` over gRPC, in `Retry-After` with status
+//! 503 over HTTP. A message that is no OTLP, or too large, is `INVALID_ARGUMENT` (`OUT_OF_RANGE`), over HTTP 400, 413, or 415
+//! for another content type than `application/x-protobuf` and `application/json`, or another encoding than `gzip`.
 
 mod authority;
 mod book;
+mod bulk;
+mod codec;
 mod exponential;
 mod gate;
 mod grpc;
 mod http;
+mod inlet;
 mod json;
 mod listen;
 mod metered;
@@ -85,23 +103,35 @@ use std::time::Duration;
 
 use perfwatch_model::snapshot::ServerView;
 use perfwatch_model::{Clock, EntityId, SeriesTable, Tick};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::config::{Reach, Settings};
 use crate::error::Error;
 use book::Book;
 pub(crate) use book::Counts;
+pub use inlet::{Inlet, Untaken};
 
 /// Name of the socket in the runtime folder.
 pub(crate) const SOCKET: &str = "otlp.sock";
+
+/// Messages that are in memory at a time, over all listeners; the next ones stay in their connections until there is a place,
+/// or their time is up. One is taken in within milliseconds; a sender that is slow to send it may take 30 seconds.
+const MAX_MESSAGES: usize = 8;
 
 /// What the listeners and the tick share.
 struct Shared {
     book: Mutex<Book>,
     clock: Arc<dyn Clock>,
+    places: Semaphore,
 }
 
 impl Shared {
+    /// Waits for a place among the messages that are in memory.
+    async fn place(&self) -> SemaphorePermit<'_> {
+        self.places.acquire().await.expect("nobody closes the semaphore")
+    }
+
     /// The lock is held for one resource of one message at a time, never across a wait.
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -139,7 +169,7 @@ impl Intake {
     pub(crate) fn start(socket: UnixListener, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let sampling = settings.intake_sampling.map(|share| share.0);
         let book = Mutex::new(Book::new(sampling, clock.now()));
-        let shared = Arc::new(Shared { book, clock });
+        let shared = Arc::new(Shared { book, clock, places: Semaphore::new(MAX_MESSAGES) });
         let mut intake = Self { shared: Arc::clone(&shared), tasks: Vec::new(), grpc: None, http: None };
         let socket = tokio::net::UnixListener::from_std(socket)
             .map_err(|source| Error::Bind { socket: SOCKET.into(), source })?;

@@ -34,6 +34,8 @@ pub(super) struct Server {
     entity: Option<EntityId>,
     heard_ns: u64,
     pub(super) streams: HashMap<Key, Stream>,
+    /// What its series count for together.
+    pub(super) weight: usize,
     pub(super) traced: Traced,
     pub(super) metered: Metered,
     /// The SDK speaks for this server too: what it counts is exact, and shown instead of what traces say.
@@ -47,6 +49,7 @@ impl Server {
             entity: None,
             heard_ns: 0,
             streams: HashMap::new(),
+            weight: 0,
             traced: Traced::default(),
             metered: Metered::default(),
             has_sdk: false,

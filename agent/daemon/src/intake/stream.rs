@@ -87,6 +87,13 @@ pub(super) struct Stream {
     place: Place,
     state: State,
     pub(super) series: Option<SeriesId>,
+    /// What it counts for in the limits of series.
+    pub(super) weight: usize,
+}
+
+/// What a series counts for that holds so many buckets: a few copies of 64 are as much as everything else of one.
+pub(super) fn weight(buckets: usize) -> usize {
+    1 + buckets / 64
 }
 
 /// What a new series holds.
@@ -109,7 +116,7 @@ impl Stream {
             Kind::Explicit => State::Explicit { last: None, gained: Vec::new() },
             Kind::Exponential => State::Exponential { last: None, gained: Vec::new() },
         };
-        Self { metric, scale, place: Place::default(), state, series: None }
+        Self { metric, scale, place: Place::default(), state, series: None, weight: 0 }
     }
 
     /// Forgets where in its sender's time the series is: in an overflow series many senders' points mix.

@@ -13,8 +13,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary,
-    SummaryDataPoint, metric::Data, number_data_point,
+    AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
+    ScopeMetrics, Sum, Summary, SummaryDataPoint, metric::Data, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
@@ -190,6 +190,55 @@ async fn beyond_the_limit_of_series_deltas_go_to_an_overflow_series_and_totals_a
 }
 
 #[tokio::test]
+async fn wide_distributions_count_for_many_series_and_cannot_grow_past_the_limit() {
+    let mut rig = Rig::new();
+    let wide = |count: usize, bounds: u32| {
+        let point = |number| HistogramDataPoint {
+            attributes: vec![attribute("route", &format!("r{number}"))],
+            count: 1,
+            sum: Some(0.0),
+            bucket_counts: std::iter::once(1).chain((0..bounds).map(|_| 0)).collect(),
+            explicit_bounds: (0..bounds).map(f64::from).collect(),
+            ..HistogramDataPoint::default()
+        };
+        let data_points = (0..count).map(point).collect();
+        let aggregation_temporality = AggregationTemporality::Cumulative as i32;
+        vec![metric("wide", Data::Histogram(Histogram { data_points, aggregation_temporality }))]
+    };
+    assert_eq!(rig.metrics(wide(100, 8)).await.expect("taken").partial_success, None);
+    // 17 of the 2,000 each: 117 fit, of which 100 are there already and grow.
+    let (count, why) = rig.refused(wide(150, 1_024)).await;
+    assert_eq!(count, 150 - 117);
+    assert!(why.contains("limit of series"), "{why}");
+    assert_eq!(rig.intake.counts().series, 33);
+    rig.tick();
+}
+
+#[tokio::test]
+async fn servers_without_end_are_refused_and_the_known_ones_go_on() {
+    let mut rig = Rig::new();
+    let of = |name: &str| {
+        let mut sent = request(vec![gauge("level", vec![point(1, "a")])]);
+        sent.resource_metrics[0].resource =
+            Some(Resource { attributes: vec![attribute("service.name", name)], ..Resource::default() });
+        sent.encode_to_vec()
+    };
+    let mut refused = 0;
+    for number in 0..300 {
+        let (status, _, answer) =
+            rig.post("/v1/metrics", "Content-Type: application/x-protobuf\r\n", &of(&format!("s{number}"))).await;
+        let answer = ExportMetricsServiceResponse::decode(&answer[..]).expect("an answer");
+        refused += answer.partial_success.map_or(0, |partial| partial.rejected_data_points);
+        assert_eq!(status, 200);
+    }
+    assert_eq!((refused, rig.intake.counts().rejected), (44, 44));
+    rig.tick();
+    assert_eq!(rig.table.entities().count(), 256);
+    let (_, _, answer) = rig.post("/v1/metrics", "Content-Type: application/x-protobuf\r\n", &of("s0")).await;
+    assert_eq!(ExportMetricsServiceResponse::decode(&answer[..]).expect("an answer").partial_success, None);
+}
+
+#[tokio::test]
 async fn a_flood_is_unavailable_with_the_time_to_wait_on_both_transports() {
     let rig = Rig::new();
     // Refused for their lack of a name, and counted all the same.
@@ -227,6 +276,7 @@ async fn http_says_what_is_wrong_with_a_message() {
     let protobuf = "Content-Type: application/x-protobuf\r\n";
     let packed = format!("{protobuf}Content-Encoding: gzip\r\n");
     let fine = request(vec![gauge("level", vec![point(1, "a")])]).encode_to_vec();
+    let swollen = request(vec![gauge("level", vec![NumberDataPoint::default(); 600_000])]).encode_to_vec();
     let mut bomb = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     bomb.write_all(&vec![0; 5 << 20]).expect("in memory");
     let bomb = bomb.finish().expect("in memory");
@@ -237,6 +287,7 @@ async fn http_says_what_is_wrong_with_a_message() {
         ("/v1/traces", &packed, &bomb[..], 413, "4 MiB, unpacked"),
         ("/v1/metrics", protobuf, &vec![0; (4 << 20) + 1][..], 413, "4 MiB"),
         ("/v1/metrics", &format!("{protobuf}Content-Encoding: zstd\r\n"), &fine[..], 415, "gzip"),
+        ("/v1/metrics", protobuf, &swollen[..], 413, "more parts than fit"),
         ("/v1/logs", protobuf, &fine[..], 404, "/v1/metrics and /v1/traces"),
     ] {
         let (got, _, answer) = rig.post(path, headers, body).await;
@@ -275,8 +326,11 @@ async fn grpc_refuses_what_is_no_message_for_good() {
     let garbage = tonic::Request::new(AnyValue { value: Some(Value::StringValue("\u{7f}".to_owned())) });
     let codec = tonic_prost::ProstCodec::<AnyValue, ExportMetricsServiceResponse>::default();
     let status = client.unary(garbage, path, codec).await.expect_err("no request");
-    assert_eq!(status.code(), tonic::Code::Internal, "which no sender repeats");
-    assert!(status.message().contains("decode"), "{status:?}");
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "which no sender repeats");
+    assert!(status.message().starts_with("not an OTLP message"), "{status:?}");
+    let swollen = vec![gauge("level", vec![NumberDataPoint::default(); 600_000])];
+    let status = rig.metrics(swollen).await.expect_err("many times as large in memory");
+    assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, bulk::TOO_MANY));
     let huge = vec![gauge("level", vec![point(1, &"x".repeat(5 << 20))])];
     let status = rig.metrics(huge).await.expect_err("too large");
     assert_eq!(status.code(), tonic::Code::OutOfRange);
