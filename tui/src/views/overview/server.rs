@@ -1,6 +1,6 @@
 //! Servers: the list when there are several, and numbers and ledgers of the one that is selected.
 
-use perfwatch_model::snapshot::{LatencyView, ServerView};
+use perfwatch_model::snapshot::{GroupView, LatencyView, ServerView};
 use ratatui::text::{Line, Span};
 
 use super::{Plan, list, rule};
@@ -56,10 +56,25 @@ fn origin(server: &ServerView) -> String {
         [pid] => words.push(format!("pid {pid}")),
         [first, rest @ ..] => words.push(format!("pid {first} and {} more", rest.len())),
     }
+    words.extend(server.group.as_ref().and_then(memory_trouble));
     if !server.live {
         words.push("silent for more than 3 s".to_owned());
     }
     words.join(", ")
+}
+
+/// Share of its memory limit from which a server is worth a word: the kernel reclaims hard from about there.
+const MEMORY_SCARCE: f64 = 0.9;
+
+/// What a server that nobody else sees tells of its memory, when that is bad.
+fn memory_trouble(group: &GroupView) -> Option<String> {
+    if let Some(killed) = group.oom_kills.filter(|killed| *killed > 0) {
+        return Some(format!("{killed} killed for want of memory"));
+    }
+    let limit = group.memory_limit_bytes.filter(|limit| *limit > 0)?;
+    let share = group.memory_bytes? as f64 / limit as f64;
+    let scarce = share >= MEMORY_SCARCE || group.memory_limit_hits.is_some_and(|hits| hits > 0);
+    scarce.then(|| format!("memory {} of its limit", units::percent(share.min(1.0))))
 }
 
 /// Rates and latencies, in two lines; in one where there is no room.
@@ -268,4 +283,25 @@ pub(in crate::views) fn two_lines(scene: Scene<'_>, width: usize) -> Vec<Line<'s
         lines.extend([line("Rust", RUST[0]), line("", RUST[1])]);
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_a_word_only_when_it_is_scarce() {
+        let group = |memory, hits, killed| GroupView {
+            memory_bytes: Some(memory),
+            memory_limit_bytes: Some(1_000),
+            memory_limit_hits: Some(hits),
+            oom_kills: Some(killed),
+            ..GroupView::default()
+        };
+        assert_eq!(memory_trouble(&group(500, 0, 0)), None);
+        assert_eq!(memory_trouble(&group(950, 0, 0)).as_deref(), Some("memory 95 % of its limit"));
+        assert_eq!(memory_trouble(&group(500, 3, 0)).as_deref(), Some("memory 50 % of its limit"));
+        assert_eq!(memory_trouble(&group(500, 3, 2)).as_deref(), Some("2 killed for want of memory"));
+        assert_eq!(memory_trouble(&GroupView { memory_limit_bytes: None, ..group(500, 3, 0) }), None, "no limit");
+    }
 }
