@@ -150,20 +150,20 @@ impl Reader<'_> {
     /// Beyond the limits, what can be added up without knowing whose it was (deltas of counters and distributions) goes to
     /// one series per metric with `otel.metric.overflow`; totals and levels cannot, and are refused.
     fn stream(&mut self, about: About, attributes: &[KeyValue], weight: usize) -> Option<(bool, &mut Stream)> {
-        let attrs = self.attrs(attributes);
-        let known = attrs.as_ref().is_some_and(|attrs| {
-            let known = self.server.streams.get(&(about.metric.name, attrs.clone())).map_or(0, |stream| stream.weight);
+        let key = self.attrs(attributes).map(|attrs| (about.metric.name, attrs));
+        let fits = key.as_ref().is_some_and(|key| {
+            let known = self.server.streams.get(key).map_or(0, |stream| stream.weight);
             let own = self.server.weight + weight.saturating_sub(known);
             weight <= known || (own <= MAX_SERVER_SERIES && own + self.others <= MAX_SERIES)
         });
-        let failed = attrs.as_ref().is_some_and(|attrs| metered::failed(attrs));
-        let attrs = match attrs.filter(|_| known) {
-            Some(attrs) => attrs,
+        let failed = key.as_ref().is_some_and(|(_, attrs)| metered::failed(attrs));
+        let key = match key.filter(|_| fits) {
+            Some(key) => key,
             None if about.temporality == Temporality::Delta
                 && about.kind != Kind::Gauge
                 && weight <= MAX_OVERFLOW_WEIGHT =>
             {
-                vec![OVERFLOW]
+                (about.metric.name, vec![OVERFLOW])
             }
             None => {
                 self.refused.add(1, NO_ROOM);
@@ -172,8 +172,8 @@ impl Reader<'_> {
             }
         };
         let fresh = || Stream::new(about.metric, about.scale, about.kind);
-        let overflows = attrs.first() == Some(&OVERFLOW);
-        let stream = self.server.streams.entry((about.metric.name, attrs)).or_insert_with(fresh);
+        let overflows = key.1.first() == Some(&OVERFLOW);
+        let stream = self.server.streams.entry(key).or_insert_with(fresh);
         self.server.weight += weight.saturating_sub(stream.weight);
         stream.weight = stream.weight.max(weight);
         if overflows {

@@ -58,15 +58,20 @@ impl Identity {
 
 /// An attribute's value as text, fit for a terminal and bounded; `None` for lists and the like.
 pub(super) fn text(attribute: &KeyValue) -> Option<String> {
-    let text = match attribute.value.as_ref()?.value.as_ref()? {
-        Value::StringValue(text) => text.clone(),
+    Some(match attribute.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => clean(text),
         Value::BoolValue(value) => value.to_string(),
         Value::IntValue(value) => value.to_string(),
         Value::DoubleValue(value) => value.to_string(),
         _ => return None,
-    };
-    let clean = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    Some(clean.take(MAX_TEXT).collect())
+    })
+}
+
+fn clean(text: &str) -> String {
+    if text.len() <= MAX_TEXT && !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(MAX_TEXT).collect()
 }
 
 /// An attribute's value as a number.
@@ -110,5 +115,6 @@ mod tests {
     fn nothing_from_outside_can_steer_a_terminal() {
         let hostile = [attribute("service.name", "a\u{1b}[31m")];
         assert_eq!(Identity::of(&hostile, None, None).service, "a\u{fffd}[31m");
+        assert_eq!(clean(&"x".repeat(1_000)).len(), MAX_TEXT);
     }
 }

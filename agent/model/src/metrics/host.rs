@@ -1,4 +1,7 @@
 //! The machine and its control groups.
+//!
+//! Of a server whose processes the agent cannot see, the memory and the pressure of its control group are about the server:
+//! its processes tell them.
 
 use crate::MetricDef;
 use crate::Unit::{Bytes, Count, Ratio, Seconds};

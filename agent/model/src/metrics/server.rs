@@ -93,7 +93,8 @@ pub const CPU_RUN_DELAY: MetricDef = MetricDef::counter(
     Seconds,
     "Time that the server's threads were ready to run and waited for a CPU, summed over threads.",
 );
-/// What others used of its CPUs.
+/// What others used of its CPUs. Of a server that the agent does not see: of what was busy there, what its control group did
+/// not use by its own word; never more than the truth, less where others share the group.
 pub const CPU_OTHERS: MetricDef = MetricDef::counter(
     "perfwatch.server.cpu.others",
     Seconds,
