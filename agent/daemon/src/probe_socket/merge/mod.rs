@@ -5,6 +5,7 @@
 //! and the exported distributions, never a closed tick's slots.
 
 mod catalog;
+mod gained;
 mod inside;
 mod slots;
 mod slow;

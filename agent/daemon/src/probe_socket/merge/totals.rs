@@ -12,6 +12,7 @@ use perfwatch_wire::message::{self, Flush};
 
 use super::super::OVERFLOW;
 use super::catalog::Catalog;
+use super::gained::Gained;
 
 /// Attribute of a series about a stage.
 const STAGE: &str = "perfwatch.stage";
@@ -57,7 +58,7 @@ pub(super) struct Totals {
     /// Time per stage; a stage gets its series when a request first enters it.
     stages: [Option<Counter>; Stage::COUNT],
     /// Distributions by name and stage on the wire, with what this tick gained.
-    histograms: HashMap<(String, Option<u32>), (SeriesId, SparseHdr)>,
+    histograms: HashMap<(String, Option<u32>), (SeriesId, Gained)>,
 }
 
 impl Totals {
@@ -161,7 +162,7 @@ impl Totals {
         let Some(gained) = sparse(histogram) else { return };
         let key = (histogram.name.clone(), histogram.stage);
         if let Some((_, sum)) = self.histograms.get_mut(&key) {
-            sum.add(&gained);
+            sum.add(gained);
             return;
         }
         let metric = match histogram.name.as_str() {
@@ -178,7 +179,9 @@ impl Totals {
         };
         let attr = histogram.stage.map(|stage| Attr::text(STAGE, stage_name(stage, stage_names)));
         let series = table.series(metric, self.entity, attr.as_slice());
-        self.histograms.insert(key, (series, gained));
+        let mut sum = Gained::default();
+        sum.add(gained);
+        self.histograms.insert(key, (series, sum));
     }
 
     fn add_overflow(&mut self, gained: &SparseHdr, table: &mut SeriesTable) {
@@ -218,10 +221,8 @@ impl Totals {
         for counter in single.into_iter().chain(&self.states).chain(self.stages.iter().flatten()).chain(told) {
             tick.values.push((counter.series, Number::Int(counter.total)));
         }
-        // A sum may come without counts: those of its values came with the flush before.
-        let gained = |(_, gained): &&mut (SeriesId, SparseHdr)| !gained.is_empty() || gained.sum() > 0;
-        for (series, gained) in self.histograms.values_mut().filter(gained) {
-            tick.histograms.push((*series, Histogram::Hdr(std::mem::take(gained))));
+        for (series, gained) in self.histograms.values_mut() {
+            tick.histograms.extend(gained.take().map(|all| (*series, Histogram::Hdr(all))));
         }
     }
 }
