@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::PERFWATCH;
+use crate::{PERFWATCH, assert_is_allowed};
 
 /// The reason why there is no GPU utilisation.
 fn reason(agent: &Agent) -> Option<Value> {
@@ -86,6 +86,7 @@ fn a_server_is_joined_to_its_process_its_group_and_its_gpus() {
     let own = std::fs::read_to_string("/proc/self/cgroup").expect("procfs");
     let group = seen["place"]["cgroup"].as_str().expect("a path");
     assert!(own.lines().any(|line| line.ends_with(&format!(":{group}"))), "{group} in {own}");
+    assert_is_allowed(&agent.json("/v1/snapshot"));
     assert_eq!(joined("demo-mlp")["pids"], serde_json::json!([given.id()]));
     for child in [&mut engine, &mut given] {
         child.kill().expect("our child");

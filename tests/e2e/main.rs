@@ -29,5 +29,14 @@ fn one_demo_at_a_time() -> MutexGuard<'static, ()> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Panics when the schema of snapshots does not allow one.
+fn assert_is_allowed(snapshot: &serde_json::Value) {
+    let schema = include_str!("../fixtures/snapshot.schema.json");
+    let schema = serde_json::from_str(schema).expect("the schema is JSON");
+    let validator = jsonschema::validator_for(&schema).expect("the schema is a schema");
+    let errors: Vec<_> = validator.iter_errors(snapshot).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{snapshot:#}");
+}
+
 /// The root of the workspace.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");

@@ -15,7 +15,7 @@ use perfwatch_tests::{get, perfwatch, run, sums_exactly, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{PERFWATCH, one_demo_at_a_time};
+use crate::{PERFWATCH, assert_is_allowed, one_demo_at_a_time};
 
 /// In the server at a time: more than one batch, so that it always has work.
 const IN_FLIGHT: usize = 16;
@@ -254,6 +254,7 @@ fn everything_is_seen_through_the_folder_of_the_socket_alone() {
         let device = devices.into_iter().find(|device| device["id"] == "cpu:demo-mlp/1")?;
         (snapshot["window_s"].as_f64()? > 9.5 && device["cpu"]["used_cpus"].is_number()).then_some((snapshot, device))
     });
+    assert_is_allowed(&snapshot);
     assert_eq!(device["cpu"]["capacity_cpus"], 1.0, "{device:#}");
     assert!(sums_exactly(&device["ledger"]), "{device:#}");
     let unseen = |metric: &str| {
