@@ -79,8 +79,8 @@ impl Agent {
         serde_json::from_str(&body).expect("JSON")
     }
 
-    fn server(&self, snapshot: &Value) -> Option<Value> {
-        snapshot["servers"].as_array()?.iter().find(|server| server["id"] == SERVER).cloned()
+    fn server(&self) -> Option<Value> {
+        self.json("/v1/snapshot")["servers"].as_array()?.iter().find(|server| server["id"] == SERVER).cloned()
     }
 }
 
@@ -197,12 +197,12 @@ fn a_neighbour_is_found_though_the_agent_sees_neither_it_nor_the_server() {
         return;
     }
     let agent = Agent::apart();
-    let Some(served) = Served::apart(&agent, |pid| Container::of(pid)) else {
+    let Some(demo) = Served::apart(&agent, Container::of) else {
         println!("skipped: this user may not make a control group");
         return;
     };
-    let _load = ClosedLoop::start(served.address, &Arc::new(Prompts::new(7)), IN_FLIGHT).expect("the server listens");
-    let _neighbour = Neighbour::on(served.cpu);
+    let _load = ClosedLoop::start(demo.address, &Arc::new(Prompts::new(7)), IN_FLIGHT).expect("the server listens");
+    let _neighbour = Neighbour::on(demo.cpu);
     let finding = wait_for("the neighbour to be found", || {
         let findings = agent.json("/v1/findings").as_array()?.clone();
         findings.into_iter().find(|finding| finding["id"] == "cpu-contention")
@@ -230,16 +230,16 @@ fn everything_is_seen_through_the_folder_of_the_socket_alone() {
         }
     };
     let mut is_limited = false;
-    let served = Served::apart(&agent, |pid| {
+    let demo = Served::apart(&agent, |pid| {
         let group = quota(pid);
         is_limited = group.is_some();
         Some(group)
     });
-    let served = served.expect("with a group or without");
-    let load = ClosedLoop::start(served.address, &Arc::new(Prompts::new(7)), IN_FLIGHT).expect("the server listens");
+    let demo = demo.expect("with a group or without");
+    let load = ClosedLoop::start(demo.address, &Arc::new(Prompts::new(7)), IN_FLIGHT).expect("the server listens");
 
     let server = wait_for("the server with its ledger and latency", || {
-        let server = agent.server(&agent.json("/v1/snapshot"))?;
+        let server = agent.server()?;
         (server["latency"]["count"].as_u64()? > 0 && server["ledger"]["interval_ns"].as_u64()? > 0).then_some(server)
     });
     assert_eq!((&server["kind"], &server["live"]), (&"sdk".into(), &true.into()));
@@ -284,8 +284,6 @@ fn everything_is_seen_through_the_folder_of_the_socket_alone() {
     }
 
     drop(load);
-    drop(served.process);
-    wait_for("the server to be silent", || {
-        agent.server(&agent.json("/v1/snapshot")).filter(|server| server["live"] == false)
-    });
+    drop(demo.process);
+    wait_for("the server to be silent", || agent.server().filter(|server| server["live"] == false));
 }
