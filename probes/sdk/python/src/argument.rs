@@ -44,6 +44,7 @@ impl<'py> FromPyObject<'_, 'py> for Amount {
 }
 
 /// The whole number below; nothing for negative numbers and those that are none.
+#[inline]
 pub(crate) fn whole(number: f64) -> Option<u64> {
     (number >= 0.0 && number.is_finite()).then_some(number as u64)
 }

@@ -29,18 +29,17 @@ pub(crate) struct Histogram {
     inner: perfwatch_sdk::Histogram,
     name: String,
     unit: Unit,
+    /// Whether that is the unit; asked for each value.
+    seconds: bool,
     server: Py<Server>,
 }
 
 impl Histogram {
     pub(crate) fn new(inner: perfwatch_sdk::Histogram, name: String, unit: Unit, server: Py<Server>) -> Self {
-        Self { inner, name, unit, server }
+        Self { inner, name, unit, seconds: unit == Unit::Seconds, server }
     }
 
-    fn seconds(&self) -> bool {
-        self.unit == Unit::Seconds
-    }
-
+    #[inline]
     fn put(&self, value: u64) {
         self.server.get().used.mark();
         self.inner.record(value);
@@ -55,8 +54,10 @@ impl Histogram {
     /// number are ignored.
     #[pyo3(signature = (value, /))]
     fn record(&self, py: Python<'_>, value: Amount) {
-        let scaled = value.0.map(|value| if self.seconds() { (value * SECOND).round() } else { value });
-        match scaled.and_then(whole) {
+        // What is no number is none of these either.
+        let value = value.0.unwrap_or(f64::NAN);
+        // To the nearest nanosecond: `whole` cuts off.
+        match whole(if self.seconds { value * SECOND + 0.5 } else { value }) {
             Some(value) => self.put(value),
             None => told::once(py, "a histogram takes numbers from 0 up; another value was ignored"),
         }
@@ -65,7 +66,7 @@ impl Histogram {
     /// A `with` block whose duration is recorded, whether it raises or not; or a decorator of a function, for the duration
     /// of each call. For histograms in seconds.
     fn time(slf: Bound<'_, Self>) -> Timer {
-        if !slf.get().seconds() {
+        if !slf.get().seconds {
             told::once(slf.py(), "only a histogram in seconds can time; nothing is recorded");
         }
         Timer { histogram: slf.unbind(), entered: AtomicU64::new(0) }
@@ -99,7 +100,7 @@ impl Timer {
         _trace: Option<&Bound<'_, PyAny>>,
     ) {
         let histogram = self.histogram.get();
-        if histogram.seconds() {
+        if histogram.seconds {
             histogram.put(now().saturating_sub(self.entered.load(Relaxed)));
         }
     }
