@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, metric::Data};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
@@ -18,6 +19,11 @@ use super::spans::{self, Computes};
 
 /// Servers that one agent knows at a time by what they send.
 const MAX_SERVERS: usize = 256;
+
+/// Scope under which agents sign what they export.
+const AGENT: &str = "perfwatch";
+const FROM_AGENT: &str =
+    "an agent's own export is not taken in: it would come back with the next; set otlp.endpoint to a collector";
 
 /// What of a request was not taken, and why; the first reason stands for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,28 +93,36 @@ impl Book {
         hint: Option<&'static str>,
         peer: Option<u32>,
         mono_ns: u64,
-    ) -> Option<&'a mut Server> {
+    ) -> Result<&'a mut Server, String> {
         let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
         let identity = Identity::of(attributes, hint, peer);
         let key = (identity.service.clone(), identity.instance.clone());
         if servers.len() >= MAX_SERVERS && !servers.contains_key(&key) {
-            return None;
+            return Err(format!("this agent knows {MAX_SERVERS} servers already"));
         }
         let server = servers.entry(key).or_insert_with(|| Server::new(identity.clone()));
         server.hear(identity, mono_ns);
-        Some(server)
+        Ok(server)
+    }
+
+    fn refuse(&mut self, count: u64, why: &str) -> Refused {
+        let mut refused = Refused::default();
+        refused.add(count, why);
+        self.counts.rejected += count;
+        refused
     }
 
     pub(super) fn take_metrics(&mut self, sent: &ResourceMetrics, peer: Option<u32>, mono_ns: u64) -> Refused {
         let mut refused = Refused::default();
         let all = || sent.scope_metrics.iter().flat_map(|scope| &scope.metrics);
+        if sent.scope_metrics.iter().any(|scope| is_from_agent(scope.scope.as_ref())) {
+            return self.refuse(all().map(points_of).sum(), FROM_AGENT);
+        }
         let hint = all().find_map(|metric| resource::kind(&metric.name));
         let taken_before: usize = self.servers.values().map(|server| server.weight).sum();
-        let Some(server) = Self::server(&mut self.servers, sent.resource.as_ref(), hint, peer, mono_ns) else {
-            let points = all().map(points_of).sum();
-            refused.add(points, &format!("this agent knows {MAX_SERVERS} servers already"));
-            self.counts.rejected += points;
-            return refused;
+        let server = match Self::server(&mut self.servers, sent.resource.as_ref(), hint, peer, mono_ns) {
+            Ok(server) => server,
+            Err(why) => return self.refuse(all().map(points_of).sum(), &why),
         };
         let mut reader = metrics::Reader {
             server,
@@ -128,12 +142,13 @@ impl Book {
 
     pub(super) fn take_spans(&mut self, sent: &ResourceSpans, peer: Option<u32>, mono_ns: u64) -> Refused {
         let mut refused = Refused::default();
+        if sent.scope_spans.iter().any(|scope| is_from_agent(scope.scope.as_ref())) {
+            return self.refuse(spans_of(sent), FROM_AGENT);
+        }
         let hint = spans::kind(&sent.scope_spans);
-        let Some(server) = Self::server(&mut self.servers, sent.resource.as_ref(), hint, peer, mono_ns) else {
-            let spans = spans_of(sent);
-            refused.add(spans, &format!("this agent knows {MAX_SERVERS} servers already"));
-            self.counts.rejected += spans;
-            return refused;
+        let server = match Self::server(&mut self.servers, sent.resource.as_ref(), hint, peer, mono_ns) {
+            Ok(server) => server,
+            Err(why) => return self.refuse(spans_of(sent), &why),
         };
         let traced = &mut server.traced;
         let malformed = spans::read(&sent.scope_spans, &mut self.computes, self.sampling, |saying| traced.add(saying));
@@ -174,6 +189,10 @@ impl Book {
             server.complete(view, mono_ns);
         }
     }
+}
+
+fn is_from_agent(scope: Option<&InstrumentationScope>) -> bool {
+    scope.is_some_and(|scope| scope.name == AGENT)
 }
 
 /// Data points of a metric.

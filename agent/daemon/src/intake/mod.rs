@@ -2,7 +2,7 @@
 //!
 //! gRPC is always served on `otlp.sock` in the runtime folder; gRPC and HTTP (protobuf, and JSON) on addresses of loopback
 //! when `intake.grpc` and `intake.http` say so (`intake.reach = "network"` lifts the limit to loopback; there is neither
-//! encryption nor authentication). Logs are not taken.
+//! encryption nor authentication). Logs are not taken, nor what an agent exports itself, which would go round for ever.
 //!
 //! # Senders
 //!

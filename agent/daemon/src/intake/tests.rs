@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse, metrics_service_client::MetricsServiceClient,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
     ScopeMetrics, Sum, Summary, SummaryDataPoint, metric::Data, number_data_point,
@@ -215,6 +215,25 @@ async fn wide_distributions_count_for_many_series_and_cannot_grow_past_the_limit
 }
 
 #[tokio::test]
+async fn an_agent_does_not_take_in_what_it_exports() {
+    let mut rig = Rig::new();
+    let mut sent = request(vec![gauge("system.memory.limit", vec![point(1, "a")])]);
+    let scope = InstrumentationScope { name: "perfwatch".to_owned(), ..InstrumentationScope::default() };
+    sent.resource_metrics[0].scope_metrics[0].scope = Some(scope);
+    let mut client = MetricsServiceClient::new(rig.channel().await);
+    let answer = client.export(sent).await.expect("in part").into_inner().partial_success.expect("partial");
+    assert!(answer.rejected_data_points == 1 && answer.error_message.contains("otlp.endpoint"), "{answer:?}");
+    let spans = vec![spans::tests::scope("perfwatch", vec![spans::tests::span("tick", (1, 0), (0, 5))])];
+    let resource_spans = vec![ResourceSpans { scope_spans: spans, ..ResourceSpans::default() }];
+    let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+    let (_, _, answer) = rig.post("/v1/traces", "Content-Type: application/x-protobuf\r\n", &body).await;
+    let answer = ExportTraceServiceResponse::decode(&answer[..]).expect("an answer");
+    assert_eq!(answer.partial_success.map(|partial| partial.rejected_spans), Some(1));
+    rig.tick();
+    assert_eq!(rig.table.entities().count(), 0, "and it is no server");
+}
+
+#[tokio::test]
 async fn servers_without_end_are_refused_and_the_known_ones_go_on() {
     let mut rig = Rig::new();
     let of = |name: &str| {
@@ -363,6 +382,27 @@ async fn a_server_that_fell_silent_is_forgotten_with_its_series() {
     rig.clock.0.store(601 * SECOND, Ordering::Relaxed);
     rig.tick();
     assert_eq!((rig.table.entities().count(), rig.table.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_server_that_fell_silent_is_shown_as_such_before() {
+    let mut rig = Rig::new();
+    rig.metrics(vec![gauge("level", vec![point(1, "a")])]).await.expect("taken");
+    rig.tick();
+    let entity = rig.table.entities().next().expect("the sender").0;
+    let live_after = |seconds: u64| {
+        rig.clock.0.store(seconds * SECOND, Ordering::Relaxed);
+        let mut view: ServerView = serde_json::from_value(serde_json::json!({
+            "id": "server:shop/1", "kind": "sdk", "name": "shop", "pids": [], "pid": null, "live": true, "ledger": null,
+            "latency": null, "stages": [], "requests_per_s": null, "errors_per_s": null, "arrivals_per_s": null,
+            "in_flight": null, "batch": null,
+        }))
+        .expect("a view");
+        rig.intake.complete(entity, &mut view);
+        (view.kind, view.live)
+    };
+    assert_eq!(live_after(90), ("otlp".to_owned(), true), "metrics come every minute");
+    assert_eq!(live_after(91), ("otlp".to_owned(), false));
 }
 
 #[tokio::test]
