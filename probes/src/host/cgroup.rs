@@ -1,5 +1,6 @@
 //! Control groups, version 1 and 2: the agent's own and those of the model servers.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use perfwatch_model::metrics::host::{
@@ -73,6 +74,7 @@ impl ProbeKind for Cgroup {
             groups,
             pids: Vec::new(),
             followed: Vec::new(),
+            turn: 0,
             scratch: Vec::new(),
         }))
     }
@@ -85,8 +87,14 @@ struct CgroupProbe {
     groups: Vec<Group>,
     pids: Vec<u32>,
     followed: Vec<Followed>,
+    /// Whose turn it is when there are too many to look at all of them.
+    turn: usize,
     scratch: Vec<u8>,
 }
+
+/// Processes whose group is looked up in a tick. Who moves a server does so rarely, and the kernel takes microseconds to
+/// write the groups of one: a thousand are looked at in turns, each every 16 s.
+const LOOKED_AT: usize = 64;
 
 /// A watched process, whose group is measured.
 struct Followed {
@@ -137,16 +145,25 @@ impl Probe for CgroupProbe {
 impl CgroupProbe {
     /// Looks which groups the watched processes are in now.
     fn follow(&mut self, out: &mut Sample<'_>) {
-        let Self { proc, mounts, groups, pids, followed, scratch } = self;
-        for pid in pids.iter() {
-            if !followed.iter().any(|process| process.pid == *pid)
-                && let Ok(membership) = HeldFile::open(&process_folder(proc, *pid).join("cgroup"))
-            {
-                followed.push(Followed { pid: *pid, membership, seen: Vec::new(), group: None });
+        let Self { proc, mounts, groups, pids, followed, turn, scratch } = self;
+        if followed.len() < pids.len() {
+            let mut known: HashSet<u32> = followed.iter().map(|process| process.pid).collect();
+            for pid in pids.iter().filter(|pid| known.insert(**pid)) {
+                if let Ok(membership) = HeldFile::open(&process_folder(proc, *pid).join("cgroup")) {
+                    followed.push(Followed { pid: *pid, membership, seen: Vec::new(), group: None });
+                }
             }
         }
+        let (count, first) = (followed.len(), *turn);
+        *turn = (first + LOOKED_AT) % count.max(1);
+        let mut place = 0;
         let mut changed = false;
         followed.retain_mut(|process| {
+            let in_turn = (place + count - first % count) % count < LOOKED_AT;
+            place += 1;
+            if !in_turn && !process.seen.is_empty() {
+                return true;
+            }
             let Ok(text) = process.membership.read(scratch) else {
                 changed = true;
                 return false;
