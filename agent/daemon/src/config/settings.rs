@@ -79,7 +79,7 @@ settings! {
     /// Address on which OTLP over gRPC is taken in, besides the socket `otlp.sock` that is always there.
     intake_grpc: Option<SocketAddr> = None, "intake.grpc", "PERFWATCH_INTAKE_GRPC", r#""127.0.0.1:4317""#;
 
-    /// Address on which OTLP over HTTP/protobuf is taken in.
+    /// Address on which OTLP over HTTP (protobuf, or JSON) is taken in.
     intake_http: Option<SocketAddr> = None, "intake.http", "PERFWATCH_INTAKE_HTTP", r#""127.0.0.1:4318""#;
 
     /// Who may reach these addresses: loopback, or network. They have neither encryption nor authentication.
