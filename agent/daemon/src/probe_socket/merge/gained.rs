@@ -75,7 +75,9 @@ mod tests {
 
     fn of(values: &[u64]) -> SparseHdr {
         let mut all = SparseHdr::new();
-        values.iter().for_each(|value| all.record(*value));
+        for value in values {
+            all.record(*value);
+        }
         all
     }
 
@@ -85,7 +87,9 @@ mod tests {
         for round in 1..4_u64 {
             let parts: Vec<Vec<u64>> =
                 (0..round * 3).map(|part| vec![part * 7, 300 << part, layout::MAX, 12_345 * round]).collect();
-            parts.iter().for_each(|part| gained.add(of(part)));
+            for part in &parts {
+                gained.add(of(part));
+            }
             assert_eq!(gained.take(), Some(of(&parts.concat())), "round {round}");
             assert_eq!(gained.take(), None);
         }
