@@ -324,7 +324,7 @@ HEADS = [
     "µs per process and second",
     "journal, KiB/s",
     "finished → visible, median / p99",
-    "lost / dropped / ticks missed",
+    "silent / flushes late or dropped / ticks missed",
 ]
 
 
