@@ -276,7 +276,11 @@ async fn an_sdk_from_before_and_one_from_the_future_are_understood() {
         } else {
             client.send(&bytes("flush-from-the-future")).await;
             let delivery = rig.delivery().await;
-            assert_eq!((delivery.flush.seq, delivery.flush.requests_failed), (2, 1), "what it does not know it ignores");
+            assert_eq!(
+                (delivery.flush.seq, delivery.flush.requests_failed),
+                (2, 1),
+                "what it does not know it ignores"
+            );
             delivery.receipt.commit();
             assert_eq!(client.hear().await, Some(agent_message::Body::Ack(Ack { seq: 2, durable_seq: None })));
             client.send(&bytes("flush-catch-up")).await;
