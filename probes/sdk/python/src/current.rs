@@ -3,6 +3,7 @@
 use perfwatch_sdk::Stage;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::argument::Text;
 use crate::request::Request;
@@ -19,7 +20,7 @@ impl Current {
     fn variable(py: Python<'_>) -> PyResult<&Self> {
         static VARIABLE: PyOnceLock<Current> = PyOnceLock::new();
         VARIABLE.get_or_try_init(py, || {
-            let keywords = pyo3::types::PyDict::new(py);
+            let keywords = PyDict::new(py);
             keywords.set_item("default", py.None())?;
             let class = py.import("contextvars")?.getattr("ContextVar")?;
             let variable = class.call(("perfwatch.request",), Some(&keywords))?;
@@ -66,6 +67,8 @@ pub(crate) struct StageOfCurrent {
     name: Option<String>,
     /// The built-in stage of this name. Which of a server's own stages it is depends on the server.
     known: Option<Stage>,
+    /// What was decorated without parentheses: `@perfwatch.stage` in place of `@perfwatch.stage("compute")`.
+    undecorated: Option<Py<PyAny>>,
 }
 
 impl StageOfCurrent {
@@ -77,12 +80,17 @@ impl StageOfCurrent {
 #[pymethods]
 impl StageOfCurrent {
     #[new]
-    fn new(py: Python<'_>, name: Text<'_>) -> Self {
-        if name.0.is_none() {
+    fn new(name: &Bound<'_, PyAny>) -> Self {
+        let py = name.py();
+        let undecorated = name.is_callable().then(|| name.clone().unbind());
+        let Ok(name): Result<Text<'_>, _> = name.extract();
+        if undecorated.is_some() {
+            told::once(py, "a stage needs a name, as in @perfwatch.stage(\"compute\"); the function runs as it was");
+        } else if name.0.is_none() {
             told::once(py, "a stage's name is a str; the request stays in the stage it is in");
         }
         let known = name.0.as_deref().and_then(Stage::from_name);
-        Self { name: name.0.map(String::from), known }
+        Self { name: name.0.map(String::from), known, undecorated }
     }
 
     fn __enter__<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Request>> {
@@ -108,7 +116,15 @@ impl StageOfCurrent {
         }
     }
 
-    fn __call__<'py>(slf: Bound<'py, Self>, function: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("perfwatch._scope")?.getattr("within")?.call1((function, slf))
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        slf: Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(function) = &slf.get().undecorated {
+            return function.bind(slf.py()).call(args, kwargs);
+        }
+        slf.py().import("perfwatch._scope")?.getattr("within")?.call1((args.get_item(0)?, slf))
     }
 }

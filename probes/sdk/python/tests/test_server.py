@@ -303,6 +303,18 @@ def test_decorators_wrap_every_kind_of_function(server, flushed):
     assert seen.values["stage.duration/decode"] == 1
 
 
+def test_a_decorator_without_parentheses_leaves_the_function_as_it_was(caplog):
+    @perfwatch.stage
+    def staged(left, right=1):
+        return left + right
+
+    @perfwatch.handler
+    def handled(value):
+        return value
+
+    assert (staged(1, right=2), staged(1), handled(4)) == (3, 2, 4)
+
+
 def test_nothing_raises_whatever_is_passed(server, flushed, caplog):
     histogram = server.histogram("odd")
     for value in (None, "x", -1, math.nan, math.inf, object(), b"1"):

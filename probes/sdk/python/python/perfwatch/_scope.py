@@ -18,6 +18,9 @@ def handler(server: Server, stage: str | None = None) -> Callable[[F], F]:
 
     Functions, coroutines, generators and async generators can be decorated; a generator's request lasts until it ends.
     """
+    if callable(server):
+        tell("a handler needs a server, as in @perfwatch.handler(server); the function runs as it was")
+        return server
     server = watched(server)
     return lambda function: around(function, lambda: server.request(stage))
 
