@@ -90,7 +90,7 @@ impl Agent {
         // Only a journal gives a reason to send again what an agent before this one acknowledged from memory.
         let probe_socket = match totals.status().place {
             Place::Disk(_) | Place::Failing { .. } => probe_socket::resume(probe_listener, sessions.into_iter()),
-            Place::Memory | Place::Refused { .. } => probe_socket::serve(probe_listener),
+            Place::Memory | Place::Refused { .. } | Place::Dead { .. } => probe_socket::serve(probe_listener),
         };
         let probe_socket =
             probe_socket.map_err(|source| Error::Bind { socket: folder.path().join(PROBE_SOCKET), source })?;

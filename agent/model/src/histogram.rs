@@ -76,7 +76,7 @@ impl SparseHdr {
     /// Adds one value.
     pub fn record(&mut self, value: u64) {
         self.add_count(layout::index(value) as u16, 1);
-        self.sum += u128::from(value);
+        self.sum = self.sum.saturating_add(u128::from(value));
     }
 
     fn add_count(&mut self, bucket: u16, count: u64) {
@@ -140,10 +140,10 @@ impl SparseHdr {
         self.buckets.first().map(|(bucket, _)| layout::lowest(*bucket as usize))
     }
 
-    /// Adds all values of another histogram; counts stay at 2^64 - 1, which only a peer that lies can reach. Allocates only
-    /// when it brings new buckets.
+    /// Adds all values of another histogram; counts stay at 2^64 - 1 and the sum at 2^128 - 1, which only a peer that lies can
+    /// reach. Allocates only when it brings new buckets.
     pub fn add(&mut self, other: &Self) {
-        self.sum += other.sum;
+        self.sum = self.sum.saturating_add(other.sum);
         if self.buckets.is_empty() {
             self.buckets.extend_from_slice(&other.buckets);
             return;
@@ -284,6 +284,15 @@ mod tests {
             sum.add(&record(&right));
             prop_assert_eq!(sum, record(&[left, right].concat()));
         }
+    }
+
+    #[test]
+    fn counts_and_sums_stay_at_their_largest() {
+        let most = SparseHdr::from_buckets(vec![(7, u64::MAX)], u128::MAX).expect("valid");
+        let mut all = most.clone();
+        all.add(&most);
+        all.record(7);
+        assert_eq!(all, most);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 mod entry;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use perfwatch_model::{EntityKind, Histogram, Instrument, MetricDef, Series, SeriesId, SeriesTable, Tick};
+use perfwatch_model::{EntityKind, Histogram, Instrument, Series, SeriesId, SeriesTable, Tick};
 
 pub(crate) use entry::Entry;
 pub use entry::{Amount, Distribution, SeriesKey, SeriesTotal};
@@ -12,9 +13,12 @@ pub use entry::{Amount, Distribution, SeriesKey, SeriesTotal};
 /// Ticks for which a series of a thing that comes and goes is kept after its last value: ten minutes.
 const KEEP_TICKS: u64 = 600;
 
-/// Series that are remembered, some 50 MB; the ones that were silent longest go first. A server without a fixed instance
-/// leaves some fifty behind with each restart, so this is for a thousand restarts, and against names without end.
-const MAX_SERIES: usize = 100_000;
+/// Bytes that all series may take in memory. A counter takes some 600, a distribution 16 more for each bucket that has a
+/// count: a few thousand bytes as a rule, 73 kB with all 4,608. A server without a fixed instance leaves some fifty series
+/// behind with each restart, so this is for a thousand restarts, and against names without end.
+const MAX_BYTES: usize = 64 << 20;
+/// What is left when it was exceeded, so that the search is not made anew in every tick.
+const LEFT: f64 = 0.9;
 
 /// Number of a series in the journal. Unlike a [`SeriesId`] it survives the process.
 pub type JournalId = u32;
@@ -23,7 +27,7 @@ pub type JournalId = u32;
 ///
 /// This is the truth while the agent runs; the journal on disk follows it. What changed since the last successful write is
 /// remembered, so that a write after an outage brings everything up to date at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Totals {
     entries: BTreeMap<JournalId, Entry>,
     by_key: HashMap<SeriesKey, JournalId>,
@@ -31,12 +35,40 @@ pub struct Totals {
     known: Vec<Option<JournalId>>,
     next: JournalId,
     gone: Vec<JournalId>,
+    /// Of all entries together.
+    bytes: usize,
+    max_bytes: usize,
+    /// Series that were forgotten for want of room.
+    crowded_out: u64,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            by_key: HashMap::new(),
+            known: Vec::new(),
+            next: 0,
+            gone: Vec::new(),
+            bytes: 0,
+            max_bytes: MAX_BYTES,
+            crowded_out: 0,
+        }
+    }
 }
 
 impl Totals {
+    /// Limits them to what a database of so many bytes has room for: half of it, the other half being for ticks. Series
+    /// take less on disk than they count for here, see [`Entry::weight`].
+    pub(crate) fn fit(&mut self, database_bytes: u64) {
+        let half = usize::try_from(database_bytes / 2).unwrap_or(usize::MAX);
+        self.max_bytes = half.min(MAX_BYTES);
+    }
+
     /// Adds a series as it was written, before the first tick of this run.
     pub(crate) fn restore(&mut self, id: JournalId, entry: Entry) {
         self.next = self.next.max(id + 1);
+        self.bytes += entry.weight();
         self.by_key.insert(entry.key().clone(), id);
         self.entries.insert(id, entry);
     }
@@ -46,8 +78,10 @@ impl Totals {
         self.entries.values_mut().for_each(Entry::begin_at_zero);
     }
 
-    /// Adds a tick, which is number `seq` of the journal.
+    /// Adds a tick, which is number `seq` of the journal. Makes room first, so that every series of the tick is there
+    /// afterwards; they exceed the limit by what one tick brings at most.
     pub(crate) fn fold(&mut self, seq: u64, tick: &Tick, table: &SeriesTable) {
+        self.make_room();
         for (series, number) in &tick.values {
             if let Some(entry) = self.entry(*series, table) {
                 entry.count_up(seq, *number);
@@ -55,10 +89,13 @@ impl Totals {
         }
         for (series, gained) in &tick.histograms {
             if let Some(entry) = self.entry(*series, table) {
+                let before = entry.weight();
                 match gained {
                     Histogram::Hdr(gained) => entry.add(seq, gained),
                     Histogram::Bounded(gained) => entry.add_bounded(seq, gained),
                 }
+                let more = entry.weight() - before;
+                self.bytes += more;
             }
         }
     }
@@ -83,7 +120,9 @@ impl Totals {
         let id = *self.by_key.entry(key).or_insert_with_key(|key| {
             let id = self.next;
             self.next += 1;
-            self.entries.insert(id, Entry::new(key.clone(), about.metric));
+            let entry = Entry::new(key.clone(), about.metric);
+            self.bytes += entry.weight();
+            self.entries.insert(id, entry);
             id
         });
         if counts_from_zero(about, table)
@@ -113,6 +152,16 @@ impl Totals {
         self.entries.iter().filter(|(_, entry)| entry.is_changed()).map(|(id, entry)| (*id, entry))
     }
 
+    /// Bytes by which what differs from the last write outgrew it; more than the database grows by.
+    pub(crate) fn growth(&self) -> u64 {
+        self.entries.values().filter(|entry| entry.is_changed()).map(|entry| entry.growth() as u64).sum()
+    }
+
+    /// Series that had to be forgotten for want of room, by this agent.
+    pub(crate) fn crowded_out(&self) -> u64 {
+        self.crowded_out
+    }
+
     /// Series that were forgotten since the last write.
     pub(crate) fn gone(&self) -> &[JournalId] {
         &self.gone
@@ -131,46 +180,50 @@ impl Totals {
     }
 
     /// Forgets processes and control groups that no tick from `oldest` on names: they never come back, and a busy machine
-    /// makes thousands of them a day. Of everything else, what is beyond [`MAX_SERIES`].
+    /// makes thousands of them a day.
     pub(crate) fn forget(&mut self, oldest: u64, newest: u64) {
         let before = oldest.min(newest.saturating_sub(KEEP_TICKS));
         let passing = |key: &SeriesKey| key.entity.starts_with("process:") || key.entity.starts_with("cgroup:");
         let old = |entry: &&mut Entry| entry.seen() < before && passing(entry.key());
         for (id, entry) in self.entries.extract_if(.., |_, entry| old(&entry)) {
             self.by_key.remove(entry.key());
+            self.bytes -= entry.weight();
             self.gone.push(id);
         }
-        self.forget_beyond(MAX_SERIES);
     }
 
-    /// Forgets the longest silent series beyond the limit.
-    fn forget_beyond(&mut self, limit: usize) {
-        let excess = self.entries.len().saturating_sub(limit);
-        if excess == 0 {
+    /// Forgets the longest silent series when all together weigh too much, of equally silent ones the heaviest.
+    fn make_room(&mut self) {
+        if self.bytes <= self.max_bytes {
             return;
         }
-        let mut by_age: Vec<_> = self.entries.iter().map(|(id, entry)| (entry.seen(), *id)).collect();
-        by_age.select_nth_unstable(excess - 1);
-        for (_, id) in &by_age[..excess] {
-            if let Some(entry) = self.entries.remove(id) {
+        let left = (self.max_bytes as f64 * LEFT) as usize;
+        let rank = |(id, entry): (&JournalId, &Entry)| (entry.seen(), Reverse(entry.weight()), *id);
+        let mut by_age: Vec<_> = self.entries.iter().map(rank).collect();
+        by_age.sort_unstable();
+        for (_, _, id) in by_age {
+            if self.bytes <= left {
+                break;
+            }
+            if let Some(entry) = self.entries.remove(&id) {
                 self.by_key.remove(entry.key());
-                self.gone.push(*id);
+                self.bytes -= entry.weight();
+                self.gone.push(id);
+                self.crowded_out += 1;
             }
         }
+        tracing::warn!(forgotten = self.crowded_out, "totals of series were forgotten: there are too many");
     }
 }
 
 /// Whether a counter is one that the agent itself adds up from 0 when it starts. What the kernel or a device counts goes on
 /// while no agent runs.
+///
+/// Everything about a server is: what its SDK and its exporter tell is added up by the agent, and so is what the kernel
+/// says of its processes and their control group, from the agent's first look on.
 fn counts_from_zero(series: &Series, table: &SeriesTable) -> bool {
-    let MetricDef { instrument, name, .. } = series.metric;
-    *instrument == Instrument::Counter
-        && match table.entity_of(series.entity).map(|entity| entity.kind) {
-            Some(EntityKind::Agent) => true,
-            // The SDK's counts; what a server's processes get of the CPU comes from the kernel.
-            Some(EntityKind::Server) => !name.starts_with("perfwatch.server.cpu."),
-            _ => false,
-        }
+    let kind = table.entity_of(series.entity).map(|entity| entity.kind);
+    series.metric.instrument == Instrument::Counter && matches!(kind, Some(EntityKind::Agent | EntityKind::Server))
 }
 
 #[cfg(test)]

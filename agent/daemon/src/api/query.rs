@@ -19,7 +19,7 @@
 //!
 //! Exact numbers are integers of the inside unit (nanoseconds for seconds, millijoules for joules, else the unit itself) and
 //! stand in quotes, because JSON readers round large numbers. A counter of the kernel or of a device counts from its first
-//! reading in the journal. Totals are what memory knows: up to a tick ahead of the disk.
+//! reading in the journal, one about a server from the agent's first look at it. Totals are what memory knows: up to a tick ahead of the disk.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -61,7 +61,7 @@ struct TotalView {
     /// Of a counter: what it gained, in `unit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<f64>,
-    /// The same, exact.
+    /// The same, exact; missing where a server gave numbers that are not integers.
     #[serde(skip_serializing_if = "Option::is_none")]
     total_exact: Option<String>,
     /// Of a histogram: how many values.
@@ -117,6 +117,7 @@ fn view(series: SeriesTotal, with_buckets: bool) -> TotalView {
             view.total = Some(outside(total));
             view.total_exact = Some(total.to_string());
         }
+        Amount::Measured(total) => view.total = Some(total),
         Amount::Histogram(all) => {
             view.count = Some(all.count());
             view.sum = Some(outside(all.hdr.sum()) + all.bounded_sum);
@@ -148,6 +149,13 @@ mod tests {
         assert_eq!(json["total_exact"], "18446744073709551617");
         assert_eq!(json["attributes"]["k"], "v");
         assert!(json.get("count").is_none() && json.get("buckets").is_none());
+    }
+
+    #[test]
+    fn a_total_that_was_measured_is_in_its_unit_already_and_not_exact() {
+        let json = serde_json::to_value(view(total(Amount::Measured(0.75)), true)).expect("JSON");
+        assert_eq!(json["total"], 0.75);
+        assert!(json.get("total_exact").is_none(), "{json}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The thread that keeps ticks. It alone may wait for a disk; the tick thread hands over and goes on.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -31,6 +32,8 @@ pub(super) struct Batch {
 struct Queue {
     waiting: VecDeque<Batch>,
     closed: bool,
+    /// The thread is no more.
+    dead: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +61,10 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn start(journal: Journal, table: &mut SeriesTable) -> Result<Self, Error> {
+        Self::start_with(journal, table, keep)
+    }
+
+    fn start_with(journal: Journal, table: &mut SeriesTable, keep: fn(&mut Journal, Batch)) -> Result<Self, Error> {
         let shared = Arc::<Shared>::default();
         let (end, ended) = mpsc::channel();
         let reader = journal.reader();
@@ -65,7 +72,7 @@ impl Keeper {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name("perfwatch-keep".to_owned())
-                .spawn(move || run(journal, &shared, &end))
+                .spawn(move || run(journal, &shared, &end, keep))
                 .map_err(Error::Thread)?
         };
         let entity = table.entity(Entity::new(EntityKind::Agent, "perfwatch"));
@@ -76,6 +83,9 @@ impl Keeper {
     /// Hands a tick over. Its receipts are committed once it is kept.
     pub(super) fn keep(&self, batch: Batch) {
         let mut queue = self.shared.queue();
+        if queue.dead {
+            return release(batch);
+        }
         queue.waiting.push_back(batch);
         if queue.waiting.len() > MAX_BEHIND
             && let (Some(oldest), Some(next)) = (queue.waiting.pop_front(), queue.waiting.pop_front())
@@ -91,6 +101,11 @@ impl Keeper {
         self.reader.status().place.to_string()
     }
 
+    /// Series whose totals were forgotten for want of room.
+    pub(super) fn series_forgotten(&self) -> u64 {
+        self.reader.status().series_forgotten
+    }
+
     /// Says how large the journal is, or why it is not written.
     pub(super) fn sample(&self, table: &mut SeriesTable, tick: &mut Tick) {
         let status = self.reader.status();
@@ -101,6 +116,11 @@ impl Keeper {
             Place::Refused { path, reason } => {
                 let text = format!("history is in memory only, {} cannot be used: {reason}", path.display());
                 let cure = "make the place writable or set journal.path, and start the agent again";
+                out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure));
+            }
+            Place::Dead { reason } => {
+                let text = format!("nothing is kept any more: {reason}");
+                let cure = "start the agent again, and report what its log says";
                 out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure));
             }
             Place::Failing { path, reason, ticks_at_risk } => {
@@ -122,7 +142,7 @@ impl Keeper {
             // The sender is gone with the thread.
             Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => {
                 if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-                    tracing::error!("the journal's thread had panicked");
+                    tracing::error!("the journal's thread could not be joined");
                 }
             }
         }
@@ -140,7 +160,7 @@ impl Drop for Keeper {
     }
 }
 
-fn run(mut journal: Journal, shared: &Shared, _end: &Sender<()>) {
+fn run(mut journal: Journal, shared: &Shared, _end: &Sender<()>, keep: fn(&mut Journal, Batch)) {
     loop {
         let mut queue = shared.queue();
         while queue.waiting.is_empty() && !queue.closed {
@@ -148,8 +168,22 @@ fn run(mut journal: Journal, shared: &Shared, _end: &Sender<()>) {
         }
         let Some(batch) = queue.waiting.pop_front() else { return };
         drop(queue);
-        keep(&mut journal, batch);
+        // What the panic left half done is never written: the journal on disk ends with the tick before.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keep(&mut journal, batch))) {
+            let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            tracing::error!(said, "the journal's thread panicked; nothing is kept any more");
+            journal.reader().declare_dead(format!("the journal's thread panicked: {said}"));
+            let mut queue = shared.queue();
+            queue.dead = true;
+            return queue.waiting.drain(..).for_each(release);
+        }
     }
+}
+
+/// Lets the SDKs go on where nobody keeps what they sent: the live view has it, and they would send it for ever.
+fn release(batch: Batch) {
+    batch.receipts.into_iter().for_each(Receipt::commit);
 }
 
 /// Keeps one tick and tells the SDKs. The totals, the sessions and the tick are in one transaction, so a receipt is never
@@ -227,6 +261,24 @@ mod tests {
         let amounts: Vec<_> = totals.iter().map(|total| &total.amount).collect();
         let [Amount::Counter(5), Amount::Histogram(all)] = amounts.as_slice() else { panic!("{amounts:?}") };
         assert_eq!((all.count(), all.hdr.sum()), (5, 15));
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_told_of_and_holds_nobody_up() {
+        let mut table = SeriesTable::new();
+        let journal = Journal::in_memory(0);
+        let reader = journal.reader();
+        let keeper = Keeper::start_with(journal, &mut table, |_, _| panic!("a broken tick")).expect("a thread");
+        keeper.keep(batch(&mut table, 1));
+        assert!(matches!(keeper.ended.recv(), Err(mpsc::RecvError)), "the thread ends");
+        assert_eq!(keeper.place(), "memory (the journal's thread panicked: a broken tick)");
+        assert_eq!(reader.status().place.to_string(), keeper.place(), "for queries as well");
+        let mut tick = Tick::default();
+        keeper.sample(&mut table, &mut tick);
+        let [absence] = tick.absent.as_slice() else { panic!("{:?}", tick.absent) };
+        assert!(absence.reason.text.contains("nothing is kept any more"), "{absence:?}");
+        (2..100).for_each(|count| keeper.keep(batch(&mut table, count)));
+        assert!(keeper.shared.queue().waiting.is_empty());
     }
 
     #[test]

@@ -119,6 +119,7 @@ impl Pipeline {
         self.gauges.sample(standing.into_iter(), table, tick);
         let mut drops: Vec<(&'static str, u64)> = self.exporter.dropped().into_iter().collect();
         drops.extend_from_slice(self.servers.dropped());
+        drops.push(("journal_series", self.keeper.series_forgotten()));
         let health =
             Health { late_ns: self.late_ns, missed: self.missed, sessions: self.servers.sessions(), drops: &drops };
         self.own.sample(&health, self.probes.totals(), table, tick);

@@ -181,7 +181,8 @@ impl Accumulators {
             (State::Hdr(total), Histogram::Hdr(gained)) => total.add(gained),
             (State::Bounded(total), Histogram::Bounded(gained)) if total.bounds == gained.bounds => {
                 for (total, gained) in total.counts.iter_mut().zip(&gained.counts) {
-                    *total += gained;
+                    // A backend takes a smaller total for a restart.
+                    *total = total.saturating_add(*gained);
                 }
                 total.sum += gained.sum;
             }

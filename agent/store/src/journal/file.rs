@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use perfwatch_model::Tick;
+use perfwatch_model::{Number, Tick};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
@@ -21,6 +21,13 @@ const PAGE: u64 = 4096;
 const SHED_ABOVE: f64 = 0.95;
 /// …until it is this much, so that it does not happen every minute.
 const SHED_TO: f64 = 0.90;
+
+impl JournalOptions {
+    /// Bytes that the database may have: the cap less the room of the log.
+    pub(super) fn database_bytes(&self) -> u64 {
+        self.cap_bytes.max(MIN_CAP).saturating_sub(WAL_ROOM)
+    }
+}
 
 /// Why the disk did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +85,7 @@ impl Row {
 #[derive(Debug, Default)]
 pub(super) struct Writing {
     listed: Vec<(JournalId, SeriesKey, String, f64, &'static str)>,
-    counters: Vec<(JournalId, Option<u64>, u128)>,
+    counters: Vec<(JournalId, Value, Value)>,
     histograms: Vec<(JournalId, u64, u128, Vec<u8>, u64, f64)>,
     gone: Vec<JournalId>,
     sessions: Vec<(Progress, u64)>,
@@ -97,7 +104,7 @@ impl Writing {
         for (id, entry) in totals.unwritten() {
             let instrument = match entry.amount() {
                 Amount::None => "gauge",
-                Amount::Counter(_) => "counter",
+                Amount::Counter(_) | Amount::Measured(_) => "counter",
                 Amount::Histogram(_) => "histogram",
             };
             if !entry.is_listed() {
@@ -106,7 +113,14 @@ impl Writing {
             }
             match entry.amount() {
                 Amount::None => {}
-                Amount::Counter(total) => writing.counters.push((id, entry.last(), *total)),
+                Amount::Counter(total) => writing.counters.push((id, last(entry.last()), exact(*total))),
+                Amount::Measured(total) => {
+                    let last = entry.last().map(|last| match last {
+                        Number::Int(value) => Number::Float(value as f64 * entry.scale()),
+                        Number::Float(_) => last,
+                    });
+                    writing.counters.push((id, self::last(last), Value::Real(*total)));
+                }
                 Amount::Histogram(all) => {
                     let buckets = load::pack(&all.hdr);
                     let (count, sum) = (all.hdr.count(), all.hdr.sum());
@@ -213,7 +227,7 @@ impl File {
         let connection = Connection::open(&options.path)?;
         // Somebody may be reading with another tool; that never blocks us in WAL mode but for a moment.
         connection.busy_timeout(std::time::Duration::from_secs(2))?;
-        let max_pages = options.cap_bytes.max(MIN_CAP).saturating_sub(WAL_ROOM) / PAGE;
+        let max_pages = options.database_bytes() / PAGE;
         connection.pragma_update(None, "max_page_count", max_pages.cast_signed())?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -255,6 +269,11 @@ impl File {
     pub(super) fn write(&mut self, writing: &Writing, ticks: &VecDeque<Row>) -> Result<(), Failure> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
+            // First, so that what comes finds their room.
+            for id in &writing.gone {
+                transaction.prepare_cached("DELETE FROM series WHERE id = ?1")?.execute([id])?;
+                transaction.prepare_cached("DELETE FROM totals WHERE series = ?1")?.execute([id])?;
+            }
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO series (id, metric, unit, scale, instrument, entity, attributes) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -265,7 +284,7 @@ impl File {
             let mut count = transaction
                 .prepare_cached("INSERT OR REPLACE INTO totals (series, last, total) VALUES (?1, ?2, ?3)")?;
             for (id, last, total) in &writing.counters {
-                count.execute(params![id, last.map(u64::cast_signed), exact(*total)])?;
+                count.execute(params![id, last, total])?;
             }
             let mut spread = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO totals (series, count, sum, buckets, bounded_count, bounded_sum) \
@@ -274,10 +293,6 @@ impl File {
             for (id, count, sum, buckets, bounded_count, bounded_sum) in &writing.histograms {
                 let counts = (count.cast_signed(), bounded_count.cast_signed());
                 spread.execute(params![id, counts.0, exact(*sum), buckets, counts.1, bounded_sum])?;
-            }
-            for id in &writing.gone {
-                transaction.prepare_cached("DELETE FROM series WHERE id = ?1")?.execute([id])?;
-                transaction.prepare_cached("DELETE FROM totals WHERE series = ?1")?.execute([id])?;
             }
             failpoint::pass(Point::TotalsWritten);
             let mut advance = transaction
@@ -302,13 +317,13 @@ impl File {
         Ok(())
     }
 
-    /// True when so much was written that the cap may be near.
-    pub(super) fn has_grown(&self) -> bool {
-        self.grown > self.max_pages * PAGE / 100
+    /// True when so much was written, with the `growth` of the totals that is to come, that the cap may be near.
+    pub(super) fn has_grown(&self, growth: u64) -> bool {
+        self.grown.saturating_add(growth) > self.max_pages * PAGE / 100
     }
 
     /// Drops the oldest ticks when the cap is near, counting `waiting` bytes that are about to be written; the number of
-    /// the oldest that is left.
+    /// the oldest that is left. The newest always is: it says where the journal goes on.
     pub(super) fn tidy(&mut self, waiting: u64) -> Result<Option<u64>, Failure> {
         self.pages_used = self.pages()?;
         self.grown = 0;
@@ -321,7 +336,7 @@ impl File {
                 self.connection.query_row(&format!("SELECT {which}(seq) FROM ticks"), [], |row| row.get(0))
             };
             let (Some(oldest), Some(newest)) = (edge("min")?, edge("max")?) else { return Ok(None) };
-            if self.pages_used <= goal || newest - oldest < 60 {
+            if self.pages_used <= goal || newest == oldest {
                 return Ok(u64::try_from(oldest).ok());
             }
             goal = limit(SHED_TO);
@@ -343,6 +358,14 @@ impl File {
     #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+}
+
+fn last(number: Option<Number>) -> Value {
+    match number {
+        None => Value::Null,
+        Some(Number::Int(value)) => Value::Integer(value.cast_signed()),
+        Some(Number::Float(value)) => Value::Real(value),
     }
 }
 

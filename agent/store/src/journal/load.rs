@@ -1,6 +1,6 @@
 //! Reading a journal back when the agent starts.
 
-use perfwatch_model::SparseHdr;
+use perfwatch_model::{Number, SparseHdr};
 use prost::encoding::{decode_varint, encode_varint};
 use rusqlite::types::{FromSqlError, ValueRef};
 use rusqlite::{Connection, Row};
@@ -84,7 +84,7 @@ fn everything(connection: &Connection, options: &JournalOptions) -> Result<Loade
     )?;
     let mut rows = series.query([])?;
     while let Some(row) = rows.next()? {
-        let last = row.get::<_, Option<i64>>("last")?.map(i64::cast_unsigned);
+        let last = last(row)?;
         totals.restore(row.get("id")?, Entry::restored(series_total(row)?, last, next_seq));
     }
     let rebooted = boot != options.boot;
@@ -113,7 +113,10 @@ fn series_total(row: &Row<'_>) -> Result<SeriesTotal, Failure> {
     let instrument: String = row.get("instrument")?;
     let amount = match instrument.as_str() {
         "gauge" => Amount::None,
-        "counter" => Amount::Counter(exact(row, "total")?),
+        "counter" => match row.get_ref("total")? {
+            ValueRef::Real(total) => Amount::Measured(total),
+            _ => Amount::Counter(exact(row, "total")?),
+        },
         "histogram" => {
             let buckets: Vec<u8> = row.get::<_, Option<_>>("buckets")?.unwrap_or_default();
             let hdr = unpack(&buckets, exact(row, "sum")?);
@@ -126,6 +129,18 @@ fn series_total(row: &Row<'_>) -> Result<SeriesTotal, Failure> {
         other => return Err(Failure::Damaged(format!("there is no instrument `{other}`"))),
     };
     Ok(SeriesTotal { key, unit: row.get("unit")?, scale: row.get("scale")?, amount })
+}
+
+/// A counter's last value; `SQLite` keeps one that has no fraction as an integer, whose scale may be another.
+fn last(row: &Row<'_>) -> Result<Option<Number>, Failure> {
+    let measured = matches!(row.get_ref("total")?, ValueRef::Real(_));
+    match row.get_ref("last")? {
+        ValueRef::Null => Ok(None),
+        ValueRef::Integer(value) if measured => Ok(Some(Number::Float(value as f64))),
+        ValueRef::Integer(value) => Ok(Some(Number::Int(value.cast_unsigned()))),
+        ValueRef::Real(value) => Ok(Some(Number::Float(value))),
+        ValueRef::Text(_) | ValueRef::Blob(_) => Err(Failure::Damaged("`last` holds no number".to_owned())),
+    }
 }
 
 /// An integer that is stored as one or, when it is too large, as its digits.

@@ -27,6 +27,8 @@ pub use sessions::{Progress, SESSION_BYTES};
 
 /// Ticks that wait for a disk that does not take them. Two minutes, as the ring holds; totals wait for as long as it takes.
 const MAX_WAITING: usize = 120;
+/// Of the database, what they may take: a lump that is larger could never be written.
+const WAITING_SHARE: u64 = 4;
 /// Ticks between two looks at the size of the file and at what can be forgotten.
 const TIDY_EVERY: u64 = 60;
 /// Ticks between two attempts to make a file where none could be made.
@@ -77,6 +79,11 @@ pub enum Place {
         /// Why it is not.
         reason: String,
     },
+    /// In memory and no longer kept: what wrote it has failed.
+    Dead {
+        /// Why.
+        reason: String,
+    },
     /// On disk.
     Disk(PathBuf),
     /// In memory until the disk takes it again.
@@ -98,6 +105,7 @@ impl std::fmt::Display for Place {
             Self::Refused { path, reason } | Self::Failing { path, reason, .. } => {
                 write!(f, "memory ({}: {reason})", path.display())
             }
+            Self::Dead { reason } => write!(f, "memory ({reason})"),
             Self::Disk(path) => write!(f, "{}", path.display()),
         }
     }
@@ -114,6 +122,9 @@ pub struct Status {
     pub since_wall_ns: u64,
     /// Ticks that never reached the disk since this agent started; their totals did.
     pub ticks_lost: u64,
+    /// Series whose totals this agent forgot for want of room: the longest silent ones, once all together took 64 MiB or
+    /// half of the database.
+    pub series_forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -146,6 +157,11 @@ impl Reader {
     /// How the journal stands.
     pub fn status(&self) -> Status {
         self.0.status().clone()
+    }
+
+    /// Says that the thread that wrote it is no more: nothing is added from now on.
+    pub fn declare_dead(&self, reason: String) {
+        self.0.status().place = Place::Dead { reason };
     }
 }
 
@@ -181,7 +197,7 @@ impl Journal {
     }
 
     fn placed(place: Place, since_wall_ns: u64, disk: Option<Disk>) -> Self {
-        let status = Status { place, bytes: 0, since_wall_ns, ticks_lost: 0 };
+        let status = Status { place, bytes: 0, since_wall_ns, ticks_lost: 0, series_forgotten: 0 };
         Self {
             shared: Arc::new(Shared { totals: Mutex::default(), status: Mutex::new(status) }),
             sessions: Sessions::default(),
@@ -231,6 +247,7 @@ impl Journal {
         journal.next_seq = loaded.next_seq;
         journal.sessions = loaded.sessions;
         *journal.shared.totals() = loaded.totals;
+        journal.shared.totals().fit(options.database_bytes());
         journal.shared.status().bytes = file.as_ref().map_or(0, File::bytes);
         journal.disk = Some(Disk { options, file, peeked, _lock: lock });
         journal
@@ -252,7 +269,12 @@ impl Journal {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.sessions.advance(commit.sessions, commit.tick.end.wall_ns);
-        self.shared.totals().fold(seq, commit.tick, commit.table);
+        let forgotten = {
+            let mut totals = self.shared.totals();
+            totals.fold(seq, commit.tick, commit.table);
+            totals.crowded_out()
+        };
+        self.shared.status().series_forgotten = forgotten;
         if seq.is_multiple_of(TIDY_EVERY) {
             self.sessions.forget();
         }
@@ -278,8 +300,11 @@ impl Journal {
                 self.shared.status().ticks_lost += 1;
             }
         }
-        while self.waiting.len() > MAX_WAITING {
-            self.waiting.pop_front();
+        let Some(disk) = &self.disk else { return };
+        let room = disk.options.database_bytes() / WAITING_SHARE;
+        let mut bytes: u64 = self.waiting.iter().map(Row::bytes).sum();
+        while self.waiting.len() > MAX_WAITING || bytes > room {
+            bytes -= self.waiting.pop_front().map_or(bytes, |row| row.bytes());
             self.shared.status().ticks_lost += 1;
         }
     }
@@ -300,8 +325,9 @@ impl Journal {
         }
         let Some(file) = &mut disk.file else { return Err(Failure::Trouble("no journal could be made".into())) };
         // After an outage more comes at once than the room that is left to a tick.
-        if seq.is_multiple_of(TIDY_EVERY) || file.has_grown() || self.waiting.len() > 1 {
-            let oldest = file.tidy(self.waiting.iter().map(Row::bytes).sum())?;
+        let growth = self.shared.totals().growth();
+        if seq.is_multiple_of(TIDY_EVERY) || file.has_grown(growth) || self.waiting.len() > 1 {
+            let oldest = file.tidy(self.waiting.iter().map(Row::bytes).sum::<u64>().saturating_add(growth))?;
             self.shared.totals().forget(oldest.unwrap_or(seq), seq);
         }
         failpoint::pass(Point::TransactionDue);

@@ -19,7 +19,8 @@ CREATE TABLE series (
     entity TEXT NOT NULL,
     attributes TEXT NOT NULL
 );
--- What each counter and histogram gained since created_wall_ns. last: a counter's raw value in the newest tick.
+-- What each counter and histogram gained since created_wall_ns. last: a counter's raw value in the newest tick. Of a
+-- counter that was not always an integer, total is REAL and in unit.
 CREATE TABLE totals (
     series INTEGER PRIMARY KEY,
     last INTEGER,

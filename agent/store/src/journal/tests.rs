@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use perfwatch_model::histogram::layout;
 use perfwatch_model::metrics::{host, server};
 use perfwatch_model::{Entity, EntityKind, Histogram, Number, SeriesId, SparseHdr, Stamp};
 use rusqlite::Connection;
@@ -209,6 +210,52 @@ fn what_only_memory_knew_is_not_claimed_after_a_kill() {
     drop(run);
     let run = Run::start(options(folder.path()));
     assert_eq!((run.requests(), run.seq()), (u128::from(durable), durable));
+}
+
+#[test]
+fn a_measured_counter_goes_on_after_a_kill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // What has no fraction comes back as an integer from a column of integers.
+    for (values, expected) in [([0.25, 1.5], 1.5), ([0.5, 2.0], 3.5), ([3.0, 3.25], 6.75)] {
+        let mut run = Run::start(options(folder.path()));
+        for value in values {
+            let tick = Tick { values: vec![(run.requests, Number::Float(value))], ..Tick::default() };
+            let kept = run.journal.commit(&Commit { tick: &tick, table: &run.table, sessions: &[] });
+            assert_eq!(kept, Kept::OnDisk);
+        }
+        drop(run);
+        let run = Run::start(options(folder.path()));
+        let all = run.journal.reader().query(Some(server::REQUESTS_STARTED.name), None);
+        assert_eq!(all[0].amount, Amount::Measured(expected));
+    }
+}
+
+#[test]
+fn names_without_end_and_wide_distributions_never_fill_the_journal_for_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut run = Run::start(options(folder.path()));
+    let (mut refused, mut at) = (0, 0_u64);
+    for seq in 1..=40_u64 {
+        let mut histograms = Vec::new();
+        for _ in 0..25 {
+            at += 1;
+            let entity = run.table.entity(Entity::new(EntityKind::Server, format!("flood/{at}")));
+            let series = run.table.series(&server::REQUEST_DURATION, entity, &[]);
+            // Counts of nine bytes: as large on disk as they get.
+            let count = |bucket: u16| (1 << 62) + (at << 20) + u64::from(bucket) * 77;
+            let buckets = (0..layout::BUCKETS as u16).map(|bucket| (bucket, count(bucket))).collect();
+            histograms.push((series, Histogram::Hdr(SparseHdr::from_buckets(buckets, 1).expect("valid"))));
+        }
+        let mut tick = Tick { histograms, values: vec![(run.requests, Number::Int(seq))], ..Tick::default() };
+        tick.seal();
+        let kept = run.journal.commit(&Commit { tick: &tick, table: &run.table, sessions: &[] });
+        refused += u32::from(kept == Kept::InMemory);
+    }
+    assert_eq!(refused, 0, "{:?}", run.place());
+    let status = run.journal.reader().status();
+    assert!(status.series_forgotten > 800, "what has no room is counted: {status:?}");
+    assert!(status.bytes < MIN_CAP, "{status:?}");
+    assert_eq!(run.requests(), 40, "who is heard stays");
 }
 
 /// Damage of a journal with a few hundred ticks, done by `spoil` to its bytes.

@@ -56,6 +56,8 @@ pub enum Amount {
     None,
     /// Increase of a counter, in the metric's inside unit (nanoseconds for seconds).
     Counter(u128),
+    /// Increase of a counter that was not always an integer, in the metric's unit. As exact as sums of its steps are.
+    Measured(f64),
     /// Values of a histogram.
     Histogram(Distribution),
 }
@@ -81,14 +83,21 @@ pub(crate) struct Entry {
     scale: f64,
     amount: Amount,
     /// Raw value of the counter in the last tick that had one; `None` before the first.
-    last: Option<u64>,
+    last: Option<Number>,
     /// Last tick that had a value.
     seen: u64,
     /// Differs from what is on disk.
     changed: bool,
     /// Is in the dictionary on disk.
     listed: bool,
+    /// Its weight when it was written last; 0 before.
+    written_weight: usize,
 }
+
+/// Bytes of a series with empty names: the entry, its second key in the index, and what the allocator takes beside.
+const PLAIN_BYTES: usize = 384;
+/// Bytes of a bucket.
+const BUCKET_BYTES: usize = size_of::<(u16, u64)>();
 
 impl Entry {
     pub(super) fn new(key: SeriesKey, metric: &MetricDef) -> Self {
@@ -98,30 +107,69 @@ impl Entry {
             Instrument::Histogram => Amount::Histogram(Distribution::default()),
         };
         let (unit, scale) = (metric.unit.ucum().to_owned(), metric.unit.scale());
-        Self { key, unit, scale, amount, last: None, seen: 0, changed: true, listed: false }
+        Self { key, unit, scale, amount, last: None, seen: 0, changed: true, listed: false, written_weight: 0 }
     }
 
     /// A series as it was written; `seen` is the newest tick on disk.
-    pub(crate) fn restored(total: SeriesTotal, last: Option<u64>, seen: u64) -> Self {
+    pub(crate) fn restored(total: SeriesTotal, last: Option<Number>, seen: u64) -> Self {
         let SeriesTotal { key, unit, scale, amount } = total;
-        Self { key, unit, scale, amount, last, seen, changed: false, listed: true }
+        let mut entry = Self { key, unit, scale, amount, last, seen, changed: false, listed: true, written_weight: 0 };
+        entry.written_weight = entry.weight();
+        entry
     }
 
     /// The counter, should it be one, has begun at 0 since it was last read.
     pub(super) fn begin_at_zero(&mut self) {
-        if matches!(self.amount, Amount::Counter(_)) {
-            self.last = Some(0);
+        if matches!(self.amount, Amount::Counter(_) | Amount::Measured(_)) {
+            self.last = Some(Number::Int(0));
         }
     }
 
     pub(super) fn count_up(&mut self, seq: u64, number: Number) {
         self.seen = seq;
-        let (Amount::Counter(total), Number::Int(now)) = (&mut self.amount, number) else { return };
-        let before = self.last.replace(now);
         // The journal begins with a counter's first reading; one that went back began anew at 0.
-        let gained = before.map_or(0, |before| if now >= before { now - before } else { now });
-        *total += u128::from(gained);
-        self.changed |= before != Some(now);
+        match (&mut self.amount, self.last, number) {
+            (Amount::None | Amount::Histogram(_), ..) => return,
+            (Amount::Counter(total), None | Some(Number::Int(_)), Number::Int(now)) => {
+                let before = self.last.and_then(Number::as_int);
+                let gained = before.map_or(0, |before| now.checked_sub(before).unwrap_or(now));
+                *total = total.saturating_add(u128::from(gained));
+            }
+            (Amount::Counter(_) | Amount::Measured(_), ..) => {
+                let outside = |number| match number {
+                    Number::Int(value) => value as f64 * self.scale,
+                    Number::Float(value) => value,
+                };
+                let (now, before) = (outside(number), self.last.map(outside));
+                if !now.is_finite() {
+                    return;
+                }
+                let gained = before.map_or(0.0, |before| if now >= before { now - before } else { now });
+                let total = match self.amount {
+                    Amount::Measured(total) => total,
+                    Amount::Counter(total) => total as f64 * self.scale,
+                    Amount::None | Amount::Histogram(_) => 0.0,
+                };
+                self.amount = Amount::Measured(total + gained);
+            }
+        }
+        self.changed |= self.last != Some(number);
+        self.last = Some(number);
+    }
+
+    /// Bytes of memory, about. On disk it is less: there a bucket takes 3 bytes as a rule and 13 at most.
+    pub(super) fn weight(&self) -> usize {
+        let SeriesKey { metric, entity, attributes } = &self.key;
+        let buckets = match &self.amount {
+            Amount::Histogram(all) => all.hdr.buckets().len(),
+            Amount::None | Amount::Counter(_) | Amount::Measured(_) => 0,
+        };
+        PLAIN_BYTES + 2 * (metric.len() + entity.len() + attributes.len()) + BUCKET_BYTES * buckets
+    }
+
+    /// By how much it outgrew what is on disk.
+    pub(super) fn growth(&self) -> usize {
+        self.weight().saturating_sub(self.written_weight)
     }
 
     pub(super) fn add(&mut self, seq: u64, gained: &SparseHdr) {
@@ -164,7 +212,7 @@ impl Entry {
         &self.amount
     }
 
-    pub(crate) fn last(&self) -> Option<u64> {
+    pub(crate) fn last(&self) -> Option<Number> {
         self.last
     }
 
@@ -185,10 +233,13 @@ impl Entry {
     }
 
     pub(super) fn written(&mut self) {
+        if self.changed {
+            self.written_weight = self.weight();
+        }
         (self.changed, self.listed) = (false, true);
     }
 
     pub(super) fn unwritten(&mut self) {
-        (self.changed, self.listed) = (true, false);
+        (self.changed, self.listed, self.written_weight) = (true, false, 0);
     }
 }

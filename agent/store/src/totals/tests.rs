@@ -1,5 +1,6 @@
+use perfwatch_model::histogram::layout;
 use perfwatch_model::metrics::{host, process, server};
-use perfwatch_model::{Attr, Entity, EntityKind, Number, SeriesId, SeriesTable, SparseHdr, Tick};
+use perfwatch_model::{Attr, Entity, EntityKind, MetricDef, Number, SeriesId, SeriesTable, SparseHdr, Tick};
 
 use super::*;
 
@@ -97,21 +98,83 @@ fn processes_that_are_gone_are_forgotten_and_servers_are_not() {
 }
 
 #[test]
+fn everything_about_a_server_begins_at_zero_with_each_agent_whoever_tells_it() {
+    for metric in [&server::CPU_TIME, &server::CPU_THROTTLED, &server::REQUESTS_STARTED] {
+        let mut totals = Totals::default();
+        for (run, values) in [[400, 1_000], [1_010, 1_020], [5, 6]].into_iter().enumerate() {
+            // What a killed agent leaves is the totals; the next one has a table of its own.
+            totals.known.clear();
+            let mut table = SeriesTable::new();
+            let series = counter(&mut table, metric, EntityKind::Server);
+            for value in values {
+                totals.fold(run as u64, &tick(series, value), &table);
+            }
+        }
+        assert_eq!(total(&totals), 1_000 + 1_020 + 6, "{}", metric.name);
+    }
+}
+
+fn measured(series: SeriesId, value: f64) -> Tick {
+    Tick { values: vec![(series, Number::Float(value))], ..Tick::default() }
+}
+
+#[test]
+fn a_counter_that_is_no_integer_has_a_total_in_its_unit() {
+    let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
+    let series = counter(&mut table, &server::STAGE_TIME, EntityKind::Server);
+    totals.fold(0, &tick(series, 500_000_000), &table);
+    assert_eq!(totals.query(None, None)[0].amount, Amount::Counter(500_000_000));
+    for (seq, value, expected) in [(1, 0.75, 0.75), (2, 2.0, 2.0), (3, f64::NAN, 2.0), (4, 0.25, 2.25)] {
+        totals.fold(seq, &measured(series, value), &table);
+        assert_eq!(totals.query(None, None)[0].amount, Amount::Measured(expected), "after {value}");
+    }
+    totals.fold(5, &tick(series, 750_000_000), &table);
+    assert_eq!(totals.query(None, None)[0].amount, Amount::Measured(2.75), "integers count in the unit from now on");
+}
+
+fn ten_servers(table: &mut SeriesTable) -> Vec<SeriesId> {
+    let servers = (0..10).map(|at| table.entity(Entity::new(EntityKind::Server, format!("shop/{at}"))));
+    let servers: Vec<_> = servers.collect();
+    servers.into_iter().map(|server| table.series(&server::STAGE_TIME, server, &[])).collect()
+}
+
+#[test]
 fn beyond_the_limit_the_longest_silent_series_are_forgotten() {
     let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
-    let ids: Vec<_> = (0..10)
-        .map(|at| {
-            let entity = table.entity(Entity::new(EntityKind::Server, format!("shop/{at}")));
-            table.series(&server::STAGE_TIME, entity, &[])
-        })
-        .collect();
+    let ids = ten_servers(&mut table);
     for (at, id) in ids.iter().enumerate() {
         totals.fold(10 - at as u64, &tick(*id, 5), &table);
     }
-    totals.forget_beyond(4);
+    totals.max_bytes = totals.bytes / 2;
+    totals.fold(11, &tick(ids[0], 5), &table);
     let left: Vec<String> = totals.query(None, None).into_iter().map(|total| total.key.entity).collect();
     assert_eq!(left, ["server:shop/0", "server:shop/1", "server:shop/2", "server:shop/3"]);
-    assert_eq!(totals.gone().len(), 6);
-    totals.fold(11, &tick(ids[9], 7), &table);
+    assert_eq!((totals.gone().len(), totals.crowded_out()), (6, 6));
+    totals.fold(12, &tick(ids[9], 7), &table);
     assert_eq!(totals.query(None, Some("server:shop/9"))[0].amount, Amount::Counter(7), "it begins anew");
+}
+
+#[test]
+fn a_distribution_weighs_what_its_buckets_do() {
+    let (mut totals, mut table) = (Totals::default(), SeriesTable::new());
+    let ids = ten_servers(&mut table);
+    let server = table.series_of(ids[0]).expect("it lives").entity;
+    let wide = table.series(&server::STAGE_DURATION, server, &[]);
+    let buckets = (0..layout::BUCKETS as u16).map(|bucket| (bucket, 1)).collect();
+    let gained = SparseHdr::from_buckets(buckets, 0).expect("valid");
+    let mut tick = Tick {
+        values: ids.iter().map(|id| (*id, Number::Int(1))).collect(),
+        histograms: vec![(wide, Histogram::Hdr(gained))],
+        ..Tick::default()
+    };
+    tick.seal();
+    totals.fold(0, &tick, &table);
+    totals.fold(1, &tick, &table);
+    let wide = layout::BUCKETS * 16;
+    assert!((wide..wide + 20_000).contains(&totals.bytes), "{}", totals.bytes);
+    totals.max_bytes = 40_000;
+    totals.fold(2, &Tick::default(), &table);
+    assert_eq!(totals.query(None, None).len(), 10, "the heaviest of those that are heard goes, and it alone");
+    let all: usize = totals.entries.values().map(Entry::weight).sum();
+    assert_eq!((totals.bytes, totals.crowded_out()), (all, 1));
 }

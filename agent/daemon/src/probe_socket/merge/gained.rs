@@ -35,7 +35,7 @@ impl Gained {
     }
 
     fn spread_out(&mut self, other: &SparseHdr) {
-        self.sum += other.sum();
+        self.sum = self.sum.saturating_add(other.sum());
         self.pages.resize_with(PAGES, || None);
         for &(bucket, count) in other.buckets() {
             let bucket = usize::from(bucket);
