@@ -20,14 +20,12 @@ use crate::histogram::Cumulative;
 use crate::identity::cut;
 use crate::process::{self, Usage};
 use crate::slowest::Sample;
+use crate::totals::PREFIX;
 
 /// Slots kept while no flush can be made: 2 s. Older ones are lost (and counted); totals are not.
 const KEPT_SLOTS: u64 = 20;
 /// How often a shard that is being written is read again before the collection is put off to the next second.
 const ATTEMPTS: usize = 20;
-
-/// Bytes that stand before a message inside another at most: its field's number, and its length.
-const PREFIX: usize = 5;
 
 /// Running totals at the instant from which a session counts.
 pub(crate) struct Origin {

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use perfwatch_wire::limits::MAX_SERIES;
 use perfwatch_wire::message::{ErrorCode, Hello};
 use perfwatch_wire::runtime_dir;
 use rustix::thread::{NanosleepRelativeResult, Timespec};
@@ -18,6 +17,7 @@ use crate::identity;
 use crate::server::RECEIPT;
 use crate::session::Session;
 use crate::status::Status;
+use crate::totals::Limits;
 
 /// After a whole second, so that threads which read the clock just before it have done their bookkeeping.
 const SETTLE_NS: u64 = 5_000_000;
@@ -25,8 +25,9 @@ const SETTLE_NS: u64 = 5_000_000;
 const JITTER_NS: u64 = 290_000_000;
 /// Seconds without an attempt after an agent refused this server: it will say the same again.
 const REFUSED_PAUSE: u32 = 30;
-/// What can wait in a process fits into these: 256 distributions of 4,608 buckets, six bytes each, are seven messages.
-const FLUSHES: u32 = 8;
+/// What can wait in a process fits into these: 256 distributions of 4,608 buckets, six bytes each, are seven messages, and as
+/// much again may be owed to an agent that is behind.
+const FLUSHES: u32 = 16;
 /// Seconds after which an agent that neither acknowledges nor closes is given up and dialled anew.
 const SILENCE: u32 = 30;
 
@@ -189,10 +190,12 @@ impl Flusher {
     /// Makes the next flush. Only while connected: what waits in the shards costs nothing, a frozen flush does.
     fn freeze(&mut self) {
         let Some(connection) = &self.connection else { return };
-        let max_series = MAX_SERIES.min(connection.welcome.max_series as usize);
+        let limits = Limits::told(&connection.welcome);
         let collector = &mut self.collector;
-        collector.limit(connection.welcome.max_message_bytes as usize);
-        self.session.freeze(|seq| collector.make(seq, max_series));
+        self.session.freeze(limits, |seq, bytes| {
+            collector.limit(bytes);
+            collector.make(seq, limits.series)
+        });
     }
 
     /// Takes in what the agent said, without waiting.
@@ -289,11 +292,16 @@ impl Flusher {
             self.collector.collect(End::Now);
             self.freeze();
             settled = self.settle(deadline);
-            if !self.collector.is_late() {
+            if !self.waits() {
                 break;
             }
         }
-        settled && !self.collector.is_late()
+        settled && !self.waits()
+    }
+
+    /// Whether distributions wait for the next flush.
+    fn waits(&self) -> bool {
+        self.collector.is_late() || self.session.owes()
     }
 
     /// Sends what is due and waits for its receipt.

@@ -1,7 +1,38 @@
 //! Flushes as totals: what a catch-up flush is added up from.
 
-use perfwatch_wire::message::{ControlGroup, Flush, Histogram};
+use perfwatch_wire::limits::{MAX_MESSAGE, MAX_SERIES};
+use perfwatch_wire::message::{ControlGroup, Flush, Histogram, Welcome};
 use perfwatch_wire::sparse;
+use prost::Message as _;
+
+/// Bytes that stand before a message inside another at most: its field's number, and its length.
+pub(crate) const PREFIX: usize = 5;
+
+/// What an agent takes in one flush.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of the whole message.
+    pub(crate) bytes: usize,
+    /// Distributions.
+    pub(crate) series: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes: MAX_MESSAGE, series: MAX_SERIES }
+    }
+}
+
+impl Limits {
+    /// Those that the agent told; no bytes means that it does not say.
+    pub(crate) fn told(welcome: &Welcome) -> Self {
+        let bytes = match welcome.max_message_bytes {
+            0 => MAX_MESSAGE,
+            bytes => MAX_MESSAGE.min(bytes as usize),
+        };
+        Self { bytes, series: MAX_SERIES.min(welcome.max_series as usize) }
+    }
+}
 
 /// A flush without what cannot be added up or is of no use later: its slots (they are counted as lost) and slow requests.
 pub(crate) fn of(flush: &Flush) -> Flush {
@@ -42,13 +73,7 @@ pub(crate) fn absorb(sum: &mut Flush, later: &Flush) {
             None => sum.occupancy.push(*entry),
         }
     }
-    for histogram in &later.histograms {
-        let same = |known: &&mut Histogram| known.name == histogram.name && known.stage == histogram.stage;
-        match sum.histograms.iter_mut().find(same) {
-            Some(known) => add_histogram(known, histogram),
-            None => sum.histograms.push(histogram.clone()),
-        }
-    }
+    later.histograms.iter().for_each(|histogram| add(&mut sum.histograms, histogram));
     more(&mut sum.cpu_ns, later.cpu_ns);
     more(&mut sum.run_delay_ns, later.run_delay_ns);
     sum.in_flight.clone_from(&later.in_flight);
@@ -59,6 +84,39 @@ pub(crate) fn absorb(sum: &mut Flush, later: &Flush) {
         (Some(before), Some(later)) => Some(add_group(&before, later)),
         (before, later) => later.clone().or(before),
     };
+}
+
+/// Adds a distribution to those of which it may be one.
+pub(crate) fn add(all: &mut Vec<Histogram>, histogram: &Histogram) {
+    match all.iter_mut().find(|known| same(known, histogram)) {
+        Some(known) => add_histogram(known, histogram),
+        None => all.push(histogram.clone()),
+    }
+}
+
+/// Bytes that the distributions take in a flush at most.
+pub(crate) fn size(histograms: &[Histogram]) -> usize {
+    histograms.iter().map(|histogram| histogram.encoded_len() + PREFIX).sum()
+}
+
+/// Moves as many of the waiting distributions into the flush as the agent takes. One that is in the flush already grows by
+/// no more than the other takes alone: there are fewer distances between the buckets of both, and none is larger.
+pub(crate) fn fill(flush: &mut Flush, waiting: &mut Vec<Histogram>, limits: Limits) {
+    let mut room = limits.bytes.saturating_sub(flush.encoded_len() + PREFIX);
+    waiting.retain(|histogram| {
+        let Some(rest) = room.checked_sub(histogram.encoded_len() + PREFIX) else { return true };
+        let known = flush.histograms.iter().any(|known| same(known, histogram));
+        if !known && flush.histograms.len() >= limits.series {
+            return true;
+        }
+        add(&mut flush.histograms, histogram);
+        room = rest;
+        false
+    });
+}
+
+fn same(one: &Histogram, other: &Histogram) -> bool {
+    one.name == other.name && one.stage == other.stage
 }
 
 fn add_histogram(sum: &mut Histogram, later: &Histogram) {

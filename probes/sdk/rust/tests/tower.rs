@@ -204,3 +204,36 @@ fn a_grpc_status_decides_how_its_call_ended() {
     let names: Vec<&str> = kinds.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(names, ["INTERNAL", "UNAVAILABLE", "UNIMPLEMENTED", "service"]);
 }
+
+/// Panics when it is called, not in what it returns.
+struct Hasty;
+
+impl tower_service::Service<Request<Body>> for Hasty {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        panic!("{} is too much", request.uri())
+    }
+}
+
+#[test]
+fn a_service_that_panics_when_it_is_called_failed() {
+    let agent = support::Agent::start(|| ());
+    let server = Server::builder("hasty").socket(&agent.socket).start();
+    let mut service = tower_layer::Layer::layer(&Layer::new(&server), Hasty);
+    let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        drop(tower_service::Service::call(&mut service, request("GET", "/")));
+    }));
+    assert!(called.is_err());
+    drop(service);
+    assert!(server.close());
+    let flushes = agent.flushes();
+    assert_eq!((sum(&flushes, |f| f.requests_failed), sum(&flushes, |f| f.requests_abandoned)), (1, 0));
+    assert_eq!(kinds(&flushes).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>(), ["panic"]);
+}

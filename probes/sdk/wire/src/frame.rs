@@ -20,6 +20,9 @@ pub enum FrameError {
     BadLength,
 }
 
+/// Bytes that a reader keeps for the next frame. Larger than nearly every flush; what a larger one took is given back.
+const KEEP: usize = 64 << 10;
+
 /// Encodes a message with its length in front.
 pub fn encode(message: &impl Message) -> Vec<u8> {
     message.encode_length_delimited_to_vec()
@@ -29,7 +32,7 @@ pub fn encode(message: &impl Message) -> Vec<u8> {
 ///
 /// Bytes go in with [`push`](Self::push), in pieces of any size; whole frames come out of [`next`](Self::next), without
 /// their length. It holds at most one frame and the piece pushed last; an announced length is checked before its body
-/// is awaited, so a hostile length costs no memory.
+/// is awaited, so a hostile length costs no memory. Once a large frame was read, its memory is given back.
 #[derive(Debug, Default)]
 pub struct FrameReader {
     buffer: Vec<u8>,
@@ -44,10 +47,7 @@ impl FrameReader {
 
     /// Takes over bytes from the stream.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.read > 0 {
-            self.buffer.drain(..self.read);
-            self.read = 0;
-        }
+        self.let_go();
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -57,18 +57,30 @@ impl FrameReader {
     /// A length that is no varint or exceeds 1 MiB.
     #[allow(clippy::should_implement_trait, reason = "frames borrow the reader, which an Iterator cannot express")]
     pub fn next(&mut self) -> Result<Option<&[u8]>, FrameError> {
-        let waiting = &self.buffer[self.read..];
-        let Some((length, prefix)) = length_prefix(waiting)? else { return Ok(None) };
+        let Some((length, prefix)) = length_prefix(&self.buffer[self.read..])? else {
+            self.let_go();
+            return Ok(None);
+        };
         if length > MAX_MESSAGE as u64 {
             return Err(FrameError::Oversized { length, limit: MAX_MESSAGE });
         }
         let start = self.read + prefix;
         let end = start + length as usize;
         if end > self.buffer.len() {
+            self.let_go();
             return Ok(None);
         }
         self.read = end;
         Ok(Some(&self.buffer[start..end]))
+    }
+
+    /// Forgets the frames that were read.
+    fn let_go(&mut self) {
+        if self.read > 0 {
+            self.buffer.drain(..self.read);
+            self.read = 0;
+            self.buffer.shrink_to(KEEP);
+        }
     }
 
     /// Whether the stream stopped inside a frame.
@@ -135,5 +147,7 @@ mod tests {
         assert_eq!(reader.next(), Ok(None));
         reader.push(&vec![7; 1 << 20]);
         assert_eq!(reader.next().expect("allowed").map(<[u8]>::len), Some(1 << 20));
+        assert_eq!(reader.next(), Ok(None));
+        assert!(reader.buffer.capacity() <= KEEP, "its memory is given back");
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the whole SDK, with time under their control and a scripted agent at the other end.
 
+mod catch_up;
 mod protocol;
 mod slots;
 mod totals;

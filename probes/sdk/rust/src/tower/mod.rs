@@ -88,10 +88,11 @@ where
         if let Some(parent) = call.headers().get("traceparent").and_then(|value| value.to_str().ok()) {
             request.traceparent(parent);
         }
-        let handle = Handle(Arc::new(Mutex::new(Some(request))));
-        call.extensions_mut().insert(handle.clone());
+        // Before the service is called: it may panic.
+        let life = Life(Handle(Arc::new(Mutex::new(Some(request)))));
+        call.extensions_mut().insert(life.0.clone());
         let bodiless = call.method() == http::Method::HEAD;
-        ResponseFuture { inner: self.inner.call(call), life: Some(Life(handle)), bodiless }
+        ResponseFuture { inner: self.inner.call(call), life: Some(life), bodiless }
     }
 }
 
