@@ -156,6 +156,9 @@ impl App {
         if self.server.as_ref().is_some_and(|id| snapshot.servers.iter().all(|server| server.id != *id)) {
             self.server = None;
         }
+        if self.shown.is_none() {
+            self.server = worst_server(&snapshot);
+        }
         if self.finding.as_ref().is_some_and(|key| snapshot.findings.iter().all(|finding| key_of(finding) != *key)) {
             self.finding = None;
             self.detail = false;
@@ -338,6 +341,11 @@ impl App {
         self.finding.as_ref().and_then(find).unwrap_or(0)
     }
 
+    /// Selects the server with the worst finding, where there is one.
+    pub(crate) fn select_worst(&mut self) {
+        self.server = self.shown.as_ref().and_then(|snapshot| worst_server(snapshot)).or(self.server.take());
+    }
+
     fn selected_finding(&self) -> Option<&Finding> {
         self.shown.as_ref()?.findings.get(self.finding_index())
     }
@@ -345,6 +353,12 @@ impl App {
 
 /// Rows that `PgUp` and `PgDn` move by.
 const PAGE: isize = 10;
+
+/// The server that the first finding about one names; findings come worst first.
+fn worst_server(snapshot: &Clean) -> Option<String> {
+    let known = |finding: &&Finding| snapshot.servers.iter().any(|server| server.id == finding.entity);
+    snapshot.findings.iter().find(known).map(|finding| finding.entity.clone())
+}
 
 /// Which finding it is, from one snapshot to the next.
 fn key_of(finding: &Finding) -> (String, String) {
@@ -435,6 +449,23 @@ mod tests {
         press(&mut app, '\n');
         push(&mut app, &fixtures::healthy());
         assert!(!app.detail());
+    }
+
+    #[test]
+    fn the_server_with_the_worst_finding_is_there_first_and_later_ones_do_not_take_its_place() {
+        let mut troubled = fixtures::nine_servers();
+        troubled.findings.retain(|finding| finding.id == "overload");
+        let mut app = App::new(false);
+        push(&mut app, &troubled);
+        assert_eq!(app.server_index(), 6);
+        push(&mut app, &fixtures::nine_servers());
+        assert_eq!(app.server_index(), 6, "what is looked at stays");
+        let mut calm = App::new(false);
+        push(&mut calm, &fixtures::healthy());
+        push(&mut calm, &troubled);
+        assert_eq!(calm.server_index(), 0, "what is looked at stays");
+        let text = crate::render_once(&[fixtures::healthy(), troubled], 100, 60, &crate::Options::default());
+        assert!(text.contains("── clip-api ──"), "{text}");
     }
 
     #[test]

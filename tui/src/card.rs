@@ -85,7 +85,10 @@ fn describe(out: &mut String, snapshot: &Clean, server: &ServerView, theme: Them
     let mut numbers = vec![
         format!("{} req/s", number(server.requests_per_s)),
         format!("{} in flight", server.in_flight.map_or("n/a".to_owned(), units::count)),
-        format!("{} err/s", number(server.errors_per_s)),
+        match wording::error_kinds(server) {
+            Some(kinds) => format!("{} err/s ({kinds})", number(server.errors_per_s)),
+            None => format!("{} err/s", number(server.errors_per_s)),
+        },
     ];
     if let Some(batch) = &server.batch {
         let most = batch.max_size.map(|max| format!(" of {max}")).unwrap_or_default();
@@ -100,10 +103,28 @@ fn describe(out: &mut String, snapshot: &Clean, server: &ServerView, theme: Them
         }
         None => line(out, "latency", "n/a: no request ended in the window"),
     }
+    tell(out, server);
     for (label, device) in parts::devices_of(snapshot, server) {
         ledger(out, &label, device.ledger.as_ref().map(parts::device_parts), used(device).as_deref(), theme);
     }
     ledger(out, "req time", server.ledger.as_ref().map(parts::request_parts), None, theme);
+}
+
+/// Tokens and caches, of a server that tells of them.
+fn tell(out: &mut String, server: &ServerView) {
+    let rates = server.tokens.as_ref().map(|tokens| format!("in/out {} tok/s", wording::tokens(tokens)));
+    let times = [("first", &server.time_to_first_token), ("between", &server.inter_token)];
+    let times = times.into_iter().filter_map(|(name, latency)| {
+        let [p50, p99] = [latency.as_ref()?.p50_s, latency.as_ref()?.p99_s].map(units::duration);
+        Some(format!("{name} p50 {p50} p99 {p99}"))
+    });
+    let words: Vec<String> = rates.into_iter().chain(times).collect();
+    if !words.is_empty() {
+        line(out, "tokens", &words.join(", "));
+    }
+    if let Some(cache) = &server.cache {
+        line(out, "cache", &wording::cache(cache));
+    }
 }
 
 /// `1.9 of 2 CPUs`.
@@ -167,6 +188,7 @@ mod tests {
     fn a_card_names_numbers_ledgers_findings_and_what_is_undecided() {
         insta::assert_snapshot!("overload", card(&fixtures::overload(), CardOptions::default()));
         insta::assert_snapshot!("healthy", card(&fixtures::healthy(), CardOptions::default()));
+        insta::assert_snapshot!("bimodal", card(&fixtures::bimodal(), CardOptions::default()));
         insta::assert_snapshot!("two_gpus", card(&fixtures::two_gpus(), CardOptions::default()));
         insta::assert_snapshot!("two_findings_ascii", card(&fixtures::two_findings(), CardOptions { ascii: true }));
         insta::assert_snapshot!("no_server", card(&fixtures::no_server(), CardOptions::default()));

@@ -8,9 +8,9 @@
 )]
 
 use perfwatch_model::snapshot::{
-    AgentView, BatchView, CauseEntry, CpuView, DeviceView, ExportView, GpuProcessView, GpuView, HostView, LatencyView,
-    LedgerView, ProbeView, SCHEMA_VERSION, ServerView, SlowRequestView, SlowStageView, StageEntry, StageView,
-    Unavailable,
+    AgentView, BatchView, CacheView, CauseEntry, CpuView, DeviceView, ErrorKindView, ExportView, GpuProcessView,
+    GpuView, HostView, LatencyView, LedgerView, ProbeView, SCHEMA_VERSION, ServerView, SlowRequestView, SlowStageView,
+    StageEntry, StageView, TokensView, Unavailable,
 };
 use perfwatch_model::{Cost, Evidence, Finding, Quality, Remedy, Severity, Snapshot};
 
@@ -195,6 +195,7 @@ pub fn healthy() -> Snapshot {
         ],
         requests_per_s: Some(306.0),
         errors_per_s: Some(0.0),
+        errors_by_kind: Vec::new(),
         cancelled_per_s: Some(0.0),
         arrivals_per_s: Some(306.4),
         in_flight: Some(3),
@@ -205,6 +206,10 @@ pub fn healthy() -> Snapshot {
             ready2: 0.81,
             sizes: Some(SIZES.to_vec()),
         }),
+        tokens: None,
+        time_to_first_token: None,
+        inter_token: None,
+        cache: None,
         place: None,
         group: None,
     });
@@ -453,6 +458,13 @@ pub fn bimodal() -> Snapshot {
     server.latency = Some(latency(4120, 0.0034, 0.171, 0.312, 0.690));
     server.latency_buckets = Some(both(around(0.0031, 0.35, 310.0), around(0.162, 0.4, 102.0)));
     (server.requests_per_s, server.arrivals_per_s, server.errors_per_s) = (Some(411.6), Some(412.0), Some(0.4));
+    server.errors_by_kind = [("timeout", 0.3), ("http_500", 0.1)]
+        .map(|(kind, per_s)| ErrorKindView { kind: kind.to_owned(), per_s })
+        .to_vec();
+    server.tokens = Some(TokensView { input_per_s: 6_310.0, output_per_s: 1_240.0 });
+    server.time_to_first_token = Some(latency(412, 0.041, 0.118, 0.188, 0.310));
+    server.inter_token = Some(latency(11_900, 0.0093, 0.015, 0.024, 0.081));
+    server.cache = Some(CacheView { lookups_per_s: 412.0, hit_ratio: Some(0.753) });
     server.in_flight = Some(19);
     server.ledger = Some(request_ledger(
         182_000_000_000,
@@ -576,7 +588,11 @@ pub fn everything() -> Snapshot {
     snapshot.undecided.push("no-batching".to_owned());
     snapshot.devices.extend(two_gpus().devices);
     snapshot.unavailable = gpu_refuses().unavailable;
-    snapshot.servers[0].slowest = bimodal().servers.remove(0).slowest;
+    let telling = bimodal().servers.remove(0);
+    let server = &mut snapshot.servers[0];
+    (server.slowest, server.errors_by_kind) = (telling.slowest, telling.errors_by_kind);
+    (server.tokens, server.cache) = (telling.tokens, telling.cache);
+    (server.time_to_first_token, server.inter_token) = (telling.time_to_first_token, telling.inter_token);
     snapshot.agent.exports.push(ExportView {
         endpoint: "http://collector:4318".to_owned(),
         state: "ok".to_owned(),

@@ -21,6 +21,7 @@ pub fn render_once(snapshots: &[Snapshot], width: u16, height: u16, options: &Op
     for snapshot in snapshots {
         app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(snapshot.clone()))));
     }
+    app.select_worst();
     let mut buffer = Buffer::empty(Rect::new(0, 0, width.max(screen::MIN_WIDTH), height.max(screen::MIN_HEIGHT)));
     debug_assert!(app.view() < VIEWS.len(), "a new app shows the first view");
     screen::draw(&app, options.theme, false, &mut buffer);

@@ -104,6 +104,7 @@ fn clean(snapshot: &mut Snapshot) {
         fix(&mut server.name);
         server.ledger.iter_mut().flat_map(|ledger| &mut ledger.entries).for_each(|entry| fix(&mut entry.stage));
         server.stages.iter_mut().for_each(|stage| fix(&mut stage.stage));
+        server.errors_by_kind.iter_mut().for_each(|error| fix(&mut error.kind));
         for slow in &mut server.slowest {
             slow.stages.iter_mut().for_each(|part| fix(&mut part.stage));
             slow.trace_id.iter_mut().chain(&mut slow.error).for_each(fix);

@@ -1,5 +1,6 @@
 //! Words that more than one view needs for the same thing.
 
+use perfwatch_model::snapshot::{CacheView, ServerView, TokensView};
 use perfwatch_model::{Finding, Quality};
 
 use crate::units;
@@ -48,6 +49,26 @@ pub(crate) fn clock_before(time: &str, seconds: f64) -> String {
 pub(crate) fn cpus_used(used: f64, capacity: f64) -> String {
     let unit = if (capacity - 1.0).abs() < 0.005 { "CPU" } else { "CPUs" };
     format!("{} of {} {unit}", units::cpus(used), units::cpus(capacity))
+}
+
+/// Tokens read and generated per second: `1240/340`.
+pub(crate) fn tokens(tokens: &TokensView) -> String {
+    format!("{}/{}", units::digits(tokens.input_per_s), units::digits(tokens.output_per_s))
+}
+
+/// `83 % of 12/s hit`.
+pub(crate) fn cache(cache: &CacheView) -> String {
+    match cache.hit_ratio {
+        Some(ratio) => format!("{} of {}/s hit", units::percent(ratio), units::digits(cache.lookups_per_s)),
+        None => "no look-ups".to_owned(),
+    }
+}
+
+/// Requests that failed per second, by kind, most frequent first: `http_500 104, timeout 2`; `None` when none did.
+pub(crate) fn error_kinds(server: &ServerView) -> Option<String> {
+    let kinds = server.errors_by_kind.iter().map(|error| format!("{} {}", error.kind, units::digits(error.per_s)));
+    let words = kinds.collect::<Vec<_>>().join(", ");
+    (!words.is_empty()).then_some(words)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use perfwatch_agent::{Agent, Config, Environment, Flags, ROUTES, Role, Running, SystemClock};
 use perfwatch_export::receiver::Receiver;
 use perfwatch_model::Snapshot;
+use perfwatch_model::snapshot::ServerView;
 use perfwatch_sdk::{Server, Stage};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -186,11 +187,29 @@ async fn a_snapshot_keeps_to_the_published_schema() {
     let first = rig.until("anything is known", |_| true).await;
     check(&serde_json::to_value(&*first).expect("serialisable"));
     (0..20).for_each(|_| serve_one(&server));
-    rig.until("a server has a latency", |snapshot| snapshot.servers.iter().any(|server| server.latency.is_some()))
-        .await;
+    let mut stream = server.request();
+    stream.prompt_tokens(90);
+    stream.token();
+    stream.token();
+    stream.finish();
+    server.cache_hit();
+    server.cache_miss();
+    server.request().fail_with("timeout");
+    rig.until("all that a server tells is known", |snapshot| {
+        let told = |server: &ServerView| {
+            let times = server.time_to_first_token.is_some() && server.inter_token.is_some();
+            times && server.tokens.is_some() && server.cache.is_some() && !server.errors_by_kind.is_empty()
+        };
+        snapshot.servers.iter().any(|server| server.latency.is_some() && told(server))
+    })
+    .await;
     let (status, full) = rig.json("/v1/snapshot").await;
     assert_eq!(status, 200);
     check(&full);
+    let shown = &full["servers"][0];
+    assert!(shown["tokens"]["input_per_s"].as_f64() > shown["tokens"]["output_per_s"].as_f64(), "{shown:#}");
+    assert_eq!(shown["cache"]["hit_ratio"], 0.5);
+    assert_eq!(shown["errors_by_kind"][0]["kind"], "timeout");
     assert!(full["host"]["memory_total_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
     assert!(full["agent"]["rss_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
     assert!(full["agent"]["probes"].as_array().is_some_and(|probes| probes.len() >= 5));

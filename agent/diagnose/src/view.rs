@@ -4,12 +4,16 @@ mod coarse;
 
 use perfwatch_model::metrics::server;
 use perfwatch_model::snapshot::{
-    BatchView, CpuView, DeviceView, GroupView, HostView, LatencyView, ServerView, StageView,
+    BatchView, CacheView, CpuView, DeviceView, ErrorKindView, GroupView, HostView, LatencyView, ServerView, StageView,
+    TokensView,
 };
 use perfwatch_model::{EntityId, SparseHdr};
 
 use crate::engine::{Judgement, ServerJudgement};
 use coarse::{latency_buckets, size_buckets};
+
+/// Kinds of errors that are shown per server.
+const ERROR_KINDS: usize = 5;
 
 impl Judgement {
     /// Seconds that ledgers, latencies and rates cover: the longest of any server's window; 0 without a server.
@@ -99,10 +103,15 @@ impl ServerJudgement {
                 .collect(),
             requests_per_s: window.load.completions.get(),
             errors_per_s: window.load.failures.get(),
+            errors_by_kind: self.error_kinds(),
             cancelled_per_s: window.load.cancellations.get(),
             arrivals_per_s: window.load.arrivals.get(),
             in_flight: window.load.in_flight.get(),
             batch: self.batch(),
+            tokens: window.told.tokens.map(|[input_per_s, output_per_s]| TokensView { input_per_s, output_per_s }),
+            time_to_first_token: latency(&window.told.first_token),
+            inter_token: latency(&window.told.inter_token),
+            cache: window.told.lookups.map(|[hits, misses]| cache(hits, misses)),
             place: None,
             group: self.group(),
         }
@@ -121,6 +130,11 @@ impl ServerJudgement {
         })
     }
 
+    fn error_kinds(&self) -> Vec<ErrorKindView> {
+        let worst = self.window.told.errors.iter().take(ERROR_KINDS);
+        worst.map(|(kind, per_s)| ErrorKindView { kind: kind.clone(), per_s: *per_s }).collect()
+    }
+
     fn batch(&self) -> Option<BatchView> {
         let batch = &self.window.batch;
         Some(BatchView {
@@ -131,6 +145,12 @@ impl ServerJudgement {
             sizes: Some(size_buckets(&batch.sizes)),
         })
     }
+}
+
+/// Look-ups per second that hit and that missed.
+fn cache(hits: f64, misses: f64) -> CacheView {
+    let lookups_per_s = hits + misses;
+    CacheView { lookups_per_s, hit_ratio: (lookups_per_s > 0.0).then(|| hits / lookups_per_s) }
 }
 
 /// A distribution of durations in nanoseconds; `None` when it is empty.

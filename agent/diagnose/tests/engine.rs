@@ -4,7 +4,7 @@ mod synthetic;
 
 use perfwatch_diagnose::{Config, Engine, Judgement, RULES};
 use perfwatch_model::metrics::server;
-use perfwatch_model::{Quality, Severity, Stage, Tick};
+use perfwatch_model::{Attr, Histogram, MetricDef, Quality, Sample, Severity, SparseHdr, Stage, Tick};
 use synthetic::{SECOND, Signals, World};
 
 fn run(world: &mut World, engine: &mut Engine, seconds: u64, signals: &Signals) -> Judgement {
@@ -222,6 +222,63 @@ fn views_show_the_window_in_si_units() {
     assert_eq!(sizes.iter().map(|(size, _)| *size).collect::<Vec<_>>(), [1, 2]);
     let ledger = server.ledger.expect("requests were inside");
     assert_eq!(ledger.entries.iter().map(|entry| entry.ns).sum::<u64>(), ledger.interval_ns);
+}
+
+/// A tick to which a server adds totals of tokens, look-ups and errors, and the times of two tokens.
+fn told(world: &mut World, totals: &[(&'static MetricDef, Attr, u64)]) -> Tick {
+    let mut tick = world.tick(&Signals::default());
+    let entity = world.entity(0);
+    let mut out = Sample::new(&mut world.table, &mut tick);
+    for (metric, attr, total) in totals {
+        let series = out.series(metric, entity, std::slice::from_ref(attr));
+        out.counter(series, *total);
+    }
+    for (metric, ns) in [(&server::TIME_TO_FIRST_TOKEN, 80_000_000), (&server::INTER_TOKEN, 20_000_000)] {
+        let series = world.table.series(metric, entity, &[]);
+        let mut gained = SparseHdr::new();
+        gained.record(ns);
+        tick.histograms.push((series, Histogram::Hdr(gained)));
+    }
+    tick.seal();
+    tick
+}
+
+#[test]
+fn what_a_server_tells_besides_is_shown_as_rates_of_the_window_and_the_worst_errors_first() {
+    let (mut world, mut engine) = (World::new(1), Engine::new(Config::default()));
+    let view = |judgement: &Judgement| judgement.servers(|_| Vec::new()).remove(0);
+    let before = view(&run(&mut world, &mut engine, 2, &Signals::default()));
+    assert_eq!((before.tokens, before.cache, &before.inter_token), (None, None, &None), "it told of none");
+    assert!(before.errors_by_kind.is_empty() && before.time_to_first_token.is_none());
+    let tokens = |kind| Attr::fixed("gen_ai.token.type", kind);
+    let outcome = |kind| Attr::fixed("perfwatch.outcome", kind);
+    let error = |kind: &str| Attr::text("error.type", kind.to_owned());
+    let mut last = before;
+    for second in 1..=8 {
+        let mut totals = vec![
+            (&server::TOKENS, tokens("input"), 1_000 * second),
+            (&server::TOKENS, tokens("output"), 300 * second),
+            (&server::CACHE_LOOKUPS, outcome("hit"), 9 * second),
+            (&server::CACHE_LOOKUPS, outcome("miss"), 3 * second),
+            // Its only ones come with the first tick that has the series, and are counted all the same.
+            (&server::ERRORS, error("timeout"), 20),
+        ];
+        totals.extend((1..=6).map(|kind| (&server::ERRORS, error(&format!("http_{kind}")), kind * second)));
+        let tick = told(&mut world, &totals);
+        last = view(&engine.push(&tick, &world.table));
+    }
+    // Eight of ten seconds.
+    let near = |value: f64, wanted: f64| (value - wanted).abs() < 1e-9;
+    let tokens = last.tokens.expect("tokens were told");
+    assert!(near(tokens.input_per_s, 800.0) && near(tokens.output_per_s, 240.0), "{tokens:?}");
+    let cache = last.cache.expect("look-ups were told");
+    assert!(near(cache.lookups_per_s, 9.6) && cache.hit_ratio.is_some_and(|ratio| near(ratio, 0.75)), "{cache:?}");
+    let kinds: Vec<(&str, f64)> = last.errors_by_kind.iter().map(|one| (one.kind.as_str(), one.per_s)).collect();
+    assert_eq!(kinds, [("http_6", 4.8), ("http_5", 4.0), ("http_4", 3.2), ("http_3", 2.4), ("timeout", 2.0)]);
+    for (latency, seconds) in [(last.time_to_first_token, 0.08), (last.inter_token, 0.02)] {
+        let latency = latency.expect("tokens came");
+        assert!(latency.count == 8 && (latency.p50_s / seconds - 1.0).abs() < 0.01, "{latency:?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use perfwatch_diagnose::facts::{BatchFacts, CpuFacts, GroupFacts, Preparing, Pressure, RequestFacts, SlotFacts};
+use perfwatch_diagnose::facts::{
+    BatchFacts, CpuFacts, GroupFacts, Preparing, Pressure, RequestFacts, SlotFacts, ToldFacts,
+};
 use perfwatch_diagnose::ledger::{self, cpu_ledger, request_ledger, stalls};
 use perfwatch_diagnose::window::Record;
 use perfwatch_diagnose::{Fact, ServerFacts, ServerWindow};
@@ -91,6 +93,7 @@ fn facts() -> impl Strategy<Value = ServerFacts> {
             Quality::Sdk,
         ),
         batches: Fact::known(BatchFacts { dispatches: 0, ready2: 0, sizes: SparseHdr::new(), max: None }, Quality::Sdk),
+        told: nothing_told(),
         slots,
         duration: SparseHdr::new(),
         stage_durations: Vec::new(),
@@ -120,6 +123,11 @@ fn group() -> GroupFacts {
     }
 }
 
+fn nothing_told() -> ToldFacts {
+    let counts = Fact::missing("not part of this test");
+    ToldFacts { counts, first_token: SparseHdr::new(), inter_token: SparseHdr::new() }
+}
+
 /// A healthy server's facts, to change one thing in.
 fn known() -> ServerFacts {
     let counter = |ns| Fact::known(ns, Quality::Counter);
@@ -145,6 +153,7 @@ fn known() -> ServerFacts {
         group: group(),
         requests: Fact::missing("not part of this test"),
         batches: Fact::missing("not part of this test"),
+        told: nothing_told(),
         slots: Fact::known(
             SlotFacts {
                 state_ns,

@@ -4,7 +4,13 @@
 //! `/v1/snapshot`; the schema in `tests/fixtures/snapshot.schema.json` holds it stable. Units are SI, names `snake_case`,
 //! entities `kind:id`; `null` means that there is no value, and `unavailable` says why.
 
+mod agent;
+mod told;
+
 use serde::{Deserialize, Serialize};
+
+pub use agent::{AgentView, ExportView, ProbeView};
+pub use told::{CacheView, ErrorKindView, TokensView};
 
 use crate::{Finding, Ledger, Quality};
 
@@ -214,6 +220,9 @@ pub struct ServerView {
     pub requests_per_s: Option<f64>,
     /// Requests that ended in an error, per second.
     pub errors_per_s: Option<f64>,
+    /// Requests that ended in an error by its kind, most frequent first, at most 5; absent when none did.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub errors_by_kind: Vec<ErrorKindView>,
     /// Requests that went away without an end of their own, per second: cancelled by their client, or dropped by the server.
     /// Absent when the agent is older than this field.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -224,6 +233,18 @@ pub struct ServerView {
     pub in_flight: Option<u64>,
     /// Batches, where the server reports them.
     pub batch: Option<BatchView>,
+    /// Tokens; absent when the server never told of any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tokens: Option<TokensView>,
+    /// From a request's arrival to its first token; absent when there was none in the window.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub time_to_first_token: Option<LatencyView>,
+    /// Between two steps of a stream that brought tokens; absent when there was none in the window.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub inter_token: Option<LatencyView>,
+    /// Look-ups in its caches; absent when the server never told of any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cache: Option<CacheView>,
     /// What its processes run in and on; absent when nothing of it is known, or the agent is older than this field.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub place: Option<PlaceView>,
@@ -347,61 +368,4 @@ pub struct Unavailable {
     pub reason: String,
     /// What would give it; empty when nothing would.
     pub cure: String,
-}
-
-/// perfwatch itself.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
-pub struct AgentView {
-    /// Version of the agent.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// Seconds since it started.
-    pub uptime_s: f64,
-    /// Seconds between ticks.
-    pub interval_s: f64,
-    /// CPU it used, as a share of one core.
-    pub cpu_cores: Option<f64>,
-    /// Its resident memory.
-    pub rss_bytes: Option<u64>,
-    /// How late the newest tick closed.
-    pub late_s: f64,
-    /// Ticks it could not take since it started.
-    pub ticks_missed: u64,
-    /// Messages and values it had to drop since it started, for whatever reason.
-    pub dropped: u64,
-    /// Where its history is: `memory`, or the journal's path.
-    pub store: String,
-    /// Cost per probe.
-    pub probes: Vec<ProbeView>,
-    /// Where it ships to; empty when nothing is configured.
-    pub exports: Vec<ExportView>,
-}
-
-/// What one probe costs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProbeView {
-    /// Its name.
-    pub name: String,
-    /// Mean time per run.
-    pub mean_s: f64,
-    /// Longest run.
-    pub max_s: f64,
-    /// Seconds between runs; more than the interval when it is slow-moving or was stretched to stay in budget.
-    pub every_s: f64,
-    /// True when it was stretched.
-    pub stretched: bool,
-}
-
-/// One destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExportView {
-    /// Its endpoint, without credentials.
-    pub endpoint: String,
-    /// `ok`, `waiting`, or what went wrong last.
-    pub state: String,
-    /// Data points it accepted.
-    pub sent: u64,
-    /// Data points it refused or that had to be dropped.
-    pub dropped: u64,
 }

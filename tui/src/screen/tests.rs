@@ -70,6 +70,7 @@ fn the_overview_looks_right() {
     frames("no_server", &app(&fixtures::no_server()));
     frames("gpu_refuses", &app(&fixtures::gpu_refuses()));
     frames("two_gpus", &app(&fixtures::two_gpus()));
+    frames("bimodal", &app(&fixtures::bimodal()));
     frames("three_servers", &app(&fixtures::three_servers()));
     let mut nine = app(&fixtures::nine_servers());
     frames("nine_servers", &nine);

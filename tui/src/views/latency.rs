@@ -4,6 +4,7 @@ mod batches;
 mod heat;
 mod numbers;
 mod slowest;
+pub(super) mod told;
 mod waterfall;
 
 use perfwatch_model::snapshot::ServerView;
@@ -38,13 +39,16 @@ struct Plan {
     axis: bool,
     /// Sizes of batches.
     batches: bool,
+    /// Tokens, caches, kinds of errors.
+    told: bool,
     /// Rows for stages: one bar for all when it is 1.
     stages: usize,
     /// Slow requests.
     slowest: usize,
 }
 
-const EVERYTHING: Plan = Plan { air: true, titles: true, heat: 14, axis: true, batches: true, stages: 12, slowest: 5 };
+const EVERYTHING: Plan =
+    Plan { air: true, titles: true, heat: 14, axis: true, batches: true, told: true, stages: 12, slowest: 5 };
 
 /// What leaves when there is not room for all, first to last.
 const SACRIFICES: &[fn(&mut Plan)] = &[
@@ -58,6 +62,7 @@ const SACRIFICES: &[fn(&mut Plan)] = &[
     |plan| plan.slowest = 1,
     |plan| plan.batches = false,
     |plan| plan.stages = 4,
+    |plan| plan.told = false,
     |plan| plan.slowest = 0,
     |plan| plan.heat = 6,
     |plan| plan.titles = false,
@@ -150,8 +155,14 @@ fn below(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> Vec
         parts.push(titled(scene, plan.titles.then_some(title), &note, stages, width));
     }
     let batches = if plan.batches { batches::line(scene, server, width) } else { None };
-    if let Some(line) = batches {
-        parts.push(vec![line]);
+    let (tokens, outcomes) = if plan.told {
+        (told::tokens(scene, server, width), told::outcomes(scene, server, width))
+    } else {
+        (None, None)
+    };
+    let numbers: Vec<Line<'static>> = [tokens, batches, outcomes].into_iter().flatten().collect();
+    if !numbers.is_empty() {
+        parts.push(numbers);
     }
     let slow = slowest::lines(scene, server, plan.slowest, width);
     if !slow.is_empty() {

@@ -29,6 +29,8 @@ pub(super) struct Plan {
     stages: bool,
     /// A line about perfwatch itself.
     agent: bool,
+    /// Tokens, caches, kinds of errors.
+    told: bool,
     /// Blank lines between parts.
     air: bool,
     /// Shares of time in which tasks waited for a resource.
@@ -60,6 +62,7 @@ pub(super) struct Plan {
 const EVERYTHING: Plan = Plan {
     stages: true,
     agent: true,
+    told: true,
     air: true,
     pressure: true,
     host: true,
@@ -81,6 +84,7 @@ const SACRIFICES: &[fn(&mut Plan)] = &[
     |plan| plan.stages = false,
     |plan| plan.air = false,
     |plan| plan.pressure = false,
+    |plan| plan.told = false,
     |plan| plan.list_title = false,
     |plan| plan.servers = 4,
     |plan| plan.host = false,

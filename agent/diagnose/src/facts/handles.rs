@@ -27,6 +27,20 @@ pub(super) struct ServerHandles {
     pub(super) duration: Option<SeriesId>,
     /// By name of the stage.
     pub(super) stages: Vec<(String, SeriesId)>,
+    pub(super) told: ToldHandles,
+}
+
+/// The series of what a server tells besides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ToldHandles {
+    /// Read, generated.
+    pub(super) tokens: [Option<SeriesId>; 2],
+    /// Hit, missed.
+    pub(super) lookups: [Option<SeriesId>; 2],
+    /// By kind.
+    pub(super) errors: Vec<(String, SeriesId)>,
+    pub(super) first_token: Option<SeriesId>,
+    pub(super) inter_token: Option<SeriesId>,
 }
 
 /// The series of the machine.
@@ -108,6 +122,8 @@ impl ServerHandles {
             (&host::CGROUP_MEMORY_USAGE, &mut self.memory),
             (&host::CGROUP_MEMORY_LIMIT, &mut self.memory_limit),
             (&server::REQUEST_DURATION, &mut self.duration),
+            (&server::TIME_TO_FIRST_TOKEN, &mut self.told.first_token),
+            (&server::INTER_TOKEN, &mut self.told.inter_token),
         ];
         for (metric, slot) in single {
             if is(series, metric) {
@@ -121,7 +137,20 @@ impl ServerHandles {
             self.memory_events.extend(attr(series, "perfwatch.cgroup.event").map(|event| (event, id)));
         } else if is(series, &host::PRESSURE_TIME) {
             self.pressure.extend(some_pressure(series).map(|resource| (resource, id)));
+        } else if is(series, &server::TOKENS) {
+            take_one(&mut self.told.tokens, ["input", "output"], attr(series, "gen_ai.token.type").as_deref(), id);
+        } else if is(series, &server::CACHE_LOOKUPS) {
+            take_one(&mut self.told.lookups, ["hit", "miss"], attr(series, "perfwatch.outcome").as_deref(), id);
+        } else if is(series, &server::ERRORS) {
+            self.told.errors.extend(attr(series, "error.type").map(|kind| (kind, id)));
         }
+    }
+}
+
+/// Puts a series into the place of its attribute's value.
+fn take_one(places: &mut [Option<SeriesId>; 2], names: [&str; 2], value: Option<&str>, id: SeriesId) {
+    if let Some(at) = names.iter().position(|name| value == Some(name)) {
+        places[at] = Some(id);
     }
 }
 

@@ -8,11 +8,13 @@ mod handles;
 mod host;
 mod reader;
 mod server;
+mod told;
 
 pub use fact::Fact;
 pub use host::{HostFacts, Pressure};
 pub use reader::FactReader;
 pub use server::{BatchFacts, CpuFacts, GroupFacts, Preparing, RequestFacts, ServerFacts, SlotFacts};
+pub use told::{ToldCounts, ToldFacts};
 
 use perfwatch_model::Stamp;
 

@@ -26,10 +26,11 @@ impl FactReader {
         self.handles.refresh(table);
         // Totals that are further apart than the tick is long gained part of their difference outside of it.
         let apart = self.before_end_ns.map_or(0, |end| tick.end.mono_ns.saturating_sub(end));
-        if apart > tick.dt_ns + tick.dt_ns / 2 {
+        let gap = apart > tick.dt_ns + tick.dt_ns / 2;
+        if gap {
             self.before.clear();
         }
-        let source = Source { tick, before: &self.before };
+        let source = Source { tick, before: &self.before, gap };
         let host = HostFacts::read(&source, &self.handles.host);
         let servers = self
             .handles
@@ -50,6 +51,8 @@ impl FactReader {
 pub(super) struct Source<'a> {
     tick: &'a Tick,
     before: &'a [(SeriesId, Number)],
+    /// True when the totals before are not those of the tick before.
+    gap: bool,
 }
 
 impl<'a> Source<'a> {
@@ -64,15 +67,32 @@ impl<'a> Source<'a> {
     /// What a counter gained in the tick.
     pub(super) fn counter(&self, series: Option<SeriesId>, metric: &MetricDef, entity: EntityId) -> Fact<u64> {
         let Some(now) = self.number(series).and_then(Number::as_int) else { return self.absent(metric, entity) };
-        let before = series.and_then(|series| {
-            let at = self.before.binary_search_by_key(&series, |(id, _)| *id).ok()?;
-            self.before[at].1.as_int()
-        });
+        let before = series.and_then(|series| self.earlier(series));
         match before.map(|before| now.checked_sub(before)) {
             Some(Some(gained)) => Fact::known(gained, Quality::Counter),
             Some(None) => Fact::missing("the counter went back: what it counts has restarted"),
             None => Fact::missing("the counter has no earlier value to compare with yet"),
         }
+    }
+
+    /// What a total gained that is counted here, from the first message on: one without an earlier value began in this tick.
+    pub(super) fn total(&self, series: SeriesId) -> Fact<u64> {
+        let Some(now) = self.number(Some(series)).and_then(Number::as_int) else {
+            return Fact::missing("the total is not in this tick");
+        };
+        let before = match self.earlier(series) {
+            None if self.gap => return Fact::missing("the total has no earlier value to compare with yet"),
+            before => before.unwrap_or(0),
+        };
+        match now.checked_sub(before) {
+            Some(gained) => Fact::known(gained, Quality::Sdk),
+            None => Fact::missing("the total went back: what it counts has restarted"),
+        }
+    }
+
+    fn earlier(&self, series: SeriesId) -> Option<u64> {
+        let at = self.before.binary_search_by_key(&series, |(id, _)| *id).ok()?;
+        self.before[at].1.as_int()
     }
 
     /// A gauge in its metric's unit.

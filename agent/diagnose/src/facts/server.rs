@@ -8,7 +8,7 @@ use perfwatch_model::{EntityId, Histogram, Quality, SeriesId, ServerTick, Sparse
 
 use super::handles::ServerHandles;
 use super::reader::Source;
-use super::{Fact, Pressure};
+use super::{Fact, Pressure, ToldFacts};
 
 /// A model server in one tick.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct ServerFacts {
     pub slots: Fact<SlotFacts>,
     /// What batches it executed. Unknown when the server reported nothing.
     pub batches: Fact<BatchFacts>,
+    /// Tokens, look-ups and errors.
+    pub told: ToldFacts,
     /// Durations of requests that ended, in nanoseconds.
     pub duration: SparseHdr,
     /// Durations by stage of requests that ended, in nanoseconds.
@@ -151,6 +153,7 @@ impl ServerFacts {
             group: GroupFacts::read(source, entity, handles),
             requests: present.map_or_else(silent, |tick| Fact::known(request_facts(tick), quality)),
             batches: present.map_or_else(silent, |tick| Fact::known(batch_facts(tick), quality)),
+            told: ToldFacts::read(source, &handles.told, present.is_some()),
             slots,
             duration: histogram(source, handles.duration),
             stage_durations: handles
@@ -247,7 +250,7 @@ impl GroupFacts {
     }
 }
 
-fn histogram(source: &Source<'_>, series: Option<SeriesId>) -> SparseHdr {
+pub(super) fn histogram(source: &Source<'_>, series: Option<SeriesId>) -> SparseHdr {
     match series.and_then(|series| source.tick().histogram(series)) {
         Some(Histogram::Hdr(histogram)) => histogram.clone(),
         _ => SparseHdr::new(),

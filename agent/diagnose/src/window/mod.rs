@@ -5,6 +5,7 @@ mod cpu;
 mod group;
 mod load;
 mod loading;
+mod told;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub use cpu::CpuWindow;
 pub use group::GroupWindow;
 pub use load::{FAILING, GROWTH, LoadWindow};
 pub use loading::{FLAT as LOADERS_FLAT, Loaders, Occupancy};
+pub use told::ToldWindow;
 
 use crate::Fact;
 use crate::facts::ServerFacts;
@@ -63,6 +65,8 @@ pub struct ServerWindow {
     pub load: LoadWindow,
     /// Batches executed.
     pub batch: BatchWindow,
+    /// Tokens, look-ups and errors.
+    pub told: ToldWindow,
     /// Requests that were being preprocessed or waited for data.
     pub loaders: Fact<Loaders>,
     /// Durations of requests that ended, in nanoseconds.
@@ -90,6 +94,7 @@ impl ServerWindow {
             group: GroupWindow::of(&records, span_ns),
             load: LoadWindow::of(&records, span_ns),
             batch: BatchWindow::of(&records, span_ns),
+            told: ToldWindow::of(&records, span_ns),
             loaders: Loaders::of(&records, span_ns),
             duration: merged(records.iter().map(|record| &record.facts.duration)),
             stage_durations: stage_durations(&records),

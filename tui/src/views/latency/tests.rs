@@ -144,6 +144,22 @@ fn the_slowest_requests_tell_what_they_waited_for() {
 }
 
 #[test]
+fn what_a_server_tells_besides_is_shown_and_takes_no_row_when_it_tells_nothing() {
+    let telling = fixtures::bimodal();
+    let wide = text(&app(&telling), 120, 40);
+    let line =
+        |words: &str| wide.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{words}:\n{wide}"));
+    let tokens = line("TOKENS");
+    for part in ["in/out 6310/1240 tok/s", "first p50 41 ms p99 188 ms", "between p50 9.3 ms p99 24 ms"] {
+        assert!(tokens.contains(part), "{part}: {tokens}");
+    }
+    assert!(line("CACHE").contains("75 % of 412/s hit"), "{wide}");
+    assert!(line("ERRORS").contains("0.4 err/s: timeout 0.3, http_500 0.1"), "{wide}");
+    let silent = text(&app(&fixtures::healthy()), 120, 40);
+    assert!(!["TOKENS", "CACHE", "ERRORS"].iter().any(|word| silent.contains(word)), "{silent}");
+}
+
+#[test]
 fn what_went_away_is_told_from_what_failed_and_takes_no_row_when_nothing_did() {
     let mut leaving = fixtures::healthy();
     assert!(!text(&app(&leaving), 80, 21).contains("cancel/s"));

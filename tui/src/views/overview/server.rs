@@ -10,6 +10,7 @@ use crate::parts::{self, Part};
 use crate::theme::Role;
 use crate::units;
 use crate::views::Scene;
+use crate::views::latency::told;
 use crate::widgets::ledger_bar;
 use crate::widgets::sparkline::sparkline;
 use crate::wording;
@@ -80,7 +81,12 @@ fn memory_trouble(group: &GroupView) -> Option<String> {
 /// Rates and latencies, in two lines; in one where there is no room.
 fn numbers(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> Vec<Line<'static>> {
     if plan.second_line {
-        return vec![rates(scene, server, plan, width), latencies(scene, server, plan, width)];
+        let mut lines = vec![rates(scene, server, plan, width), latencies(scene, server, plan, width)];
+        if plan.told {
+            lines.extend(told::tokens(scene, server, width));
+            lines.extend(told::outcomes(scene, server, width));
+        }
+        return lines;
     }
     let Some(latency) = &server.latency else { return vec![rates(scene, server, plan, width)] };
     let [p50, _, p99, _] = percentiles(scene, latency);

@@ -1,0 +1,67 @@
+//! What a server tells of its requests besides how many there are and how long they take.
+
+use perfwatch_model::{Quality, Reason, SeriesId, SparseHdr};
+
+use super::Fact;
+use super::handles::ToldHandles;
+use super::reader::Source;
+use super::server::histogram;
+
+/// Tokens, look-ups and errors of a server in one tick.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToldFacts {
+    /// What was counted. Unknown when the server reported nothing.
+    pub counts: Fact<ToldCounts>,
+    /// From the arrival of requests to their first token, in nanoseconds.
+    pub first_token: SparseHdr,
+    /// Between two steps of streams that brought tokens, in nanoseconds.
+    pub inter_token: SparseHdr,
+}
+
+/// Counts of one tick.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ToldCounts {
+    /// Tokens read and generated; `None` when the server never told of any.
+    pub tokens: Option<[u64; 2]>,
+    /// Look-ups in caches that hit and that missed; `None` when the server never told of any.
+    pub lookups: Option<[u64; 2]>,
+    /// Requests that failed, by kind of error; only kinds of which there were some.
+    pub errors: Vec<(String, u64)>,
+}
+
+impl ToldFacts {
+    /// `reported` says whether the server told of this tick.
+    pub(super) fn read(source: &Source<'_>, handles: &ToldHandles, reported: bool) -> Self {
+        let counts = if reported {
+            match ToldCounts::read(source, handles) {
+                Ok(counts) => Fact::known(counts, Quality::Sdk),
+                Err(reason) => Fact::unknown(reason),
+            }
+        } else {
+            Fact::missing("the server reported nothing in this tick")
+        };
+        Self {
+            counts,
+            first_token: histogram(source, handles.first_token),
+            inter_token: histogram(source, handles.inter_token),
+        }
+    }
+}
+
+impl ToldCounts {
+    fn read(source: &Source<'_>, handles: &ToldHandles) -> Result<Self, Reason> {
+        let gained = |series: SeriesId| source.total(series).known_or_reason().copied();
+        let pair = |[one, other]: [Option<SeriesId>; 2]| match one.zip(other) {
+            Some((one, other)) => Ok(Some([gained(one)?, gained(other)?])),
+            None => Ok(None),
+        };
+        let mut errors = Vec::new();
+        for (kind, series) in &handles.errors {
+            match gained(*series)? {
+                0 => {}
+                count => errors.push((kind.clone(), count)),
+            }
+        }
+        Ok(Self { tokens: pair(handles.tokens)?, lookups: pair(handles.lookups)?, errors })
+    }
+}
