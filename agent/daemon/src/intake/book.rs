@@ -16,6 +16,7 @@ use super::names::Names;
 use super::resource::{self, Identity};
 use super::server::Server;
 use super::spans::{self, Computes};
+use super::watch::Watch;
 
 /// Servers that one agent knows at a time by what they send.
 const MAX_SERVERS: usize = 256;
@@ -64,7 +65,8 @@ pub(super) struct Book {
     computes: Computes,
     gate: Gate,
     sampling: Option<f64>,
-    since_wall_ns: u64,
+    start: Stamp,
+    watch: Watch,
     pub(super) counts: Counts,
 }
 
@@ -76,7 +78,8 @@ impl Book {
             computes: Computes::default(),
             gate: Gate::new(now.mono_ns),
             sampling,
-            since_wall_ns: now.wall_ns,
+            start: now,
+            watch: Watch::new(now.wall_ns),
             counts: Counts::default(),
         }
     }
@@ -89,6 +92,7 @@ impl Book {
     /// The server behind a resource; `None` when there are too many.
     fn server<'a>(
         servers: &'a mut BTreeMap<(String, String), Server>,
+        watch: &mut Watch,
         resource: Option<&Resource>,
         hint: Option<&'static str>,
         peer: Option<u32>,
@@ -100,7 +104,8 @@ impl Book {
         if servers.len() >= MAX_SERVERS && !servers.contains_key(&key) {
             return Err(format!("this agent knows {MAX_SERVERS} servers already"));
         }
-        let server = servers.entry(key).or_insert_with(|| Server::new(identity.clone()));
+        let fresh = |key: &_| Server::new(identity.clone(), watch.begin(key));
+        let server = servers.entry(key).or_insert_with_key(fresh);
         server.hear(identity, mono_ns);
         Ok(server)
     }
@@ -120,18 +125,13 @@ impl Book {
         }
         let hint = all().find_map(|metric| resource::kind(&metric.name));
         let taken_before: usize = self.servers.values().map(|server| server.weight).sum();
-        let server = match Self::server(&mut self.servers, sent.resource.as_ref(), hint, peer, mono_ns) {
+        let server = match Self::server(&mut self.servers, &mut self.watch, sent.resource.as_ref(), hint, peer, mono_ns)
+        {
             Ok(server) => server,
             Err(why) => return self.refuse(all().map(points_of).sum(), &why),
         };
-        let mut reader = metrics::Reader {
-            server,
-            names: &mut self.names,
-            others: taken_before,
-            since_wall_ns: self.since_wall_ns,
-            refused: &mut refused,
-            beyond: 0,
-        };
+        let mut reader =
+            metrics::Reader { server, names: &mut self.names, others: taken_before, refused: &mut refused, beyond: 0 };
         reader.others -= reader.server.weight;
         all().for_each(|metric| reader.take(metric));
         let beyond = reader.beyond;
@@ -146,7 +146,8 @@ impl Book {
             return self.refuse(spans_of(sent), FROM_AGENT);
         }
         let hint = spans::kind(&sent.scope_spans);
-        let server = match Self::server(&mut self.servers, sent.resource.as_ref(), hint, peer, mono_ns) {
+        let server = match Self::server(&mut self.servers, &mut self.watch, sent.resource.as_ref(), hint, peer, mono_ns)
+        {
             Ok(server) => server,
             Err(why) => return self.refuse(spans_of(sent), &why),
         };
@@ -169,10 +170,15 @@ impl Book {
 
     /// Forgets servers that were silent for long.
     pub(super) fn retire(&mut self, mono_ns: u64, table: &mut SeriesTable) {
-        self.servers.retain(|_, server| {
+        let Self { servers, watch, start, .. } = self;
+        servers.retain(|key, server| {
             let stays = !server.is_forgotten(mono_ns);
             if let Some(entity) = server.entity().filter(|_| !stays && !server.has_sdk()) {
                 table.retire(entity);
+            }
+            if !stays {
+                let heard_ns = start.wall_ns.saturating_add(server.heard_ns().saturating_sub(start.mono_ns));
+                watch.forget(key.clone(), heard_ns);
             }
             stays
         });

@@ -36,14 +36,28 @@ impl Exponential {
         if counts.len() > MAX_BUCKETS {
             return Err("an exponential histogram has more than 2048 buckets");
         }
+        let exponential = Self { scale: point.scale, zero: point.zero_count, offset, counts, sum: 0.0 };
+        if !exponential.is_of_numbers() {
+            return Err("an exponential histogram has buckets in which no number can be");
+        }
         let Some(sum) = point.sum.filter(|sum| sum.is_finite() && *sum >= 0.0) else {
             return Err("a distribution has no sum, or one that is not a positive number");
         };
-        let exponential = Self { scale: point.scale, zero: point.zero_count, offset, counts, sum };
+        let exponential = Self { sum, ..exponential };
         if exponential.checked_count() != Some(point.count) {
             return Err("a histogram's count is not the sum of its buckets");
         }
         Ok(exponential)
+    }
+
+    /// Whether each bucket holds some of the numbers that there are: none is above all of them, or so low that it ends at 0.
+    fn is_of_numbers(&self) -> bool {
+        let end = self.offset + self.counts.len() as i64;
+        self.counts.is_empty() || (self.edge(self.offset + 1) > 0.0 && self.edge(end - 1).is_finite())
+    }
+
+    pub(super) fn sum(&self) -> f64 {
+        self.sum
     }
 
     fn checked_count(&self) -> Option<u64> {
@@ -62,7 +76,7 @@ impl Exponential {
         for (at, count) in self.counts.iter().enumerate() {
             let to = (((self.offset + at as i64) >> steps) - offset) as usize;
             counts.resize(counts.len().max(to + 1), 0);
-            counts[to] += count;
+            counts[to] = u64::saturating_add(counts[to], *count);
         }
         Self { scale: scale.min(self.scale), offset, counts, ..self.clone() }
     }
@@ -103,7 +117,7 @@ impl Exponential {
             let middle = ((low as f64 + 0.5) * (-f64::from(self.scale)).exp2()).exp2() * scale.inside();
             let bucket = layout::index(middle.round() as u64) as u16;
             match buckets.last_mut() {
-                Some((last, sum)) if *last == bucket => *sum += count,
+                Some((last, sum)) if *last == bucket => *sum = sum.saturating_add(*count),
                 _ => buckets.push((bucket, *count)),
             }
         }
@@ -112,11 +126,18 @@ impl Exponential {
     }
 
     fn bounded(&self, scale: Scale) -> Bounded {
-        let mut bounds = vec![self.edge(self.offset) * scale.outside];
+        // The outermost buckets may reach beyond what a number can be, which their values do not.
+        let edge = |bucket| (self.edge(bucket) * scale.outside).clamp(f64::MIN_POSITIVE, f64::MAX);
+        let mut bounds = vec![edge(self.offset)];
         let mut counts = vec![self.zero];
         for (at, count) in self.counts.iter().enumerate() {
-            bounds.push(self.edge(self.offset + at as i64 + 1) * scale.outside);
-            counts.push(*count);
+            let bound = edge(self.offset + at as i64 + 1);
+            if bounds.last().is_none_or(|last| *last < bound) {
+                bounds.push(bound);
+                counts.push(*count);
+            } else if let Some(last) = counts.last_mut() {
+                *last = last.saturating_add(*count);
+            }
         }
         counts.push(0);
         Bounded { bounds, counts, sum: self.sum * scale.outside }
@@ -194,6 +215,32 @@ mod tests {
         let exponential = Exponential::read(&point).expect("valid");
         let wanted = Bounded { bounds: vec![0.25, 0.5, 1.0], counts: vec![1, 1, 2, 0], sum: 2.0 };
         assert_eq!(exponential.taken_over(known("1").expect("known")), Histogram::Bounded(wanted));
+    }
+
+    #[test]
+    fn edges_are_numbers_that_ascend_and_buckets_without_numbers_are_refused() {
+        let read = |scale, offset, counts: &[u64]| {
+            Exponential::read(&ExponentialHistogramDataPoint {
+                count: counts.iter().sum(),
+                sum: Some(2.0),
+                scale,
+                positive: Some(Buckets { offset, bucket_counts: counts.to_vec() }),
+                ..ExponentialHistogramDataPoint::default()
+            })
+        };
+        for (scale, offset) in [(0, 3_000), (0, -3_000), (20, i32::MAX), (20, i32::MIN), (-10, 1), (-10, i32::MIN)] {
+            assert!(
+                read(scale, offset, &[1, 1]).expect_err("no such numbers").contains("no number"),
+                "{scale} {offset}"
+            );
+        }
+        for (scale, offset) in [(0, 1_022), (0, -1_075), (-10, -1), (-9, -2), (5, 0)] {
+            let taken = read(scale, offset, &[1, 1]).expect("numbers").taken_over(known("%").expect("known"));
+            let Histogram::Bounded(taken) = taken else { panic!("a fraction") };
+            assert!(taken.bounds.iter().all(|bound| bound.is_normal()), "{taken:?}");
+            assert!(taken.bounds.windows(2).all(|pair| pair[0] < pair[1]), "{taken:?}");
+            assert_eq!((taken.counts.iter().sum::<u64>(), taken.counts.len()), (2, taken.bounds.len() + 1));
+        }
     }
 
     #[test]

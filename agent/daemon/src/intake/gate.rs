@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
+
+use super::book::points_of;
+
 /// Points and spans per second, over all senders together. vLLM sends one span per request and a metrics SDK some hundred
 /// points a minute; this is two orders of magnitude above a busy node, and costs a few percent of a core.
 pub(super) const POINTS_PER_SECOND: u64 = 20_000;
@@ -10,6 +15,29 @@ const BURST_S: u64 = 5;
 /// When ticks have not closed for this long, what comes would only pile up.
 const STALLED_NS: u64 = 5_000_000_000;
 const NS_PER_POINT: u64 = 1_000_000_000 / POINTS_PER_SECOND;
+
+/// What a message counts for: its points. Each part without any counts for one, as it costs as much to read.
+pub(super) fn metrics_in(sent: &[ResourceMetrics]) -> u64 {
+    let scopes = |part: &ResourceMetrics| {
+        at_least_one(
+            part.scope_metrics
+                .iter()
+                .map(|scope| at_least_one(scope.metrics.iter().map(|metric| points_of(metric).max(1)))),
+        )
+    };
+    at_least_one(sent.iter().map(scopes))
+}
+
+/// The same of a message of spans.
+pub(super) fn spans_in(sent: &[ResourceSpans]) -> u64 {
+    let scopes =
+        |part: &ResourceSpans| at_least_one(part.scope_spans.iter().map(|scope| (scope.spans.len() as u64).max(1)));
+    at_least_one(sent.iter().map(scopes))
+}
+
+fn at_least_one(parts: impl Iterator<Item = u64>) -> u64 {
+    parts.sum::<u64>().max(1)
+}
 
 /// Decides whether a request may come in.
 #[derive(Debug)]
@@ -49,6 +77,24 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, NumberDataPoint, ScopeMetrics, metric::Data};
+    use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
+
+    #[test]
+    fn parts_without_points_count_too() {
+        let of = |points| {
+            let data = Some(Data::Gauge(Gauge { data_points: vec![NumberDataPoint::default(); points] }));
+            Metric { data, ..Metric::default() }
+        };
+        let scope = |metrics| ScopeMetrics { metrics, ..ScopeMetrics::default() };
+        let resource = |scope_metrics| ResourceMetrics { scope_metrics, ..ResourceMetrics::default() };
+        assert_eq!(metrics_in(&[]), 1);
+        assert_eq!(metrics_in(&[resource(vec![]), resource(vec![scope(vec![]), scope(vec![])])]), 3);
+        assert_eq!(metrics_in(&[resource(vec![scope(vec![Metric::default(), of(0), of(5)])])]), 7);
+        let scope = |spans| ScopeSpans { spans: vec![Span::default(); spans], ..ScopeSpans::default() };
+        let resource = |scope_spans| ResourceSpans { scope_spans, ..ResourceSpans::default() };
+        assert_eq!(spans_in(&[resource(vec![]), resource(vec![scope(0), scope(4)])]), 6);
+    }
 
     const SECOND: u64 = 1_000_000_000;
 

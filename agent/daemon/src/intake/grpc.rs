@@ -26,11 +26,15 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::Shared;
-use super::book::{Refused, points_of, spans_of};
+use super::arrival::{self, Arrived, Hold, Missed};
+use super::book::Refused;
 use super::codec::Checked;
+use super::gate;
 
 /// Largest message, unpacked.
 pub(super) const MAX_MESSAGE: usize = 4 << 20;
+/// A message's length and whether it is packed, before it.
+const PREFIX: usize = 5;
 /// Messages of one connection at a time.
 const MAX_CONCURRENT: usize = 8;
 /// How long a message may take to arrive and be answered.
@@ -40,11 +44,12 @@ pub(super) async fn serve<T>(incoming: impl Stream<Item = io::Result<T>>, shared
 where
     T: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
+    let hold = Arc::new(Hold::default());
     let served = Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
         .timeout(PATIENCE)
-        .add_service(Service::<Metrics>::new(&shared))
-        .add_service(Service::<Traces>::new(&shared))
+        .add_service(Service::<Metrics>::new(&shared, &hold))
+        .add_service(Service::<Traces>::new(&shared, &hold))
         .serve_with_incoming(incoming)
         .await;
     if let Err(error) = served {
@@ -97,18 +102,19 @@ impl Signal for Traces {
 /// The gRPC service of one signal.
 struct Service<S> {
     shared: Arc<Shared>,
+    hold: Arc<Hold>,
     signal: PhantomData<S>,
 }
 
 impl<S> Service<S> {
-    fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared), signal: PhantomData }
+    fn new(shared: &Arc<Shared>, hold: &Arc<Hold>) -> Self {
+        Self { shared: Arc::clone(shared), hold: Arc::clone(hold), signal: PhantomData }
     }
 }
 
 impl<S> Clone for Service<S> {
     fn clone(&self) -> Self {
-        Self::new(&self.shared)
+        Self::new(&self.shared, &self.hold)
     }
 }
 
@@ -135,8 +141,22 @@ where
             if request.uri().path() != S::EXPORT {
                 return Ok(Status::unimplemented("there is only Export").into_http());
             }
-            let shared = Arc::clone(&service.shared);
-            let _place = shared.place().await;
+            let (shared, hold) = (Arc::clone(&service.shared), Arc::clone(&service.hold));
+            let (parts, body) = request.into_parts();
+            let Arrived { bytes, room: _room } = match hold.receive(body, PREFIX + MAX_MESSAGE).await {
+                Ok(arrived) => arrived,
+                Err(Missed::TooLarge) => return Ok(Status::out_of_range("a message may have 4 MiB").into_http()),
+                Err(Missed::Broken) => return Ok(Status::cancelled("the message broke off").into_http()),
+                Err(Missed::NoRoom) => {
+                    shared.defer();
+                    return Ok(busy(arrival::AGAIN).into_http());
+                }
+            };
+            let Some(_place) = shared.place().await else {
+                shared.defer();
+                return Ok(busy(arrival::AGAIN).into_http());
+            };
+            let request = http::Request::from_parts(parts, axum::body::Body::from(bytes));
             let mut accepted = EnabledCompressionEncodings::default();
             accepted.enable(Gzip);
             let mut grpc = Grpc::new(Checked::default())
@@ -153,11 +173,13 @@ impl<S: Signal> UnaryService<S::Sent> for Service<S> {
 
     fn call(&mut self, request: Request<S::Sent>) -> Self::Future {
         let taken = S::take(&self.shared, request.get_ref(), peer(&request));
-        std::future::ready(taken.map(Response::new).map_err(|after| {
-            let details = ErrorDetails::with_retry_info(Some(after));
-            Status::with_error_details(Code::Unavailable, "too much at a time; send it again", details)
-        }))
+        std::future::ready(taken.map(Response::new).map_err(busy))
     }
+}
+
+fn busy(after: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(after));
+    Status::with_error_details(Code::Unavailable, "too much at a time; send it again", details)
 }
 
 /// The process at the other end of a UNIX socket; `None` over TCP, and in a pid namespace that is not visible here.
@@ -172,8 +194,7 @@ pub(super) fn take_metrics(
     sent: &ExportMetricsServiceRequest,
     peer: Option<u32>,
 ) -> Result<Refused, Duration> {
-    let scopes = sent.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-    shared.admit(scopes.flat_map(|scope| &scope.metrics).map(points_of).sum())?;
+    shared.admit(gate::metrics_in(&sent.resource_metrics))?;
     let mut refused = Refused::default();
     let now = shared.mono_ns();
     for resource in &sent.resource_metrics {
@@ -189,7 +210,7 @@ pub(super) fn take_spans(
     sent: &ExportTraceServiceRequest,
     peer: Option<u32>,
 ) -> Result<Refused, Duration> {
-    shared.admit(sent.resource_spans.iter().map(spans_of).sum())?;
+    shared.admit(gate::spans_in(&sent.resource_spans))?;
     let mut refused = Refused::default();
     let now = shared.mono_ns();
     for resource in &sent.resource_spans {

@@ -7,7 +7,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use perfwatch_model::{SeriesTable, Stamp, Tick};
 use prost::Message;
 
-use super::book::{Book, points_of, spans_of};
+use super::book::Book;
+use super::gate;
 
 /// Takes in messages of OTLP in protobuf as the listeners do, and gives them to ticks: for benchmarks.
 #[derive(Debug)]
@@ -38,9 +39,7 @@ impl Inlet {
     /// It is no such message, or too much came at a time.
     pub fn metrics(&mut self, message: &[u8], mono_ns: u64) -> Result<u64, Untaken> {
         let sent = ExportMetricsServiceRequest::decode(message)?;
-        let metrics = sent.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-        let points = metrics.flat_map(|scope| &scope.metrics).map(points_of).sum();
-        self.book.admit(points, mono_ns).map_err(Untaken::Busy)?;
+        self.book.admit(gate::metrics_in(&sent.resource_metrics), mono_ns).map_err(Untaken::Busy)?;
         let refused = sent.resource_metrics.iter().map(|part| self.book.take_metrics(part, None, mono_ns).count as u64);
         Ok(refused.sum())
     }
@@ -51,8 +50,7 @@ impl Inlet {
     /// It is no such message, or too much came at a time.
     pub fn traces(&mut self, message: &[u8], mono_ns: u64) -> Result<u64, Untaken> {
         let sent = ExportTraceServiceRequest::decode(message)?;
-        let spans = sent.resource_spans.iter().map(spans_of).sum();
-        self.book.admit(spans, mono_ns).map_err(Untaken::Busy)?;
+        self.book.admit(gate::spans_in(&sent.resource_spans), mono_ns).map_err(Untaken::Busy)?;
         let refused = sent.resource_spans.iter().map(|part| self.book.take_spans(part, None, mono_ns).count as u64);
         Ok(refused.sum())
     }

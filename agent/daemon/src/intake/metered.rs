@@ -53,9 +53,11 @@ impl Metered {
     pub(super) fn add(&mut self, gained: &Histogram, failed: bool, interval_ns: u64, end: u64) {
         let now = self.now.get_or_insert(Gain { durations: None, requests: [0; 2], interval_ns: 0, end });
         // Series of one export cover the same time; those of the next one come on top.
-        now.interval_ns = if end > now.end { now.interval_ns + interval_ns } else { now.interval_ns.max(interval_ns) };
+        now.interval_ns =
+            if end > now.end { now.interval_ns.saturating_add(interval_ns) } else { now.interval_ns.max(interval_ns) };
         now.end = now.end.max(end);
-        now.requests[usize::from(failed)] += stream::count(gained);
+        let requests = &mut now.requests[usize::from(failed)];
+        *requests = requests.saturating_add(stream::count(gained));
         match &mut now.durations {
             Some(durations) => _ = stream::join(durations, gained),
             none => *none = Some(gained.clone()),
@@ -67,7 +69,8 @@ impl Metered {
         if let Some(gain) = self.now.take() {
             self.newest = Some((gain, mono_ns));
         }
-        let stale = |(gain, at): &(Gain, u64)| mono_ns.saturating_sub(*at) > gain.interval_ns * KEPT_INTERVALS;
+        let stale =
+            |(gain, at): &(Gain, u64)| mono_ns.saturating_sub(*at) > gain.interval_ns.saturating_mul(KEPT_INTERVALS);
         if self.newest.as_ref().is_some_and(stale) {
             self.newest = None;
         }
@@ -104,7 +107,7 @@ fn latency(durations: &Histogram) -> Option<LatencyView> {
             let rank = ((q * count as f64).ceil() as u64).max(1);
             let mut seen = 0;
             let at = bounded.counts.iter().position(|count| {
-                seen += count;
+                seen = count.saturating_add(seen);
                 seen >= rank
             })?;
             bounded.bounds.get(at).copied()

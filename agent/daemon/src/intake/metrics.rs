@@ -36,7 +36,6 @@ pub(super) struct Reader<'a> {
     pub(super) names: &'a mut Names,
     /// Series of all other servers.
     pub(super) others: usize,
-    pub(super) since_wall_ns: u64,
     pub(super) refused: &'a mut Refused,
     /// Points refused because of the limit of series.
     pub(super) beyond: u64,
@@ -63,6 +62,10 @@ impl Reader<'_> {
             Some(Data::ExponentialHistogram(data)) => (Kind::Exponential, temporality(data.aggregation_temporality)),
             Some(Data::Summary(_)) | None => return self.refused.add(points.max(1), FULL_METRIC),
         };
+        if points == 0 {
+            // Nothing to keep, and no reason to keep its name.
+            return;
+        }
         let instrument = match kind {
             Kind::Gauge => Instrument::Gauge,
             Kind::Counter => Instrument::Counter,
@@ -81,7 +84,7 @@ impl Reader<'_> {
             Some(Data::Sum(data)) => data.data_points.iter().for_each(|point| self.number(about, point)),
             Some(Data::Histogram(data)) => data.data_points.iter().for_each(|point| {
                 let span = Span { start: point.start_time_unix_nano, end: point.time_unix_nano };
-                let since = self.since_wall_ns;
+                let since = self.server.since_ns;
                 let buckets = point.bucket_counts.len();
                 self.distribution(about, (&point.attributes, point.flags, span, buckets), |stream| {
                     stream.explicit(point, about.temporality, since)
@@ -89,7 +92,7 @@ impl Reader<'_> {
             }),
             Some(Data::ExponentialHistogram(data)) => data.data_points.iter().for_each(|point| {
                 let span = Span { start: point.start_time_unix_nano, end: point.time_unix_nano };
-                let since = self.since_wall_ns;
+                let since = self.server.since_ns;
                 let buckets = point.positive.as_ref().map_or(0, |buckets| buckets.bucket_counts.len());
                 self.distribution(about, (&point.attributes, point.flags, span, buckets), |stream| {
                     stream.exponential(Exponential::read(point)?, span, about.temporality, since)
@@ -107,6 +110,7 @@ impl Reader<'_> {
         let Some(value) = point.value else {
             return self.refused.add(1, "a point has no value");
         };
+        let since = self.server.since_ns;
         let Some((_, stream)) = self.stream(about, &point.attributes, stream::weight(0)) else { return };
         let taken = if about.kind == Kind::Gauge {
             let value = match value {
@@ -119,7 +123,7 @@ impl Reader<'_> {
                 number_data_point::Value::AsInt(value) => about.scale.int(value),
                 number_data_point::Value::AsDouble(value) => about.scale.float(value),
             };
-            stream.count(value, span, about.temporality).map(|_| ())
+            stream.count(value, span, about.temporality, since).map(|_| ())
         };
         if let Err(why) = taken {
             self.refused.add(1, why);

@@ -26,12 +26,16 @@
 //! |---|---|
 //! | gauge; up-down counter (delta and cumulative) | a value in the tick in which it came |
 //! | counter, delta | the running total, each tick; a repeated export counts once; what comes after a later point is refused |
-//! | counter, cumulative | the same; after a restart of the sender it goes on from where it was |
+//! | counter, cumulative | what it gained since this agent knows it, which begins at 0 whatever the sender's total is by then, with each agent and when a server comes back that was forgotten; after a restart of the sender it goes on from where it was |
 //! | explicit histogram | what was gained, in the sender's own bounds |
 //! | exponential histogram | what was gained: in perfwatch's buckets where values are integers inside (times, bytes, counts), else in the sender's edges |
 //! | summary | refused: quantiles cannot be added up |
 //!
-//! Of a total that is older than the agent, the first point is the baseline. Times become seconds whatever they came in.
+//! Of a total that is older than the agent, the first point is the baseline, and so the totals of two agents, one after the
+//! other, add up to what the sender counted while one of them ran. By its start time a total is younger than the agent, or
+//! than the last word of a forgotten server: then all of it was gained. Times become seconds whatever they came in; integers
+//! stay integers where the unit allows it. Refused as absurd are counters and sums beyond 2^100, distributions of more than
+//! 2^48 values, and exponential buckets in which no number can be.
 //! `gen_ai.server.request.duration`, `http.server.request.duration` and `rpc.server.call.duration` count requests (with
 //! `error.type` or a status from 500: failed), and give the latency where there are no traces;
 //! `http.server.active_requests` is what is inside. They go before traces, which may be sampled.
@@ -48,12 +52,13 @@
 //! | `gen_ai.operation.name` chat, `text_completion`, `generate_content`, embeddings; kind CLIENT or INTERNAL | when INTERNAL and without a parent | `compute` |
 //! | with `perfwatch.stage` | | that stage |
 //! | with `db.system.name` | | `data_load` |
-//! | last part of the name is a stage's, or `tokenize`, `predict`, `inference` … | | that stage |
+//! | kind INTERNAL; last part of the name is a stage's, or `tokenize`, `predict`, `inference` … | | that stage |
 //!
 //! A server with requests of vLLM's or Triton's kind has no others: its HTTP server's spans would be the same ones again.
 //!
-//! A stage's time is its span's less that of the stages right below it. Requests and stages enter the tick in which their
-//! spans arrive. `gen_ai.latency.time_to_first_token` becomes `gen_ai.server.time_to_first_token`.
+//! A stage's time is its span's less that of the stages right below it in the same message. Where what is above a stage came
+//! in another message, its time may be in that one's as well: the ledger is `inferred` from then on. Requests and stages enter
+//! the tick in which their spans arrive. `gen_ai.latency.time_to_first_token` becomes `gen_ai.server.time_to_first_token`.
 //!
 //! The ledger is that of the requests that ended: exact (`scraped`) when every request is traced, else `inferred`. Whether
 //! it is, a span says by its `tracestate` (`ot=th:…`), or the setting `intake.sampling`; while nothing says it, requests are
@@ -61,9 +66,11 @@
 //!
 //! # Limits
 //!
-//! 4 MiB a message, unpacked, and 500,000 parts of it; 8 messages in memory at a time; 256 connections per listener; 20,000
-//! points and spans a second with bursts of five seconds; 256 servers; 2,000 series of a server and 10,000 of all, of which a
-//! distribution counts for one more with every 64 buckets; 1,024 metrics; 512 attribute keys; 32 attributes.
+//! 4 MiB a message, unpacked, and 500,000 parts of it; 16 MiB of messages on their way in per listener, which a message has
+//! 30 seconds for; 8 messages decoded at a time; 256 connections per listener; 20,000 points and spans a second with bursts of
+//! five seconds, where metrics, scopes and resources without any count as one; 256 servers, forgotten after ten minutes of
+//! silence; 2,000 series of a server and 10,000 of all, of which a distribution counts for one more with every 64 buckets;
+//! 1,024 metrics; 512 attribute keys; 32 attributes.
 //!
 //! Beyond the limits of series, deltas go to a series `otel.metric.overflow` and totals are refused. What is refused is
 //! counted in a partial success, and in `perfwatch.agent.dropped` by reason: `otlp_rejected` (malformed, or nothing here can
@@ -72,6 +79,7 @@
 //! 503 over HTTP. A message that is no OTLP, or too large, is `INVALID_ARGUMENT` (`OUT_OF_RANGE`), over HTTP 400, 413, or 415
 //! for another content type than `application/x-protobuf` and `application/json`, or another encoding than `gzip`.
 
+mod arrival;
 mod authority;
 mod book;
 mod bulk;
@@ -95,6 +103,7 @@ mod stream;
 mod tests;
 mod traced;
 mod units;
+mod watch;
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
@@ -115,8 +124,8 @@ pub use inlet::{Inlet, Untaken};
 /// Name of the socket in the runtime folder.
 pub(crate) const SOCKET: &str = "otlp.sock";
 
-/// Messages that are in memory at a time, over all listeners; the next ones stay in their connections until there is a place,
-/// or their time is up. One is taken in within milliseconds; a sender that is slow to send it may take 30 seconds.
+/// Messages that are unpacked and decoded at a time, over all listeners. One is taken in within milliseconds, once all of it
+/// is there: no place waits for a sender.
 const MAX_MESSAGES: usize = 8;
 
 /// What the listeners and the tick share.
@@ -127,9 +136,15 @@ struct Shared {
 }
 
 impl Shared {
-    /// Waits for a place among the messages that are in memory.
-    async fn place(&self) -> SemaphorePermit<'_> {
-        self.places.acquire().await.expect("nobody closes the semaphore")
+    /// Waits for a place among the messages that are decoded; `None` when that takes too long.
+    async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        let place = tokio::time::timeout(arrival::AGAIN, self.places.acquire()).await.ok()?;
+        Some(place.expect("nobody closes the semaphore"))
+    }
+
+    /// Counts a message that is told to come again.
+    fn defer(&self) {
+        self.book().counts.deferred += 1;
     }
 
     /// The lock is held for one resource of one message at a time, never across a wait.

@@ -55,16 +55,17 @@ impl Names {
         if self.metrics.len() >= MAX_METRICS {
             return Err(format!("this agent takes {MAX_METRICS} metrics and knows as many already"));
         }
-        let scale = units::known(ucum).unwrap_or_else(|| {
-            let unit: &'static str = Box::leak(ucum.to_owned().into_boxed_str());
-            Scale { outside: 1.0, unit: Unit::Count(unit) }
-        });
-        let metric = match metrics::find(name) {
-            Some(ours) if ours.instrument == instrument && ours.unit == scale.unit => ours,
-            Some(ours) => {
-                return Err(format!("{name} is a {:?} in {} here", ours.instrument, ours.unit.ucum()).to_lowercase());
-            }
-            None => define(name, scale.unit, instrument),
+        let known = units::known(ucum);
+        let (metric, scale) = if let Some(ours) = metrics::find(name) {
+            let same = matches!(ours.unit, Unit::Count(what) if what == ucum);
+            let scale = known.or_else(|| same.then_some(Scale { outside: 1.0, unit: ours.unit }));
+            let scale = scale.filter(|scale| scale.unit == ours.unit && ours.instrument == instrument);
+            let here = || format!("{name} is a {:?} in {} here", ours.instrument, ours.unit.ucum()).to_lowercase();
+            (ours, scale.ok_or_else(here)?)
+        } else {
+            // From here on it is kept: what is refused must not stay behind.
+            let scale = known.unwrap_or_else(|| Scale { outside: 1.0, unit: Unit::Count(keep(ucum)) });
+            (define(name, scale.unit, instrument), scale)
         };
         self.metrics.insert(name.to_owned(), Known { metric, ucum: ucum.to_owned(), scale });
         Ok((metric, scale))
@@ -78,15 +79,21 @@ impl Names {
         if self.keys.len() >= MAX_KEYS || key.is_empty() || key.len() > MAX_NAME || key.chars().any(char::is_control) {
             return None;
         }
-        let key: &'static str = Box::leak(key.to_owned().into_boxed_str());
+        let key = keep(key);
         self.keys.insert(key);
         Some(key)
     }
 }
 
+/// A text for as long as the program lives.
+fn keep(text: &str) -> &'static str {
+    #[cfg(test)]
+    tests::KEPT.with(|kept| kept.set(kept.get() + 1));
+    Box::leak(text.to_owned().into_boxed_str())
+}
+
 fn define(name: &str, unit: Unit, instrument: Instrument) -> &'static MetricDef {
-    let brief: &'static str = Box::leak(format!("`{name}`, as the server sent it.").into_boxed_str());
-    let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
+    let (name, brief) = (keep(name), keep(&format!("`{name}`, as the server sent it.")));
     let metric = match instrument {
         Instrument::Gauge => MetricDef::gauge(name, unit, brief),
         Instrument::Counter => MetricDef::counter(name, unit, brief),
@@ -104,7 +111,30 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// Texts that this thread has kept.
+        pub(super) static KEPT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn what_is_refused_leaves_nothing_behind() {
+        let mut names = Names::default();
+        names.metric("shop.items", "{item}", Instrument::Counter).expect("a fine name");
+        let before = KEPT.get();
+        for number in 0..100 {
+            let unit = format!("{{thing{number}}}");
+            assert!(names.metric("system.cpu.time", &unit, Instrument::Counter).is_err(), "ours is in seconds");
+            assert!(names.metric("shop.items", &unit, Instrument::Counter).is_err(), "was in items");
+            assert!(names.metric("perfwatch.mine", &unit, Instrument::Counter).is_err(), "ours alone");
+        }
+        assert_eq!(KEPT.get(), before);
+        names.metric("shop.other", "{thing}", Instrument::Counter).expect("a fine name");
+        assert_eq!(KEPT.get(), before + 3, "name, brief and unit");
+    }
 
     #[test]
     fn a_name_keeps_the_unit_and_instrument_it_came_with() {

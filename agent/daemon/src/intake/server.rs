@@ -33,6 +33,8 @@ pub(super) struct Server {
     identity: Identity,
     entity: Option<EntityId>,
     heard_ns: u64,
+    /// Since when it is watched, nanoseconds since the epoch.
+    pub(super) since_ns: u64,
     pub(super) streams: HashMap<Key, Stream>,
     /// What its series count for together.
     pub(super) weight: usize,
@@ -43,11 +45,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(identity: Identity) -> Self {
+    pub(super) fn new(identity: Identity, since_ns: u64) -> Self {
         Self {
             identity,
             entity: None,
             heard_ns: 0,
+            since_ns,
             streams: HashMap::new(),
             weight: 0,
             traced: Traced::default(),
@@ -62,6 +65,11 @@ impl Server {
         let kind = identity.kind.or(self.identity.kind);
         let pid = identity.pid.or(self.identity.pid);
         self.identity = Identity { pid, kind, ..identity };
+    }
+
+    /// When something came last, on the monotonic clock.
+    pub(super) fn heard_ns(&self) -> u64 {
+        self.heard_ns
     }
 
     pub(super) fn is_forgotten(&self, mono_ns: u64) -> bool {

@@ -10,6 +10,11 @@ use super::units::Scale;
 const MAX_BOUNDS: usize = 1_024;
 /// Distributions with different bounds that one series may gain within a tick.
 const MAX_PENDING: usize = 4;
+/// Largest number that a counter or the sum of a distribution may be, in perfwatch's units: 2^100. A server that adds up
+/// nanoseconds would take some 10^13 years; what is beyond would make sums of such numbers infinite.
+pub(super) const MAX_NUMBER: f64 = (1_u128 << 100) as f64;
+/// Most values of a distribution: 2^48, nine years of a million a second.
+pub(super) const MAX_COUNT: u64 = 1 << 48;
 
 /// When a point's value began to gather, and as of when it holds: nanoseconds since the epoch, 0 where not said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +112,7 @@ pub(super) enum Kind {
 
 const LATE: &str = "a delta came after a later one of its series; senders must keep the order";
 const OTHER_KIND: &str = "a series was of another kind before";
+const ABSURD: &str = "a point is not a number, or larger than anything that can be counted";
 
 impl Stream {
     pub(super) fn new(metric: &'static MetricDef, scale: Scale, kind: Kind) -> Self {
@@ -127,12 +133,13 @@ impl Stream {
     /// A gauge's value; of an up-down counter, its total (cumulative) or its change (delta).
     pub(super) fn level(&mut self, value: f64, span: Span, temporality: Temporality) -> Result<(), &'static str> {
         let State::Gauge { value: held, fresh } = &mut self.state else { return Err(OTHER_KIND) };
-        if !value.is_finite() {
+        let value = value * self.scale.outside;
+        let level = if temporality == Temporality::Delta { *held + value } else { value };
+        if !level.is_finite() {
             return Err("a point is not a finite number");
         }
         if matches!(self.place.follow(Span { start: 0, ..span }, temporality)?, Order::Goes { .. }) {
-            let value = value * self.scale.outside;
-            *held = if temporality == Temporality::Delta { *held + value } else { value };
+            *held = level;
             *fresh = true;
         }
         Ok(())
@@ -146,32 +153,35 @@ impl Stream {
         }
     }
 
-    /// A counter's point. A total that begins anew, or goes back, counts from 0 again; ours goes on.
+    /// A counter's point. Ours begins at 0 when the series is first seen, whatever its sender's is by then, unless that began
+    /// after `since_ns`, when this agent began to watch the server: all of it is new then. A total that begins anew, or goes
+    /// back, counts from 0 again; ours goes on.
     pub(super) fn count(
         &mut self,
         value: Number,
         span: Span,
         temporality: Temporality,
+        since_ns: u64,
     ) -> Result<Taken<Number>, &'static str> {
         let State::Counter { total, last } = &mut self.state else { return Err(OTHER_KIND) };
-        if !value.as_f64().is_finite() || value.as_f64() < 0.0 {
-            return Err("a counter's point is negative or not a number");
+        if value.as_f64() < 0.0 {
+            return Err("a counter's point is negative");
+        }
+        if !is_sane(value.as_f64()) {
+            return Err(ABSURD);
         }
         let Order::Goes { restarted, interval_ns } = self.place.follow(span, temporality)? else {
             return Ok(Taken::Before);
         };
-        let first = last.is_none();
         let gained = match (temporality, *last) {
             (Temporality::Cumulative, Some(last)) if !restarted && value.as_f64() >= last.as_f64() => less(value, last),
+            (Temporality::Cumulative, None) if !is_younger(span, since_ns) => less(value, value),
             _ => value,
         };
+        let is_baseline = last.is_none() && temporality == Temporality::Cumulative && !is_younger(span, since_ns);
         *total = more(*total, gained);
         *last = Some(value);
-        // A total may be as old as its server: the first point shows it and tells nothing of a rate.
-        if first && temporality == Temporality::Cumulative {
-            return Ok(Taken::Baseline);
-        }
-        Ok(Taken::Gained(gained, interval_ns))
+        Ok(if is_baseline { Taken::Baseline } else { Taken::Gained(gained, interval_ns) })
     }
 
     /// An explicit histogram's point. `since_ns` is when this agent began to listen: a total that began later is all gain.
@@ -191,10 +201,10 @@ impl Stream {
             (Temporality::Delta, _) => Some(now.clone()),
             (_, Some(_)) if restarted => Some(now.clone()),
             (_, Some(before)) if before.bounds == now.bounds => {
-                let fewer = now.counts.iter().sum::<u64>() < before.counts.iter().sum::<u64>();
+                let fewer = sum_of(&now.counts) < sum_of(&before.counts);
                 if fewer { Some(now.clone()) } else { difference(&now, before) }
             }
-            (_, None) if span.start >= since_ns => Some(now.clone()),
+            (_, None) if is_younger(span, since_ns) => Some(now.clone()),
             // Other bounds under the same start, or a total older than this agent.
             _ => None,
         };
@@ -211,6 +221,9 @@ impl Stream {
         since_ns: u64,
     ) -> Result<Taken<Histogram>, &'static str> {
         let State::Exponential { last, gained: pending } = &mut self.state else { return Err(OTHER_KIND) };
+        if now.count() > MAX_COUNT || !is_sane(now.sum() * self.scale.inside()) {
+            return Err(ABSURD);
+        }
         let Order::Goes { restarted, interval_ns } = self.place.follow(span, temporality)? else {
             return Ok(Taken::Before);
         };
@@ -218,7 +231,7 @@ impl Stream {
             (Temporality::Delta, _) => Some(now.taken_over(self.scale)),
             (_, Some(before)) if restarted || now.count() < before.count() => Some(now.taken_over(self.scale)),
             (_, Some(before)) => now.since(before).map(|gained| gained.taken_over(self.scale)),
-            (_, None) if span.start >= since_ns => Some(now.taken_over(self.scale)),
+            (_, None) if is_younger(span, since_ns) => Some(now.taken_over(self.scale)),
             (_, None) => None,
         };
         *last = Some(now);
@@ -245,6 +258,19 @@ impl Stream {
     }
 }
 
+/// True when a total began after the agent began to watch.
+fn is_younger(span: Span, since_ns: u64) -> bool {
+    span.start != 0 && span.start >= since_ns
+}
+
+fn is_sane(value: f64) -> bool {
+    value.abs() <= MAX_NUMBER
+}
+
+fn sum_of(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
+}
+
 fn more(total: Number, gained: Number) -> Number {
     match (total, gained) {
         (Number::Int(total), Number::Int(gained)) => Number::Int(total.saturating_add(gained)),
@@ -262,10 +288,11 @@ fn less(value: Number, last: Number) -> Number {
 }
 
 fn read_explicit(point: &HistogramDataPoint, scale: Scale) -> Result<Bounded, &'static str> {
-    let bounds = &point.explicit_bounds;
-    if bounds.len() > MAX_BOUNDS {
+    if point.explicit_bounds.len() > MAX_BOUNDS {
         return Err("a histogram has more than 1024 bounds");
     }
+    // Checked as they are kept: what ascends may not after it was multiplied.
+    let bounds: Vec<f64> = point.explicit_bounds.iter().map(|bound| bound * scale.outside).collect();
     if !bounds.iter().all(|bound| bound.is_finite()) || !bounds.windows(2).all(|pair| pair[0] < pair[1]) {
         return Err("a histogram's bounds do not ascend");
     }
@@ -280,7 +307,9 @@ fn read_explicit(point: &HistogramDataPoint, scale: Scale) -> Result<Bounded, &'
     let Some(sum) = point.sum.filter(|sum| sum.is_finite()) else {
         return Err("a distribution has no sum, or one that is not a number");
     };
-    let bounds = bounds.iter().map(|bound| bound * scale.outside).collect();
+    if point.count > MAX_COUNT || !is_sane(sum * scale.inside()) {
+        return Err(ABSURD);
+    }
     Ok(Bounded { bounds, counts, sum: sum * scale.outside })
 }
 
@@ -311,7 +340,7 @@ pub(super) fn join(into: &mut Histogram, from: &Histogram) -> bool {
     match (into, from) {
         (Histogram::Hdr(into), Histogram::Hdr(from)) => into.add(from),
         (Histogram::Bounded(into), Histogram::Bounded(from)) if into.bounds == from.bounds => {
-            into.counts.iter_mut().zip(&from.counts).for_each(|(into, from)| *into += from);
+            into.counts.iter_mut().zip(&from.counts).for_each(|(into, from)| *into = into.saturating_add(*from));
             into.sum += from.sum;
         }
         _ => return false,
@@ -323,7 +352,7 @@ pub(super) fn join(into: &mut Histogram, from: &Histogram) -> bool {
 pub(super) fn count(histogram: &Histogram) -> u64 {
     match histogram {
         Histogram::Hdr(histogram) => SparseHdr::count(histogram),
-        Histogram::Bounded(histogram) => histogram.counts.iter().sum(),
+        Histogram::Bounded(histogram) => sum_of(&histogram.counts),
     }
 }
 

@@ -280,6 +280,78 @@ async fn a_flood_is_unavailable_with_the_time_to_wait_on_both_transports() {
 }
 
 #[tokio::test]
+async fn what_has_no_points_is_a_flood_too() {
+    let rig = Rig::new();
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        answers.push(rig.metrics(vec![gauge("nothing", Vec::new()); 60_000]).await.map_err(|status| status.code()));
+    }
+    assert!(answers[0].is_ok());
+    assert_eq!(answers[2], Err(tonic::Code::Unavailable));
+}
+
+#[tokio::test]
+async fn senders_that_stop_half_way_keep_nobody_out() {
+    let rig = Rig::new();
+    let address = rig.intake.http().expect("configured");
+    let mut stalled = Vec::new();
+    let all_wait = async {
+        for _ in 0..2 * MAX_MESSAGES {
+            let mut stream = tokio::net::TcpStream::connect(address).await.expect("the intake listens");
+            let head = "POST /v1/metrics HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                        Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.expect("it reads");
+            // This is said when somebody waits for the message.
+            let mut answer = [0; 25];
+            stream.read_exact(&mut answer).await.expect("it answers");
+            assert!(answer.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&answer));
+            stream.write_all(b"{").await.expect("it reads");
+            stalled.push(stream);
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), all_wait).await.expect("each is waited for beside the others");
+    let honest = async {
+        rig.metrics(vec![gauge("level", vec![point(1, "a")])]).await.expect("by the socket");
+        let (status, ..) = rig.post("/v1/metrics", "Content-Type: application/json\r\n", b"{}").await;
+        assert_eq!(status, 200, "and beside them");
+    };
+    tokio::time::timeout(Duration::from_secs(20), honest).await.expect("before the others' time is up");
+    assert_eq!(rig.intake.counts().deferred, 0);
+}
+
+#[tokio::test]
+async fn totals_begin_at_0_with_each_agent_and_after_a_long_silence() {
+    let start = 1_700_000_000 * SECOND;
+    let send = |value, (from, to): (u64, u64)| {
+        let times = |point| NumberDataPoint { start_time_unix_nano: from, time_unix_nano: to, ..point };
+        vec![sum("jobs", AggregationTemporality::Cumulative, vec![times(point(value, "a"))])]
+    };
+    let mut total = None;
+    for (sent, gained) in [([1_000, 1_010], 10), ([1_020, 1_025], 5)] {
+        let mut rig = Rig::new();
+        rig.metrics(send(sent[0], (start - SECOND, start + SECOND))).await.expect("taken");
+        let tick = rig.tick();
+        assert_eq!(rig.values(&tick, "jobs")["a"], Number::Int(0));
+        rig.metrics(send(sent[1], (start - SECOND, start + 2 * SECOND))).await.expect("taken");
+        let tick = rig.tick();
+        assert_eq!(rig.values(&tick, "jobs")["a"], Number::Int(gained));
+        total = Some(rig);
+    }
+    let mut rig = total.expect("two agents");
+    rig.clock.0.store(700 * SECOND, Ordering::Relaxed);
+    rig.tick();
+    assert_eq!(rig.table.entities().count(), 0, "forgotten");
+    rig.metrics(send(1_030, (start + SECOND / 2, start + 700 * SECOND))).await.expect("taken");
+    let tick = rig.tick();
+    assert_eq!(rig.values(&tick, "jobs")["a"], Number::Int(1_030), "restarted since it was heard last");
+    rig.clock.0.store(1_400 * SECOND, Ordering::Relaxed);
+    rig.tick();
+    rig.metrics(send(1_040, (start + SECOND / 2, start + 1_400 * SECOND))).await.expect("taken");
+    let tick = rig.tick();
+    assert_eq!(rig.values(&tick, "jobs")["a"], Number::Int(0), "what was counted before is not counted again");
+}
+
+#[tokio::test]
 async fn while_no_tick_closes_senders_are_asked_to_wait() {
     let mut rig = Rig::new();
     rig.clock.0.store(6 * SECOND, Ordering::Relaxed);

@@ -31,6 +31,7 @@ pub(super) type Rates = Option<(f64, f64)>;
 
 /// Traced requests of one server.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each was seen or not, whatever the others")]
 pub(super) struct Traced {
     pub(super) durations: SparseHdr,
     pub(super) stages: BTreeMap<Stage, SparseHdr>,
@@ -40,6 +41,9 @@ pub(super) struct Traced {
     /// Totals since the first span, scaled to all requests; they stop for good when one comes whose share is not known.
     totals: [f64; 2],
     unknown_ever: bool,
+    /// Stages came apart from what is above them, so that some time may be in two. That lasts: what is above may come much
+    /// later than they.
+    torn_ever: bool,
     pub(super) any: bool,
     /// The model server tells its requests itself: those of an HTTP server around it would be the same ones again.
     is_native: bool,
@@ -73,6 +77,7 @@ impl Traced {
                 let sum = self.now.stage_ns.entry(stage).or_default();
                 *sum = sum.saturating_add(ns);
             }
+            Saying::Torn => self.torn_ever = true,
             Saying::FirstToken { ns } => self.first_tokens.record(ns),
         }
     }
@@ -109,21 +114,29 @@ impl Traced {
     pub(super) fn ledger(&self) -> Option<LedgerView<StageEntry>> {
         let mut stages: BTreeMap<Stage, u64> = BTreeMap::new();
         for (stage, ns) in self.window.iter().flat_map(|part| &part.stage_ns) {
-            *stages.entry(*stage).or_default() += ns;
+            let sum = stages.entry(*stage).or_default();
+            *sum = sum.saturating_add(*ns);
         }
-        let requests_ns: u64 = self.window.iter().map(|part| part.request_ns).sum();
-        let named: u64 = stages.values().sum();
-        *stages.entry(Stage::Other).or_default() += requests_ns.saturating_sub(named);
+        let requests_ns = sum_of(self.window.iter().map(|part| part.request_ns));
+        let named = sum_of(stages.values().copied());
+        let other = stages.entry(Stage::Other).or_default();
+        *other = other.saturating_add(requests_ns.saturating_sub(named));
         let exact = self.window.iter().all(|part| part.unknown == 0 && part.sampled == 0);
-        let quality = if exact && named <= requests_ns { Quality::Scraped } else { Quality::Inferred };
+        let quality =
+            if exact && !self.torn_ever && named <= requests_ns { Quality::Scraped } else { Quality::Inferred };
         let entries: Vec<_> = stages
             .into_iter()
             .filter(|(_, ns)| *ns > 0)
             .map(|(stage, ns)| StageEntry { stage: stage.to_string(), ns, quality })
             .collect();
-        let interval_ns = entries.iter().map(|entry| entry.ns).sum();
+        let interval_ns = sum_of(entries.iter().map(|entry| entry.ns));
         (self.window.iter().any(|part| part.requests > 0)).then_some(LedgerView { interval_ns, entries })
     }
+}
+
+/// Spans may claim to have lasted for centuries: the sum stays at the largest number.
+fn sum_of(ns: impl Iterator<Item = u64>) -> u64 {
+    ns.fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -156,6 +169,34 @@ mod tests {
             let wanted = [("queue".to_owned(), 30, quality), ("other".to_owned(), 70, quality)];
             assert_eq!(qualities(&traced), wanted, "{sampling:?}");
         }
+    }
+
+    #[test]
+    fn stages_that_may_be_counted_twice_are_inferred() {
+        let mut traced = Traced::default();
+        traced.add(request(Sampling::Share(1.0)));
+        traced.add(Saying::Stage { stage: Stage::Queue, ns: 30 });
+        traced.add(Saying::Torn);
+        traced.close(SECOND);
+        let inferred = Quality::Inferred;
+        assert_eq!(qualities(&traced), [("queue".to_owned(), 30, inferred), ("other".to_owned(), 70, inferred)]);
+        (0..20).for_each(|_| traced.close(SECOND));
+        traced.add(request(Sampling::Share(1.0)));
+        traced.close(SECOND);
+        assert_eq!(qualities(&traced), [("other".to_owned(), 100, inferred)], "what is above may come much later");
+    }
+
+    #[test]
+    fn spans_that_last_for_centuries_do_not_overflow() {
+        let mut traced = Traced::default();
+        for _ in 0..3 {
+            let sampling = Sampling::Share(1.0);
+            traced.add(Saying::Request { ns: u64::MAX, failed: false, sampling, native: false });
+            traced.add(Saying::Stage { stage: Stage::Queue, ns: u64::MAX });
+            traced.add(Saying::Stage { stage: Stage::Compute, ns: u64::MAX });
+            traced.close(SECOND);
+        }
+        assert_eq!(traced.ledger().expect("there were requests").interval_ns, u64::MAX);
     }
 
     #[test]

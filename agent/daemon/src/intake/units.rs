@@ -22,10 +22,12 @@ impl Scale {
         matches!(self.unit, Unit::Seconds | Unit::Bytes | Unit::Joules | Unit::Count(_))
     }
 
-    /// A sender's integer.
+    /// A sender's integer, which stays one in every unit of which ours is a whole part: totals of integers are exact.
     pub(super) fn int(self, value: i64) -> Number {
+        let factor = self.inside().round();
+        let is_whole = factor >= 1.0 && (factor - self.inside()).abs() < factor * 1e-9;
         match u64::try_from(value) {
-            Ok(value) if self.inside().to_bits() == 1.0_f64.to_bits() && self.is_integral() => Number::Int(value),
+            Ok(value) if is_whole => Number::Int(value.saturating_mul(factor as u64)),
             _ => self.float(value as f64),
         }
     }
@@ -79,6 +81,17 @@ mod tests {
         assert_eq!(inside("us", 1.0), Number::Int(1_000));
         assert_eq!(known("ns").expect("known").int(7), Number::Int(7));
         assert_eq!(known("ms").expect("known").int(7), Number::Int(7_000_000));
+    }
+
+    #[test]
+    fn integers_stay_integers_in_every_unit_that_holds_them() {
+        for ucum in ["1", "", "By", "Hz", "W", "Cel"] {
+            assert_eq!(known(ucum).expect("known").int(3), Number::Int(3), "{ucum}");
+        }
+        assert_eq!(known("KiBy").expect("known").int(3), Number::Int(3_072));
+        assert_eq!(known("h").expect("known").int(i64::MAX), Number::Int(u64::MAX), "and are bounded");
+        assert_eq!(known("1").expect("known").float(3.0), Number::Float(3.0));
+        assert_eq!(known("Cel").expect("known").int(-3), Number::Float(-3.0));
     }
 
     #[test]

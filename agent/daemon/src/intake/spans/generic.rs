@@ -9,6 +9,7 @@ use perfwatch_model::Stage;
 use super::{Saying, attribute, duration_ns, failed};
 use crate::intake::sampling::Sampling;
 
+const UNSPECIFIED: i32 = 0;
 const INTERNAL: i32 = 1;
 const SERVER: i32 = 2;
 const CONSUMER: i32 = 5;
@@ -50,18 +51,22 @@ const NAMES: &[(&str, Stage)] = &[
 type Id<'a> = (&'a [u8], &'a [u8]);
 
 /// Reads spans of one resource. A stage's time is its span's less that of the mapped spans directly below it: a request is in
-/// one stage at a time.
+/// one stage at a time. Spans that are in other messages cannot be taken off; where there may be such, it is said.
 pub(super) fn read(spans: &[(&Span, Sampling)], say: &mut impl FnMut(Saying)) {
     let stages: Vec<Option<Stage>> = spans.iter().map(|(span, _)| stage(span)).collect();
     let by_id: HashMap<Id<'_>, usize> =
         spans.iter().enumerate().map(|(at, (span, _))| ((&span.trace_id[..], &span.span_id[..]), at)).collect();
     let mut own: Vec<u64> = spans.iter().map(|(span, _)| duration_ns(span)).collect();
-    for (at, (span, _)) in spans.iter().enumerate() {
-        if stages[at].is_some()
-            && let Some(above) = mapped_above(span, spans, &stages, &by_id)
-        {
-            own[above] = own[above].saturating_sub(duration_ns(span));
+    let mut is_torn = false;
+    for (at, (span, _)) in spans.iter().enumerate().filter(|(at, _)| stages[*at].is_some()) {
+        match above(at, spans, &stages, &by_id) {
+            Above::Stage(above) => own[above] = own[above].saturating_sub(duration_ns(span)),
+            Above::Nothing => {}
+            Above::Elsewhere => is_torn = true,
         }
+    }
+    if is_torn {
+        say(Saying::Torn);
     }
     for (at, (span, sampling)) in spans.iter().enumerate() {
         if is_request(span) {
@@ -74,24 +79,29 @@ pub(super) fn read(spans: &[(&Span, Sampling)], say: &mut impl FnMut(Saying)) {
     }
 }
 
-fn mapped_above(
-    span: &Span,
-    spans: &[(&Span, Sampling)],
-    stages: &[Option<Stage>],
-    by_id: &HashMap<Id<'_>, usize>,
-) -> Option<usize> {
-    let mut below = span;
+/// What is above a stage.
+enum Above {
+    /// This span is the next stage.
+    Stage(usize),
+    /// No stage, up to the request or to where the trace came into this process.
+    Nothing,
+    /// It cannot be seen in this message.
+    Elsewhere,
+}
+
+fn above(at: usize, spans: &[(&Span, Sampling)], stages: &[Option<Stage>], by_id: &HashMap<Id<'_>, usize>) -> Above {
+    let mut below = at;
     for _ in 0..MAX_DEPTH {
-        let above = *by_id.get(&(&below.trace_id[..], &below.parent_span_id[..]))?;
-        if std::ptr::eq(spans[above].0, span) {
-            return None;
+        let span = spans[below].0;
+        let is_outermost = span.parent_span_id.is_empty() || span.flags & PARENT_IS_REMOTE != 0 || is_request(span);
+        match by_id.get(&(&span.trace_id[..], &span.parent_span_id[..])) {
+            Some(above) if *above != at && stages[*above].is_some() => return Above::Stage(*above),
+            Some(above) => below = *above,
+            None if is_outermost => return Above::Nothing,
+            None => return Above::Elsewhere,
         }
-        if stages[above].is_some() {
-            return Some(above);
-        }
-        below = spans[above].0;
     }
-    None
+    Above::Elsewhere
 }
 
 /// A request is what came from outside: a server's or consumer's span whose parent, if any, is elsewhere.
@@ -122,6 +132,10 @@ fn stage(span: &Span) -> Option<Stage> {
     }
     if attribute(span, "db.system.name").or_else(|| attribute(span, "db.system")).is_some() {
         return Some(Stage::DataLoad);
+    }
+    // A client's `POST /v1/predict` is a wait for a model elsewhere. Who says no kind means an internal one.
+    if !matches!(span.kind, UNSPECIFIED | INTERNAL) {
+        return None;
     }
     let last = span.name.rsplit(['.', '/', ':', ' ']).next().unwrap_or_default().to_ascii_lowercase().replace('-', "_");
     NAMES.iter().find(|(name, _)| *name == last).map(|(_, stage)| *stage)

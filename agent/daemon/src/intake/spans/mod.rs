@@ -19,6 +19,8 @@ pub(super) enum Saying {
     Request { ns: u64, failed: bool, sampling: Sampling, native: bool },
     /// A request had spent this long in a stage.
     Stage { stage: Stage, ns: u64 },
+    /// Some of these stages may lie in another one that came or comes in another message: its time holds theirs too.
+    Torn,
     /// Its first token came after this long.
     FirstToken { ns: u64 },
 }
@@ -34,7 +36,7 @@ pub(super) fn read(
     let mut generic = Vec::new();
     let mut models = Vec::new();
     for scope in scopes {
-        let triton = scope.scope.as_ref().is_some_and(|scope| scope.name.starts_with("triton"));
+        let triton = scope.scope.as_ref().is_some_and(|scope| scope.name == triton::SCOPE);
         for span in &scope.spans {
             if !is_well_formed(span) {
                 malformed += 1;
@@ -65,7 +67,8 @@ pub(super) fn read(
 /// The kind of server that a batch's scopes and attributes give away.
 pub(super) fn kind(scopes: &[ScopeSpans]) -> Option<&'static str> {
     scopes.iter().find_map(|scope| {
-        let named = scope.scope.as_ref().and_then(|scope| resource::kind(&scope.name));
+        let named = scope.scope.as_ref().map(|scope| scope.name.as_str());
+        let named = named.filter(|name| *name == triton::SCOPE || !name.starts_with("triton")).and_then(resource::kind);
         named.or_else(|| scope.spans.iter().any(triton::is_ours).then_some("triton"))
     })
 }

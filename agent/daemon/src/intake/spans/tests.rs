@@ -181,6 +181,41 @@ fn nested_stages_share_their_time_instead_of_counting_it_twice() {
 }
 
 #[test]
+fn stages_whose_parents_are_in_another_message_are_marked() {
+    let is_torn = |spans: &[&Span]| {
+        let spans = spans.iter().map(|span| (*span).clone()).collect();
+        said(&[scope("app", spans)]).contains(&Saying::Torn)
+    };
+    let root = span("POST /generate", (1, 7), (0, 100));
+    let outer = internal("inference", (2, 1), (10, 90));
+    let step = internal("step", (3, 2), (20, 80));
+    let inner = internal("prefill", (4, 3), (30, 70));
+    assert!(!is_torn(&[&inner, &step, &outer, &root]), "the caller of a request is nobody's stage");
+    assert!(is_torn(&[&inner]) && is_torn(&[&inner, &step]) && is_torn(&[&outer]));
+    assert!(is_torn(&[&outer, &inner, &root]), "what is between them is missing");
+    assert!(!is_torn(&[&root]) && !is_torn(&[&root, &step]), "no stages");
+    let remote = Span { flags: 0x300, ..outer.clone() };
+    assert!(!is_torn(&[&remote]), "its parent is another process's");
+}
+
+#[test]
+fn only_what_happens_inside_a_process_is_a_stage_by_its_name() {
+    let of = |kind| stages(&said(&[scope("app", vec![Span { kind, ..internal("POST /v1/predict", (2, 0), (0, 9)) }])]));
+    assert_eq!((of(1), of(0)), (vec![(Stage::Compute, 9)], vec![(Stage::Compute, 9)]));
+    assert_eq!((of(2), of(3), of(4), of(5)), (vec![], vec![], vec![], vec![]), "a gateway waits for the model");
+}
+
+#[test]
+fn a_scope_that_begins_like_tritons_is_not_tritons() {
+    for name in ["triton", "tritonclient.http", "triton-server-proxy"] {
+        let scopes = [scope(name, vec![span("POST /x", (1, 0), (0, 7)), internal("infer", (2, 1), (1, 5))])];
+        let said = said(&scopes);
+        assert_eq!((requests(&said), stages(&said)), (vec![7], vec![(Stage::Compute, 4)]), "{name}");
+        assert_eq!(kind(&scopes), None, "{name}");
+    }
+}
+
+#[test]
 fn the_genai_conventions_and_an_explicit_stage_are_understood() {
     let chat = |kind| {
         let chat = with(span("chat llama", (2, 1), (0, 50)), "gen_ai.operation.name", text("chat"));

@@ -9,6 +9,8 @@ use perfwatch_model::Stage;
 use super::{Saying, duration_ns, failed};
 use crate::intake::sampling::Sampling;
 
+/// Name of its tracer, and so of its spans' scope. Others begin alike: the compiler of the same name, clients.
+pub(super) const SCOPE: &str = "triton-server";
 const ROOT: &str = "InferRequest";
 const COMPUTE: &str = "compute";
 const QUEUE_START: &str = "QUEUE_START";
@@ -66,7 +68,7 @@ pub(super) fn read(span: &Span, sampling: Sampling, computes: &mut Computes, say
             computes.put((span.trace_id.clone(), span.parent_span_id.clone()), start);
             let input = between(span, "COMPUTE_START", "COMPUTE_INPUT_END");
             let output = between(span, "COMPUTE_OUTPUT_START", "COMPUTE_END");
-            let copied = input.unwrap_or(0) + output.unwrap_or(0);
+            let copied = input.unwrap_or(0).saturating_add(output.unwrap_or(0));
             if input.or(output).is_some() {
                 say(Saying::Stage { stage: Stage::Transfer, ns: copied });
             }

@@ -26,21 +26,68 @@ fn total(stream: &mut Stream) -> Number {
 fn a_total_goes_on_through_resets_and_repeats() {
     let mut counter = stream(Kind::Counter);
     let mut take = |value, start, end| {
-        counter.count(Number::Int(value), span(start, end), Temporality::Cumulative).expect("taken")
+        counter.count(Number::Int(value), span(start, end), Temporality::Cumulative, 5 * SECOND).expect("taken")
     };
     assert_eq!(take(100, 1, 10), Taken::Baseline);
     assert_eq!(take(160, 1, 20), Taken::Gained(Number::Int(60), 10 * SECOND));
     assert_eq!(take(160, 1, 20), Taken::Before, "a repeated export");
     assert_eq!(take(5, 25, 30), Taken::Gained(Number::Int(5), 5 * SECOND), "restarted at 25");
     assert_eq!(take(3, 25, 40), Taken::Gained(Number::Int(3), 10 * SECOND), "went back under the same start");
-    assert_eq!(total(&mut counter), Number::Int(168));
+    assert_eq!(total(&mut counter), Number::Int(68));
+}
+
+#[test]
+fn a_total_begins_at_0_unless_its_sender_began_after_the_agent() {
+    for (start, since, taken, at_first) in [
+        (1, 5, Taken::Baseline, 0),
+        (0, 0, Taken::Baseline, 0),
+        (6, 5, Taken::Gained(Number::Int(1_000), 4 * SECOND), 1_000),
+    ] {
+        let mut counter = stream(Kind::Counter);
+        let mut take =
+            |value, end| counter.count(Number::Int(value), span(start, end), Temporality::Cumulative, since * SECOND);
+        assert_eq!(take(1_000, 10), Ok(taken), "from {start}, watched from {since}");
+        take(1_010, 20).expect("taken");
+        assert_eq!(total(&mut counter), Number::Int(at_first + 10));
+    }
+    let mut fractions = stream(Kind::Counter);
+    fractions.count(Number::Float(2.5), span(1, 10), Temporality::Cumulative, 5 * SECOND).expect("taken");
+    assert_eq!(total(&mut fractions), Number::Float(0.0), "of the sender's kind from the first");
+}
+
+#[test]
+fn numbers_that_nobody_can_have_counted_are_refused_and_sums_stay_finite() {
+    let mut counter = stream(Kind::Counter);
+    for value in [f64::NAN, f64::INFINITY, 1e300, -1.0] {
+        counter.count(Number::Float(value), span(0, 1), Temporality::Delta, 0).expect_err("absurd");
+    }
+    for at in 1..4 {
+        counter.count(Number::Int(u64::MAX), span(0, at), Temporality::Delta, 0).expect("large, and a number");
+    }
+    assert_eq!(total(&mut counter), Number::Int(u64::MAX));
+    let mut level = Stream::new(&DURATION, known("h").expect("known"), Kind::Gauge);
+    level.level(f64::MAX, span(0, 1), Temporality::Cumulative).expect_err("not finite in seconds");
+    for change in [
+        |point: &mut HistogramDataPoint| point.sum = Some(1e300),
+        |point: &mut HistogramDataPoint| point.explicit_bounds[1] = f64::MAX,
+        |point: &mut HistogramDataPoint| (point.count, point.bucket_counts) = (u64::MAX, vec![0, u64::MAX, 0]),
+    ] {
+        let mut sent = point(&[0.5], &[0.1, 1.0], (1, 2));
+        change(&mut sent);
+        let mut explicit = Stream::new(&DURATION, known("h").expect("known"), Kind::Explicit);
+        explicit.explicit(&sent, Temporality::Delta, 0).expect_err("absurd");
+    }
+    let full = || Histogram::Bounded(Bounded { bounds: vec![1.0], counts: vec![u64::MAX, 1], sum: 1.0 });
+    let mut joined = full();
+    assert!(join(&mut joined, &full()));
+    assert_eq!(count(&joined), u64::MAX);
 }
 
 #[test]
 fn deltas_add_up_and_a_repeated_one_counts_once() {
     let mut counter = stream(Kind::Counter);
     for (start, end) in [(0, 10), (10, 20), (10, 20), (20, 30)] {
-        counter.count(Number::Int(7), span(start, end), Temporality::Delta).expect("taken");
+        counter.count(Number::Int(7), span(start, end), Temporality::Delta, 0).expect("taken");
     }
     assert_eq!(total(&mut counter), Number::Int(21));
 }
@@ -48,14 +95,14 @@ fn deltas_add_up_and_a_repeated_one_counts_once() {
 #[test]
 fn what_comes_out_of_order_is_superseded_or_refused_and_never_counted_twice() {
     let mut delta = stream(Kind::Counter);
-    let mut take = |start, end| delta.count(Number::Int(7), span(start, end), Temporality::Delta);
+    let mut take = |start, end| delta.count(Number::Int(7), span(start, end), Temporality::Delta, 0);
     take(0, 10).expect("taken");
     take(20, 30).expect("a gap is no disorder");
     assert_eq!(take(10, 20), Err(LATE));
     take(30, 40).expect("and it goes on");
     assert_eq!(total(&mut delta), Number::Int(21));
     let mut cumulative = stream(Kind::Counter);
-    let mut take = |value, end| cumulative.count(Number::Int(value), span(1, end), Temporality::Cumulative);
+    let mut take = |value, end| cumulative.count(Number::Int(value), span(1, end), Temporality::Cumulative, 0);
     take(5, 10).expect("taken");
     take(9, 30).expect("taken");
     assert_eq!(take(7, 20), Ok(Taken::Before), "the newer total contains it");
@@ -65,7 +112,7 @@ fn what_comes_out_of_order_is_superseded_or_refused_and_never_counted_twice() {
 #[test]
 fn two_senders_in_one_series_are_told_instead_of_added_up() {
     let mut counter = stream(Kind::Counter);
-    let mut take = |value, start, end| counter.count(Number::Int(value), span(start, end), Temporality::Cumulative);
+    let mut take = |value, start, end| counter.count(Number::Int(value), span(start, end), Temporality::Cumulative, 0);
     take(50, 5, 10).expect("the first");
     take(80, 7, 11).expect("looks like a restart");
     assert!(take(51, 5, 12).expect_err("the older one again").contains("service.instance.id"));
