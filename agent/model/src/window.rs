@@ -62,7 +62,7 @@ impl<'a> Window<'a> {
         for tick in ticks {
             let now = tick.value(series).and_then(Number::as_int);
             if let (Some(before), Some(now)) = (before, now) {
-                gained += if now >= before { now - before } else { now };
+                gained = u64::saturating_add(gained, if now >= before { now - before } else { now });
                 ns += tick.dt_ns;
             }
             before = now;

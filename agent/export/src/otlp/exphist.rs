@@ -136,7 +136,8 @@ pub fn from_sparse_within(source: &SparseHdr, unit: f64, max_buckets: usize) -> 
         out.offset = low;
         out.counts = vec![0; (high - low) as usize + 1];
         for (bucket, count) in positive {
-            out.counts[((indices[*bucket as usize] >> shift) - low) as usize] += count;
+            let sum = &mut out.counts[((indices[*bucket as usize] >> shift) - low) as usize];
+            *sum = sum.saturating_add(*count);
         }
     });
     out

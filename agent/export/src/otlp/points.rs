@@ -80,7 +80,7 @@ impl Point {
             attributes: attributes.to_vec(),
             start_time_unix_nano: span.start,
             time_unix_nano: span.end,
-            count: total.counts.iter().sum(),
+            count: total.counts.iter().fold(0, |sum, count| sum.saturating_add(*count)),
             sum: Some(total.sum),
             bucket_counts: total.counts.clone(),
             explicit_bounds: total.bounds.clone(),

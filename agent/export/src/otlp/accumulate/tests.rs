@@ -152,6 +152,32 @@ fn foreign_bounds_are_kept_and_a_change_of_bounds_is_a_restart() {
 }
 
 #[test]
+fn counts_of_a_peer_that_lies_stay_at_their_largest() {
+    let mut feed = Feed::new();
+    let durations = feed.series(&metrics::server::REQUEST_DURATION);
+    let sizes = feed.series(&metrics::server::BATCH_SIZE);
+    let bounded = Histogram::Bounded(Bounded { bounds: vec![1.0], counts: vec![u64::MAX, u64::MAX], sum: 1.5 });
+    let all = (0..1_000).map(|bucket| (bucket, u64::MAX)).collect();
+    let hdr = Histogram::Hdr(SparseHdr::from_buckets(all, u128::MAX).expect("valid"));
+    for _ in 0..2 {
+        feed.tick(&[], &[(durations, bounded.clone()), (sizes, hdr.clone())]);
+    }
+    let points = feed.drain();
+    let counts: Vec<_> = points
+        .iter()
+        .filter_map(|(_, point)| match point {
+            Point::Explicit(point) if point.count > 0 => Some((point.count, point.bucket_counts[0])),
+            Point::Exponential(point) if point.count > 0 => {
+                let counts = &point.positive.as_ref().expect("values above 0").bucket_counts;
+                Some((point.count, counts.iter().copied().max().expect("buckets")))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(counts, [(u64::MAX, u64::MAX); 2], "{points:?}");
+}
+
+#[test]
 fn details_stay_home_unless_asked_for() {
     for (full, expected) in [(false, 0), (true, 1)] {
         let mut feed = Feed { sums: Accumulators::new(full), ..Feed::new() };
