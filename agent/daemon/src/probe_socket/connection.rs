@@ -16,7 +16,7 @@ use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::pace::Pace;
 use super::peer::{self, Credentials, Peer, clean};
@@ -54,7 +54,7 @@ pub(super) async fn run(stream: UnixStream, shared: &Shared) {
         uid: peer.uid(),
         gid: peer.gid(),
     });
-    let mut wire = Wire { stream, reader: FrameReader::new(), buffer: vec![0; READ] };
+    let mut wire = Wire { stream, reader: FrameReader::new(), buffer: vec![0; READ], begun: None };
     let end = match timeout(HANDSHAKE, wire.hello(shared)).await {
         Ok(Ok(hello)) => {
             failpoint::pass(Point::HelloRead);
@@ -103,7 +103,7 @@ async fn found(peer: &Peer) -> Option<u32> {
 
 /// Tells a peer that there is no place for it.
 pub(super) async fn refuse(stream: UnixStream, words: &AgentMessage) {
-    Wire { stream, reader: FrameReader::new(), buffer: Vec::new() }.farewell(words).await;
+    Wire { stream, reader: FrameReader::new(), buffer: Vec::new(), begun: None }.farewell(words).await;
 }
 
 async fn serve(wire: &mut Wire, peer: Arc<Peer>, shared: &Shared) -> End {
@@ -141,13 +141,23 @@ async fn serve(wire: &mut Wire, peer: Arc<Peer>, shared: &Shared) -> End {
         if let Some(end) = end.take() {
             break end;
         }
+        let deadline = wire.begun.map(|begun| begun + shared.rest);
         tokio::select! {
+            // What came is read before it is called missing.
+            biased;
             words = inbox.recv() => match words {
+                Some(AgentMessage { body: Some(agent_message::Body::Error(error)) }) => {
+                    break End::Told(ErrorCode::TooManyPeers, error.message);
+                }
                 Some(words) if wire.say(&words).await => {}
                 Some(_) => break End::Closed,
                 None => break End::Replaced,
             },
             read = wire.stream.read(&mut wire.buffer) => end = wire.take_in(&read, &mut intake).await.err(),
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                let words = format!("the rest of a message did not come within {} s", shared.rest.as_secs());
+                break End::Told(ErrorCode::OutOfTurn, words);
+            }
         }
     };
     shared.sessions.close(peer.session, opened.connection);
@@ -161,6 +171,8 @@ struct Wire {
     stream: UnixStream,
     reader: FrameReader,
     buffer: Vec<u8>,
+    /// When the message that is not complete yet began, after the handshake.
+    begun: Option<Instant>,
 }
 
 impl Wire {
@@ -211,6 +223,7 @@ impl Wire {
     async fn handle(&mut self, intake: &mut Intake<'_>) -> Result<(), End> {
         while let Some(frame) = self.reader.next().map_err(|error| frame_error(&error))? {
             let length = frame.len();
+            self.begun = None;
             let flush = match decode(frame)? {
                 Some(client_message::Body::Flush(flush)) => flush,
                 Some(client_message::Body::Hello(_)) => {
@@ -224,6 +237,7 @@ impl Wire {
                 return Err(End::Closed);
             }
         }
+        self.begun = self.reader.is_mid_frame().then(|| self.begun.unwrap_or_else(Instant::now));
         Ok(())
     }
 

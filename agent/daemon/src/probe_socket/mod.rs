@@ -18,6 +18,7 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use perfwatch_wire::limits::SESSION_BYTES;
 use perfwatch_wire::message::{ErrorCode, Flush};
@@ -35,6 +36,9 @@ use sessions::Sessions;
 /// Connections served at once. One node's model servers with all their workers stay well below; each costs a task and a
 /// read buffer of a few KiB. Further ones are told so and closed.
 const MAX_PEERS: usize = 1_024;
+/// How long the rest of a message that was begun may take. An SDK writes it at once; what came of it until then, up to 2 MiB,
+/// is memory that one peer holds.
+const REST: Duration = Duration::from_secs(30);
 /// Events waiting for the tick. When it is full the sockets are not read, and the SDKs keep their data.
 const MAX_EVENTS: usize = 4_096;
 
@@ -72,6 +76,8 @@ struct Shared {
     room: Room,
     /// Whether this agent wants what an earlier one had acknowledged from memory only.
     catch_up: bool,
+    /// How long the rest of a message that was begun may take.
+    rest: Duration,
 }
 
 /// The accepting end, to be driven inside a tokio runtime.
@@ -95,7 +101,7 @@ impl Drop for ProbeSocket {
 /// # Errors
 /// The listener cannot be driven by this runtime.
 pub fn serve(listener: std::os::unix::net::UnixListener) -> std::io::Result<ProbeSocket> {
-    start(listener, std::iter::empty(), false)
+    start(listener, std::iter::empty(), false, REST)
 }
 
 /// [`serve`] for an agent that keeps a journal, with the sessions that an earlier agent knew and the seq up to which each is
@@ -107,13 +113,14 @@ pub fn resume(
     listener: std::os::unix::net::UnixListener,
     known: impl Iterator<Item = ([u8; SESSION_BYTES], u64)>,
 ) -> std::io::Result<ProbeSocket> {
-    start(listener, known, true)
+    start(listener, known, true, REST)
 }
 
 fn start(
     listener: std::os::unix::net::UnixListener,
     known: impl Iterator<Item = ([u8; SESSION_BYTES], u64)>,
     catch_up: bool,
+    rest: Duration,
 ) -> std::io::Result<ProbeSocket> {
     let listener = UnixListener::from_std(listener)?;
     let (sender, events) = mpsc::channel(MAX_EVENTS);
@@ -121,7 +128,7 @@ fn start(
     let sessions = Arc::<Sessions>::default();
     known.for_each(|(session, seq)| sessions.restore(session, seq));
     let room = Room::default();
-    let shared = Arc::new(Shared { sessions, counters: Arc::clone(&counters), events: sender, room, catch_up });
+    let shared = Arc::new(Shared { sessions, counters: Arc::clone(&counters), events: sender, room, catch_up, rest });
     let accepting = tokio::spawn(accept(listener, shared));
     Ok(ProbeSocket { events, counters, accepting })
 }
@@ -137,7 +144,7 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
             Err(error) => {
                 // Out of descriptors, most likely: waiting is all that helps.
                 tracing::warn!(%error, "probe socket cannot accept");
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
         };

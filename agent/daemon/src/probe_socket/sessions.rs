@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use perfwatch_wire::limits::SESSION_BYTES;
-use perfwatch_wire::message::{Ack, AgentMessage};
+use perfwatch_wire::message::{Ack, AgentMessage, ErrorCode};
 use tokio::sync::mpsc;
 
 use super::room::Place;
@@ -129,6 +129,14 @@ impl Sessions {
         }
     }
 
+    fn refuse(&self, session: SessionId, words: &str) {
+        let table = self.lock();
+        if let Some(outbox) = table.entries.get(&session).and_then(|entry| entry.outbox.as_ref()) {
+            // Where 16 receipts wait to be written the peer is not listening; its next flush is refused again.
+            let _ = outbox.try_send(ErrorCode::TooManyPeers.with(words));
+        }
+    }
+
     fn give_back(&self, session: SessionId, seq: u64) {
         if let Some(entry) = self.lock().entries.get_mut(&session).filter(|entry| entry.delivered == seq) {
             entry.delivered = entry.committed;
@@ -170,6 +178,13 @@ impl Receipt {
     /// The session and seq that it acknowledges; `None` when nobody waits.
     pub fn claim(&self) -> Option<([u8; SESSION_BYTES], u64)> {
         self.sessions.as_ref().map(|_| (self.session, self.seq))
+    }
+
+    /// There is no place for this peer: it is told so and cut off, keeps its data, and may come again.
+    pub fn refuse(self, words: &str) {
+        if let Some(sessions) = &self.sessions {
+            sessions.refuse(self.session, words);
+        }
     }
 
     /// The flush is part of a tick in memory: the SDK is told, now or at its next handshake, and will not send it again to

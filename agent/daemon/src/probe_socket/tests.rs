@@ -11,7 +11,7 @@ use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::{Delivery, Event, ProbeSocket, resume, serve};
+use super::{Delivery, Event, ProbeSocket, REST, resume, start};
 
 /// Long enough for the slowest machine; nothing waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,10 +23,15 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::with_rest(REST)
+    }
+
+    fn with_rest(rest: Duration) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let listener = std::os::unix::net::UnixListener::bind(folder.path().join("probe.sock")).expect("a free path");
         listener.set_nonblocking(true).expect("a valid listener");
-        Self { socket: serve(listener).expect("inside a runtime"), folder }
+        let socket = start(listener, std::iter::empty(), false, rest).expect("inside a runtime");
+        Self { socket, folder }
     }
 
     async fn dial(&self) -> Client {
@@ -204,6 +209,46 @@ async fn whoever_breaks_the_protocol_is_told_and_cut_off_and_the_others_go_on() 
     }
     let counts = rig.socket.counters.read();
     assert_eq!((counts.malformed, counts.oversized, counts.refused, counts.flushes), (5, 1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_finished_is_not_waited_for_for_ever() {
+    let mut rig = Rig::with_rest(Duration::from_secs(1));
+    let mut stuck = rig.dial().await;
+    stuck.greet(1).await;
+    // A whole one and the beginning of another.
+    let whole = flush(1);
+    stuck.send(&[&whole[..], &flush(2)[..3]].concat()).await;
+    rig.delivery().await.receipt.commit();
+    assert_eq!(stuck.hear().await, Some(agent_message::Body::Ack(Ack { seq: 1, durable_seq: None })));
+    // Bytes that come meanwhile do not buy time.
+    stuck.send(&flush(2)[3..4]).await;
+    let (code, words) = stuck.error().await;
+    assert_eq!(code, ErrorCode::OutOfTurn as u32);
+    assert!(words.contains("within 1 s"), "{words}");
+    // Who says nothing between two messages is not late.
+    let mut quiet = rig.dial().await;
+    quiet.greet(2).await;
+    let nothing = tokio::time::timeout(Duration::from_millis(1_500), quiet.hear()).await;
+    assert!(nothing.is_err(), "it is left alone");
+    quiet.send(&flush(1)).await;
+    rig.delivery().await.receipt.commit();
+    assert_eq!(quiet.hear().await, Some(agent_message::Body::Ack(Ack { seq: 1, durable_seq: None })));
+}
+
+#[tokio::test]
+async fn a_peer_for_whose_server_there_is_no_place_is_told_and_may_come_again() {
+    let mut rig = Rig::new();
+    let mut client = rig.dial().await;
+    client.greet(1).await;
+    client.send(&flush(1)).await;
+    rig.delivery().await.receipt.refuse("no place");
+    assert_eq!(client.error().await, (ErrorCode::TooManyPeers as u32, "no place".into()));
+    assert_eq!(rig.socket.counters.read().refused, 1);
+    let mut again = rig.dial().await;
+    assert_eq!(again.greet(1).await.last_committed_seq, 0);
+    again.send(&flush(1)).await;
+    assert_eq!(rig.delivery().await.flush.seq, 1, "it is taken as if it came for the first time");
 }
 
 #[tokio::test]

@@ -113,7 +113,8 @@ impl ServerBook {
                 None => self.refused += 1,
             },
             Event::Left(peer) => {
-                if let Some(session) = self.session(&peer, table) {
+                let server = self.servers.get_mut(&key(&peer));
+                if let Some(session) = server.and_then(|server| server.sessions.get_mut(&peer.session)) {
                     // A newer connection of the same session joined before the older one was found dead.
                     session.connected = !Arc::ptr_eq(&session.usage.peer, &peer);
                 }
@@ -124,16 +125,17 @@ impl ServerBook {
                     session.connected |= Arc::ptr_eq(&session.usage.peer, &peer);
                     if session.waiting.len() < MAX_WAITING {
                         session.waiting.push_back((flush, receipt));
-                    }
+                    } // Else the receipt drops, and the SDK sends it again.
+                } else {
+                    receipt.refuse(&format!("this agent watches {MAX_SERVERS} servers already"));
                 }
-                // Else the receipt drops, and the SDK sends it again.
             }
         }
     }
 
     /// The peer's session; `None` when its server would be one too many.
     fn session(&mut self, peer: &Arc<Peer>, table: &mut SeriesTable) -> Option<&mut Session> {
-        let key = (peer.hello.service.clone(), peer.hello.instance.clone());
+        let key = key(peer);
         if self.servers.len() >= MAX_SERVERS && !self.servers.contains_key(&key) {
             return None;
         }
@@ -302,6 +304,11 @@ impl Session {
         usage.control_group.clone_from(&flush.control_group);
         usage.cpus_allowed.clone_from(&flush.cpus_allowed);
     }
+}
+
+/// What names a server.
+fn key(peer: &Peer) -> (String, String) {
+    (peer.hello.service.clone(), peer.hello.instance.clone())
 }
 
 /// Adds a flush's counts to the tick.

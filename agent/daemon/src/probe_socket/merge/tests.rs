@@ -1,6 +1,6 @@
 use perfwatch_model::metrics::server;
 use perfwatch_model::{Attr, Histogram, Number, Stamp, State};
-use perfwatch_wire::message::{Hello, Slot as WireSlot, StageCount, StageName, StageTime};
+use perfwatch_wire::message::{ErrorCode, Hello, Slot as WireSlot, StageCount, StageName, StageTime};
 
 use super::super::sessions::Sessions;
 use super::*;
@@ -361,18 +361,26 @@ fn a_server_out_of_sight_is_known_by_what_its_processes_say() {
 fn names_without_end_fill_neither_the_book_nor_the_table() {
     const JOINED: u64 = 3_000;
     let mut rig = Rig::default();
+    let peer = |number: u64| {
+        let session = number.to_le_bytes().repeat(2);
+        let hello = Hello { service: "flood".into(), instance: number.to_string(), session, ..Hello::default() };
+        Arc::new(Peer::new(hello, None))
+    };
+    rig.book.take(Event::Left(peer(0)), &mut rig.table);
+    assert_eq!(rig.book.served().count(), 0, "who leaves makes no server");
     for number in 0..JOINED {
-        let hello = Hello {
-            service: "flood".into(),
-            instance: number.to_string(),
-            session: number.to_le_bytes().repeat(2),
-            ..Hello::default()
-        };
-        rig.book.take(Event::Joined(Arc::new(Peer::new(hello, None))), &mut rig.table);
+        rig.book.take(Event::Joined(peer(number)), &mut rig.table);
     }
     let known = rig.table.entities().count() as u64;
     assert_eq!((known, rig.book.servers_refused()), (1_024, JOINED - 1_024));
     assert_eq!(rig.book.served().count() as u64, known);
+    // Who was one too many is told so, and with which words.
+    let late = peer(JOINED - 1);
+    let (outbox, mut inbox) = tokio::sync::mpsc::channel(1);
+    rig.sessions.open(late.session, outbox);
+    rig.send(&late, flush(1, 0, 1, State::Queue));
+    let words = ErrorCode::TooManyPeers.with("this agent watches 1024 servers already");
+    assert_eq!(inbox.try_recv().ok(), Some(words));
 }
 
 #[test]
