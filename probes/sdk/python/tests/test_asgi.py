@@ -72,6 +72,15 @@ def test_what_is_skipped_and_what_is_no_request_pass(server, flushed):
     assert flushed().counts["started"] == 0
 
 
+def test_one_path_to_skip_is_that_path_and_no_part_of_it(server, flushed):
+    assert len(run(server, answer, scope={"type": "http", "path": "/health"}, skip="/health")) == 2
+    assert len(run(server, answer, scope={"type": "http", "path": "/heal"}, skip="/health")) == 2
+    wsgi = perfwatch.WSGIMiddleware(lambda environ, start: [b"x"], server, skip="/health")
+    for path in ("/health", "/heal"):
+        list(wsgi({"PATH_INFO": path}, lambda *_: None))
+    assert flushed().counts["started"] == 2
+
+
 def test_fastapi_reads_the_parameters_of_decorated_handlers(server, flushed):
     app = FastAPI()
 

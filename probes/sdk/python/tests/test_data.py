@@ -1,9 +1,12 @@
 """The loader's wrapper and the result cache."""
 
 import asyncio
+import gc
 import importlib.util
 import os
+import threading
 import time
+import weakref
 
 import perfwatch
 import pytest
@@ -163,8 +166,6 @@ def test_coroutines_are_cached_by_their_result(server):
 
 
 def test_a_fork_while_another_thread_looks_up_leaves_the_child_working(server):
-    import threading
-
     entered, leave = threading.Event(), threading.Event()
 
     class Key:
@@ -196,3 +197,69 @@ def test_a_fork_while_another_thread_looks_up_leaves_the_child_working(server):
     leave.set()
     thread.join()
     assert ended[1] == 0, "the child hung on a lock that nobody holds there"
+
+
+def test_a_key_that_uses_the_cache_itself_does_not_hang(server):
+    class Key:
+        """Looks something up while it is looked up."""
+
+        def __init__(self, number):
+            self.number = number
+
+        def __hash__(self):
+            plain(self.number)
+            return 1
+
+        def __eq__(self, other):
+            plain(self.number)
+            return self is other
+
+    @perfwatch.cached(server, maxsize=4)
+    def plain(key):
+        return key
+
+    def use():
+        for number in range(4):
+            plain(Key(number))
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_result_ends_while_the_cache_is_free(server):
+    ends = []
+
+    class Result:
+        def __del__(self):
+            # In another thread: what a result does at its end may wait for one that looks something up.
+            thread = threading.Thread(target=lambda: ends.append(plain.cache_info()), daemon=True)
+            thread.start()
+            thread.join(10)
+            ends.append(thread.is_alive())
+
+    @perfwatch.cached(server, maxsize=1)
+    def plain(key):
+        return Result()
+
+    plain(1)
+    plain(2)
+    assert [end is False for end in ends] == [False, True], "forgotten for a newer one"
+    plain.cache_clear()
+    assert [end is False for end in ends] == [False, True] * 2
+
+
+def test_a_cache_goes_with_its_function(server):
+    class Result:
+        pass
+
+    @perfwatch.cached(server)
+    def make():
+        return Result()
+
+    result = weakref.ref(make())
+    assert result() is not None, "it is cached"
+    del make
+    gc.collect()
+    assert result() is None

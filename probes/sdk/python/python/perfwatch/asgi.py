@@ -22,7 +22,7 @@ class ASGIMiddleware:
     failure, by its number or name; a request whose client goes away before its response is complete is cancelled, as soon as
     the application or the web server notices. The trace id comes from the header ``traceparent``.
 
-    ``skip``: paths that are no requests of the model, such as ``("/health", "/metrics")``.
+    ``skip``: paths (or one path) that are no requests of the model, such as ``("/health", "/metrics")``.
 
     ``tokens``: each part of a response that is sent in parts is one step of tokens, so that the time to the first and between
     the others is known without a change to the application. Where a part is not a token, use :func:`perfwatch.tokens`.
@@ -37,7 +37,7 @@ class ASGIMiddleware:
         self.app = app
         self.server = watched(server)
         self.stage = stage
-        self.skip = skip
+        self.skip = {skip} if isinstance(skip, str) else skip
         self.tokens = tokens
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

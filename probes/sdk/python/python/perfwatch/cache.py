@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeVar, cast
@@ -26,19 +27,23 @@ class CacheInfo(NamedTuple):
 
 
 class _Cache:
-    """The most recently used results. Its lock is held for look-ups only, never while a result is made."""
+    """The most recently used results. Its lock is held for look-ups only, never while a result is made or destroyed.
+
+    Looking up runs the keys' own ``__hash__`` and ``__eq__``, and the garbage collector runs whenever it likes: what they
+    do may come back to the cache in the same thread, so the lock lets it in.
+    """
 
     def __init__(self, server: Server, maxsize: int | None) -> None:
         self._server = server
         self._maxsize = maxsize
         self._results: OrderedDict[Hashable, Any] = OrderedDict()
         self._hits = self._misses = 0
-        self._renew()
-        # Another thread may hold the lock while this one forks.
-        os.register_at_fork(after_in_child=self._renew)
+        self.renew()
+        _caches.add(self)
 
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
+    def renew(self) -> None:
+        """Gets a new lock: another thread may have held the old one while this one forked."""
+        self._lock = threading.RLock()
 
     def get(self, key: Hashable) -> tuple[bool, Any]:
         """Whether there is a result, and the result."""
@@ -56,13 +61,15 @@ class _Cache:
 
     def put(self, key: Hashable, result: Any) -> None:
         """Remembers a result, and forgets the one that was not used for the longest."""
+        forgotten: list[Any] = []  # until the lock is free: what an end of a result does is not known
         with self._lock:
             try:
+                forgotten.append(self._results.get(key))
                 self._results[key] = result
+                while self._maxsize is not None and len(self._results) > max(self._maxsize, 0):
+                    forgotten.append(self._results.popitem(last=False))
             except Exception:  # as in `get`
                 return
-            while self._maxsize is not None and len(self._results) > max(self._maxsize, 0):
-                self._results.popitem(last=False)
 
     def info(self) -> CacheInfo:
         """Counts of this process."""
@@ -72,7 +79,20 @@ class _Cache:
     def clear(self) -> None:
         """Forgets all results; counts go on."""
         with self._lock:
-            self._results.clear()
+            forgotten, self._results = self._results, OrderedDict()
+        del forgotten  # here, where the lock is free
+
+
+# Weakly: a cache lives as long as its function.
+_caches: weakref.WeakSet[_Cache] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for cache in list(_caches):
+        cache.renew()
+
+
+os.register_at_fork(after_in_child=_renew_all)
 
 
 # Between positional and keyword arguments in a key: no argument is equal to it.

@@ -20,7 +20,7 @@ class WSGIMiddleware:
     the web server closes before its end (the client went away) is cancelled. The trace id comes from the header
     ``traceparent``. A file that the web server may send by itself counts as sent.
 
-    ``skip``: paths that are no requests of the model, such as ``("/health", "/metrics")``.
+    ``skip``: paths (or one path) that are no requests of the model, such as ``("/health", "/metrics")``.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class WSGIMiddleware:
         self.app = app
         self.server = watched(server)
         self.stage = stage
-        self.skip = skip
+        self.skip = {skip} if isinstance(skip, str) else skip
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") in self.skip:

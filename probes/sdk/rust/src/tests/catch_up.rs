@@ -14,8 +14,8 @@ use super::{Agent, Peer, Rig};
 /// Distributions that every server has of itself: four, and one per stage.
 const BUILT_IN: usize = 4 + perfwatch_wire::limits::STAGES;
 /// Seconds in which something is recorded.
-const BUSY: u64 = 8;
-/// Buckets of each distribution that one of them fills: 450 KB in all, so that three are more than a message.
+const BUSY: u64 = 6;
+/// Buckets of each distribution that one of them fills in a second: 425 KB in all, so that three seconds are more than a message.
 const BUCKETS: u64 = 900;
 
 /// Sum of a distribution, and values per bucket.
@@ -154,18 +154,18 @@ const fn life(flushes: usize, kept: usize) -> Life {
 
 #[test]
 fn what_finds_no_room_in_a_catch_up_flush_follows_it() {
-    survives(&[life(4, 1)]);
+    survives(&[life(3, 1)]);
 }
 
 #[test]
 fn what_was_put_off_survives_a_second_death_that_keeps_the_catch_up_flush() {
-    survives(&[life(4, 1), life(1, 1)]);
-    survives(&[life(4, 1), life(2, 1)]);
-    survives(&[life(4, 1), Life { silent: true, ..life(2, 2) }]);
+    survives(&[life(3, 1), life(1, 1)]);
+    survives(&[life(3, 1), life(2, 1)]);
+    survives(&[life(3, 1), Life { silent: true, ..life(2, 2) }]);
 }
 
 #[test]
 fn what_was_put_off_survives_a_second_death_that_loses_the_catch_up_flush() {
-    survives(&[life(4, 1), life(2, 0)]);
-    survives(&[life(4, 0), Life { silent: true, ..life(1, 0) }, life(2, 1)]);
+    survives(&[life(3, 1), life(2, 0)]);
+    survives(&[life(3, 0), Life { silent: true, ..life(1, 0) }, life(2, 1)]);
 }
