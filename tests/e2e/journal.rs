@@ -12,6 +12,7 @@
 mod concurrency;
 mod kills;
 mod mortal;
+mod otlp;
 mod outages;
 mod recorder;
 mod sequence;

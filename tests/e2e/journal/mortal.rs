@@ -1,5 +1,6 @@
 //! An agent that dies and comes back in the same folder.
 
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
@@ -16,6 +17,8 @@ use crate::PERFWATCH;
 pub(super) struct Mortal {
     pub(super) dir: TempDir,
     pub(super) state: PathBuf,
+    /// Where it takes in OTLP/HTTP beside its sockets.
+    pub(super) intake: Option<SocketAddr>,
     child: Option<Child>,
 }
 
@@ -24,7 +27,7 @@ impl Mortal {
     pub(super) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("perfwatch-test-").tempdir().expect("a temporary folder");
         let state = dir.path().join("state");
-        Self { dir, state, child: None }
+        Self { dir, state, intake: None, child: None }
     }
 
     pub(super) fn start(&mut self) {
@@ -36,6 +39,7 @@ impl Mortal {
         let mut command = perfwatch(PERFWATCH, self.dir.path());
         command.arg("agent").env("XDG_STATE_HOME", &self.state).stdout(Stdio::null()).stderr(Stdio::null());
         command.envs(failpoint.map(|name| ("PERFWATCH_FAILPOINT", name)));
+        command.envs(self.intake.map(|address| ("PERFWATCH_INTAKE_HTTP", address.to_string())));
         self.child = Some(command.spawn().expect("the binary starts"));
     }
 
