@@ -78,6 +78,7 @@ def test_one_path_to_skip_is_that_path_and_no_part_of_it(server, flushed):
     wsgi = perfwatch.WSGIMiddleware(lambda environ, start: [b"x"], server, skip="/health")
     for path in ("/health", "/heal"):
         list(wsgi({"PATH_INFO": path}, lambda *_: None))
+    assert perfwatch.current() is None, "although nobody closed the response"
     assert flushed().counts["started"] == 2
 
 

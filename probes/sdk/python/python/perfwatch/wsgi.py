@@ -76,6 +76,8 @@ class _Body:
         except StopIteration:
             kind = self._failed()
             self._request.finish() if kind is None else self._request.fail(kind)
+            # Here and in `close`: a web server that forgets to close must not leave the thread with an ended request.
+            self._request.__exit__(None, None, None)
             raise
         except BaseException as error:
             self._request.__exit__(type(error), error, None)
