@@ -16,7 +16,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::{TerminalOptions, Viewport};
 
-#[path = "../src/fixtures.rs"]
+#[path = "../src/fixtures/mod.rs"]
 mod fixtures;
 
 /// Counts what a terminal would have got.

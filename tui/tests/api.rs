@@ -8,7 +8,7 @@ use std::thread;
 use perfwatch_model::Snapshot;
 use perfwatch_tui::{ApiError, Feed, FeedEvent, LiveFeed, api};
 
-#[path = "../src/fixtures.rs"]
+#[path = "../src/fixtures/mod.rs"]
 mod fixtures;
 
 /// Answers one connection after the other with these bytes, then listens no longer.

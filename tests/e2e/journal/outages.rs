@@ -12,9 +12,6 @@ use super::recorder::{Load, Order, Recorder};
 use super::sequence::{Progress, record, tokens};
 use crate::PERFWATCH;
 
-/// Said by tests that fill a disk.
-const SKIPPED: &str = "skipped: this user may not mount a tmpfs; run it as root";
-
 /// A small file system of its own; unmounted when dropped.
 struct Disk(PathBuf);
 
@@ -50,6 +47,58 @@ impl Drop for Disk {
     }
 }
 
+/// An agent whose journal lies on a small disk, and a server under load that it has heard of.
+struct Outage {
+    agent: Mortal,
+    disk: Disk,
+    server: Server,
+    load: Load,
+}
+
+impl Outage {
+    /// `None`, and a word on it, where this user may not mount.
+    fn before(service: &str) -> Option<Self> {
+        let mut agent = Mortal::new();
+        let Some(disk) = Disk::mount(&agent.state) else {
+            println!("skipped: this user may not mount a tmpfs; run it as root");
+            return None;
+        };
+        agent.start();
+        agent.ready();
+        let server = agent.server(service);
+        let load = Load::on(&server, 1..3);
+        on_disk(&agent);
+        receipt(&server);
+        Some(Self { agent, disk, server, load })
+    }
+
+    /// Fills the disk, and waits until the agent says so.
+    fn fill(&self) {
+        self.disk.fill();
+        self.assert_in_memory();
+    }
+
+    fn assert_in_memory(&self) {
+        let said =
+            wait_for("the full disk to be said", || self.agent.store().filter(|store| store.starts_with("memory (")));
+        assert!(said.contains(&self.agent.journal()), "{said}");
+    }
+
+    /// More of them than a server keeps one by one.
+    fn receipts_from_memory(&self) {
+        (0..12).for_each(|_| receipt(&self.server));
+    }
+
+    /// Stops the load and compares everything that was recorded.
+    fn assert_exact(mut self, service: &str, others: Vec<Progress>) {
+        let mut recorded = self.load.stop();
+        recorded.extend(others);
+        receipt(&self.server);
+        self.server.close();
+        self.agent.assert_exact(service, &recorded);
+    }
+}
+
 /// Waits for the receipt of everything.
 fn receipt(server: &Server) {
     wait_for("a receipt", || server.flush_now().then_some(()));
@@ -62,100 +111,61 @@ fn on_disk(agent: &Mortal) {
 
 #[test]
 fn a_full_disk_is_said_and_loses_nothing_and_the_journal_returns_by_itself() {
-    let mut agent = Mortal::new();
-    let Some(disk) = Disk::mount(&agent.state) else {
-        println!("{SKIPPED}");
-        return;
+    let Some(mut outage) = Outage::before("full") else { return };
+    let order = Order {
+        socket: outage.agent.probe_socket(),
+        service: "full".into(),
+        seed: 1_000,
+        threads: 1,
+        ..Order::default()
     };
-    agent.start();
-    agent.ready();
-    let server = agent.server("full");
-    let load = Load::on(&server, 1..3);
-    let order =
-        Order { socket: agent.probe_socket(), service: "full".into(), seed: 1_000, threads: 1, ..Order::default() };
-    let neighbour = Recorder::start(&order, agent.dir.path());
-    on_disk(&agent);
-    disk.fill();
-    let said = wait_for("the full disk to be said", || agent.store().filter(|store| store.starts_with("memory (")));
-    assert!(said.contains(&agent.journal()), "{said}");
+    let neighbour = Recorder::start(&order, outage.agent.dir.path());
+    outage.fill();
     wait_for("the reason and the cure", || {
-        let snapshot = agent.json("/v1/snapshot")?;
+        let snapshot = outage.agent.json("/v1/snapshot")?;
         let gaps = snapshot["unavailable"].as_array()?.clone();
         let gap = gaps.into_iter().find(|gap| gap["metric"] == "perfwatch.agent.journal.size")?;
         gap["cure"].as_str()?.contains("make room").then_some(())
     });
-    // Receipts come from memory meanwhile, more of them than a server keeps one by one.
-    (0..12).for_each(|_| receipt(&server));
-    disk.free();
-    on_disk(&agent);
+    outage.receipts_from_memory();
+    outage.disk.free();
+    on_disk(&outage.agent);
     // Everything before this receipt is on disk with it.
-    receipt(&server);
-    agent.kill();
-    agent.start();
-    agent.ready();
-    let mut recorded = load.stop();
-    recorded.extend(neighbour.stop());
-    receipt(&server);
-    server.close();
-    agent.assert_exact("full", &recorded);
+    receipt(&outage.server);
+    outage.agent.kill();
+    outage.agent.start();
+    outage.agent.ready();
+    outage.assert_exact("full", neighbour.stop());
 }
 
 #[test]
 fn an_agent_that_starts_on_a_full_disk_goes_on_from_what_is_there_and_writes_when_it_can() {
-    let mut agent = Mortal::new();
-    let Some(disk) = Disk::mount(&agent.state) else {
-        println!("{SKIPPED}");
-        return;
-    };
-    agent.start();
-    agent.ready();
-    let server = agent.server("restarted");
-    let load = Load::on(&server, 1..3);
-    on_disk(&agent);
-    receipt(&server);
-    agent.ask_to_stop();
-    assert!(agent.end("the agent to stop when asked").success());
-    disk.fill();
-    agent.start();
-    agent.ready();
-    let said = wait_for("a snapshot", || agent.store());
-    assert!(said.starts_with("memory (") && said.contains(&agent.journal()), "{said}");
-    receipt(&server);
-    let before = agent.totals("restarted");
+    let Some(mut outage) = Outage::before("restarted") else { return };
+    outage.agent.ask_to_stop();
+    assert!(outage.agent.end("the agent to stop when asked").success());
+    outage.disk.fill();
+    outage.agent.start();
+    outage.agent.ready();
+    outage.assert_in_memory();
+    receipt(&outage.server);
+    let before = outage.agent.totals("restarted");
     assert!(before["perfwatch.server.requests.started"].0 > 0);
-    disk.free();
-    on_disk(&agent);
-    let recorded = load.stop();
-    receipt(&server);
-    server.close();
-    agent.assert_exact("restarted", &recorded);
+    outage.disk.free();
+    on_disk(&outage.agent);
+    outage.assert_exact("restarted", Vec::new());
 }
 
 #[test]
 fn what_only_the_memory_of_a_killed_agent_held_the_servers_tell_again() {
-    let mut agent = Mortal::new();
-    let Some(disk) = Disk::mount(&agent.state) else {
-        println!("{SKIPPED}");
-        return;
-    };
-    agent.start();
-    agent.ready();
-    let server = agent.server("owed");
-    let load = Load::on(&server, 1..3);
-    on_disk(&agent);
-    receipt(&server);
-    disk.fill();
-    wait_for("the full disk to be said", || agent.store().filter(|store| store.starts_with("memory (")));
-    (0..12).for_each(|_| receipt(&server));
-    agent.kill();
-    disk.free();
-    agent.start();
-    agent.ready();
-    on_disk(&agent);
-    let recorded = load.stop();
-    receipt(&server);
-    server.close();
-    agent.assert_exact("owed", &recorded);
+    let Some(mut outage) = Outage::before("owed") else { return };
+    outage.fill();
+    outage.receipts_from_memory();
+    outage.agent.kill();
+    outage.disk.free();
+    outage.agent.start();
+    outage.agent.ready();
+    on_disk(&outage.agent);
+    outage.assert_exact("owed", Vec::new());
 }
 
 #[test]

@@ -109,7 +109,8 @@ impl Server {
             }
             table.entity(entity)
         });
-        self.streams.values_mut().for_each(|stream| stream.series = None);
+        self.streams.values_mut().for_each(Stream::begin_anew);
+        self.traced.begin_anew();
         self.entity = Some(entity);
         entity
     }
@@ -136,6 +137,8 @@ impl Server {
         if self.has_sdk {
             self.traced.durations = SparseHdr::new();
             self.traced.stages.clear();
+            // The SDK counts these requests: they are told, and must not be again when it leaves.
+            self.traced.tell();
             return;
         }
         push(first_token, &[], &mut self.traced.first_tokens);
@@ -143,7 +146,7 @@ impl Server {
         for (stage, gained) in &mut self.traced.stages {
             push(&server::STAGE_DURATION, &[Attr::text("perfwatch.stage", stage.to_string())], gained);
         }
-        if let Some([completed, failed]) = self.traced.totals() {
+        if let Some([completed, failed]) = self.traced.tell() {
             for (outcome, total) in [("completed", completed), ("failed", failed)] {
                 let series = table.series(&server::REQUESTS, entity, &[Attr::fixed("perfwatch.outcome", outcome)]);
                 tick.values.push((series, Number::Int(total)));

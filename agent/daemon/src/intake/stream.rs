@@ -78,10 +78,24 @@ impl Place {
 
 #[derive(Debug)]
 enum State {
-    Gauge { value: f64, fresh: bool },
-    Counter { total: Number, last: Option<Number> },
-    Explicit { last: Option<Bounded>, gained: Vec<Histogram> },
-    Exponential { last: Option<Exponential>, gained: Vec<Histogram> },
+    Gauge {
+        value: f64,
+        fresh: bool,
+    },
+    /// `told`: of the total, what stands in ticks.
+    Counter {
+        total: Number,
+        told: Number,
+        last: Option<Number>,
+    },
+    Explicit {
+        last: Option<Bounded>,
+        gained: Vec<Histogram>,
+    },
+    Exponential {
+        last: Option<Exponential>,
+        gained: Vec<Histogram>,
+    },
 }
 
 /// One series.
@@ -118,7 +132,7 @@ impl Stream {
     pub(super) fn new(metric: &'static MetricDef, scale: Scale, kind: Kind) -> Self {
         let state = match kind {
             Kind::Gauge => State::Gauge { value: 0.0, fresh: false },
-            Kind::Counter => State::Counter { total: Number::Int(0), last: None },
+            Kind::Counter => State::Counter { total: Number::Int(0), told: Number::Int(0), last: None },
             Kind::Explicit => State::Explicit { last: None, gained: Vec::new() },
             Kind::Exponential => State::Exponential { last: None, gained: Vec::new() },
         };
@@ -163,7 +177,7 @@ impl Stream {
         temporality: Temporality,
         since_ns: u64,
     ) -> Result<Taken<Number>, &'static str> {
-        let State::Counter { total, last } = &mut self.state else { return Err(OTHER_KIND) };
+        let State::Counter { total, last, .. } = &mut self.state else { return Err(OTHER_KIND) };
         if value.as_f64() < 0.0 {
             return Err("a counter's point is negative");
         }
@@ -238,6 +252,14 @@ impl Stream {
         keep(gained, interval_ns, pending)
     }
 
+    /// Its entity ended and begins anew: a new series begins at 0, with what no tick has held yet.
+    pub(super) fn begin_anew(&mut self) {
+        self.series = None;
+        if let State::Counter { total, told, .. } = &mut self.state {
+            (*total, *told) = (less(*total, *told), Number::Int(0));
+        }
+    }
+
     /// Appends what a tick should hold of this series.
     pub(super) fn report(&mut self, series: SeriesId, tick: &mut Tick) {
         match &mut self.state {
@@ -246,8 +268,9 @@ impl Stream {
                     tick.values.push((series, Number::Float(*value)));
                 }
             }
-            State::Counter { total, last } => {
+            State::Counter { total, told, last } => {
                 if last.is_some() {
+                    *told = *total;
                     tick.values.push((series, *total));
                 }
             }

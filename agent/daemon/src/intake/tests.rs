@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
-use perfwatch_model::{AttrValue, Number, Stamp};
+use perfwatch_model::{AttrValue, EntityKind, Number, Stamp};
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::transport::{Channel, Endpoint};
@@ -220,6 +220,21 @@ async fn totals_begin_at_0_with_each_agent_and_after_a_long_silence() {
     rig.metrics(send(1_040, (start + SECOND / 2, start + 1_400 * SECOND))).await.expect("taken");
     let tick = rig.tick();
     assert_eq!(rig.values(&tick, "jobs")["a"], Number::Int(0), "what was counted before is not counted again");
+}
+
+#[tokio::test]
+async fn what_was_counted_before_the_sdk_left_is_not_counted_again() {
+    let mut rig = Rig::new();
+    let jobs = |value| vec![sum("jobs", AggregationTemporality::Delta, vec![point(value, "a")])];
+    rig.metrics(jobs(10)).await.expect("taken");
+    let tick = rig.tick();
+    assert_eq!(rig.values(&tick, "jobs")["a"], Number::Int(10));
+    // The entity is the SDK's as well, and ends when that has been silent for a minute; the sender goes on.
+    let entity = rig.table.find_entity(EntityKind::Server, "shop/1").expect("it is known");
+    rig.table.retire(entity);
+    rig.metrics(jobs(3)).await.expect("taken");
+    let tick = rig.tick();
+    assert_eq!(rig.values(&tick, "jobs")["a"], Number::Int(3));
 }
 
 #[tokio::test]

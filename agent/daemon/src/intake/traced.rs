@@ -40,6 +40,9 @@ pub(super) struct Traced {
     window: VecDeque<Part>,
     /// Totals since the first span, scaled to all requests; they stop for good when one comes whose share is not known.
     totals: [f64; 2],
+    /// Of the totals, what stands in ticks, and what stood there when the server's entity began.
+    told: [f64; 2],
+    base: [f64; 2],
     unknown_ever: bool,
     /// Stages came apart from what is above them, so that some time may be in two. That lasts: what is above may come much
     /// later than they.
@@ -90,9 +93,17 @@ impl Traced {
         }
     }
 
-    /// Requests that ended since the start, well and in an error; `None` once their number cannot be known.
-    pub(super) fn totals(&self) -> Option<[u64; 2]> {
-        (self.any && !self.unknown_ever).then(|| self.totals.map(|total| total.round() as u64))
+    /// Requests that ended since the server's entity began, well and in an error, for a tick; `None` once their number cannot
+    /// be known.
+    pub(super) fn tell(&mut self) -> Option<[u64; 2]> {
+        self.told = self.totals;
+        let since = |at: usize| (self.totals[at] - self.base[at]).round() as u64;
+        (self.any && !self.unknown_ever).then(|| [since(0), since(1)])
+    }
+
+    /// The server's entity ended and begins anew: its totals begin at 0, with what no tick has held yet.
+    pub(super) fn begin_anew(&mut self) {
+        self.base = self.told;
     }
 
     /// True when requests came of which is not known how many they stand for.
@@ -204,10 +215,23 @@ mod tests {
         let mut traced = Traced::default();
         (0..5).for_each(|_| traced.add(request(Sampling::Share(0.25))));
         traced.close(2 * SECOND);
-        assert_eq!((traced.rates(), traced.totals()), (Some((10.0, 0.0)), Some([20, 0])));
+        assert_eq!((traced.rates(), traced.tell()), (Some((10.0, 0.0)), Some([20, 0])));
         traced.add(request(Sampling::Unknown));
         traced.close(SECOND);
-        assert_eq!((traced.rates(), traced.totals()), (None, None), "what is not known is not guessed");
+        assert_eq!((traced.rates(), traced.tell()), (None, None), "what is not known is not guessed");
+    }
+
+    #[test]
+    fn an_entity_that_begins_anew_counts_what_no_tick_has_held() {
+        let mut traced = Traced::default();
+        traced.add(request(Sampling::Share(1.0)));
+        traced.begin_anew();
+        assert_eq!(traced.tell(), Some([1, 0]), "nothing of it was told");
+        traced.add(request(Sampling::Share(1.0)));
+        traced.begin_anew();
+        assert_eq!(traced.tell(), Some([1, 0]), "one was told, the other not");
+        traced.add(request(Sampling::Share(1.0)));
+        assert_eq!(traced.tell(), Some([2, 0]));
     }
 
     #[test]
@@ -218,7 +242,7 @@ mod tests {
             traced.add(request(Sampling::Share(1.0)));
         }
         traced.close(SECOND);
-        assert_eq!((traced.totals(), traced.durations.count()), (Some([3, 0]), 3));
+        assert_eq!((traced.tell(), traced.durations.count()), (Some([3, 0]), 3));
     }
 
     #[test]

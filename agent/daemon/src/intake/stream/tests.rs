@@ -56,6 +56,22 @@ fn a_total_begins_at_0_unless_its_sender_began_after_the_agent() {
 }
 
 #[test]
+fn a_series_whose_entity_begins_anew_counts_what_no_tick_has_held() {
+    let mut counter = stream(Kind::Counter);
+    let take = |counter: &mut Stream, value, end| {
+        counter.count(Number::Int(value), span(1, end), Temporality::Delta, 0).expect("taken");
+    };
+    take(&mut counter, 10, 2);
+    counter.begin_anew();
+    assert_eq!(total(&mut counter), Number::Int(10), "none of it was told");
+    take(&mut counter, 3, 3);
+    counter.begin_anew();
+    assert_eq!(total(&mut counter), Number::Int(3), "10 were told");
+    take(&mut counter, 4, 4);
+    assert_eq!(total(&mut counter), Number::Int(7));
+}
+
+#[test]
 fn numbers_that_nobody_can_have_counted_are_refused_and_sums_stay_finite() {
     let mut counter = stream(Kind::Counter);
     for value in [f64::NAN, f64::INFINITY, 1e300, -1.0] {
