@@ -57,6 +57,7 @@ struct Outage {
 
 impl Outage {
     /// `None`, and a word on it, where this user may not mount.
+    #[allow(clippy::print_stdout, reason = "whoever reads the test's output is to know what was not tested")]
     fn before(service: &str) -> Option<Self> {
         let mut agent = Mortal::new();
         let Some(disk) = Disk::mount(&agent.state) else {
