@@ -282,6 +282,25 @@ fn what_a_server_tells_besides_is_shown_as_rates_of_the_window_and_the_worst_err
 }
 
 #[test]
+fn what_an_absence_left_in_the_totals_is_no_burst_of_errors() {
+    let (mut world, mut engine) = (World::new(1), Engine::new(Config::default()));
+    let timeout = Attr::fixed("error.type", "timeout");
+    let (mut started, mut last) = (0, None);
+    for second in 1..=9 {
+        // In the fifth second the totals gain what the agent did not hear of before.
+        let absence = if second >= 5 { 1_000 } else { 0 };
+        let mut tick = told(&mut world, &[(&server::ERRORS, timeout.clone(), 2 * second + absence)]);
+        started += tick.servers[0].started;
+        let series = world.table.series(&server::REQUESTS_STARTED, tick.servers[0].entity, &[]);
+        tick.values.push((series, perfwatch_model::Number::Int(started + absence)));
+        tick.seal();
+        last = engine.push(&tick, &world.table).servers(|_| Vec::new()).pop();
+    }
+    let errors = last.expect("a server").errors_by_kind;
+    assert_eq!(errors.iter().map(|error| error.per_s).collect::<Vec<_>>(), [2.0]);
+}
+
+#[test]
 fn a_silent_second_is_no_second_without_requests() {
     let (mut world, mut engine) = (World::new(1), Engine::new(Config::default()));
     run(&mut world, &mut engine, 3, &Signals::default());

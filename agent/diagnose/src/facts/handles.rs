@@ -33,6 +33,8 @@ pub(super) struct ServerHandles {
 /// The series of what a server tells besides.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ToldHandles {
+    /// Requests that began, which the tick knows too.
+    pub(super) started: Option<SeriesId>,
     /// Read, generated.
     pub(super) tokens: [Option<SeriesId>; 2],
     /// Hit, missed.
@@ -122,6 +124,7 @@ impl ServerHandles {
             (&host::CGROUP_MEMORY_USAGE, &mut self.memory),
             (&host::CGROUP_MEMORY_LIMIT, &mut self.memory_limit),
             (&server::REQUEST_DURATION, &mut self.duration),
+            (&server::REQUESTS_STARTED, &mut self.told.started),
             (&server::TIME_TO_FIRST_TOKEN, &mut self.told.first_token),
             (&server::INTER_TOKEN, &mut self.told.inter_token),
         ];

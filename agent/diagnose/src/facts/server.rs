@@ -153,7 +153,7 @@ impl ServerFacts {
             group: GroupFacts::read(source, entity, handles),
             requests: present.map_or_else(silent, |tick| Fact::known(request_facts(tick), quality)),
             batches: present.map_or_else(silent, |tick| Fact::known(batch_facts(tick), quality)),
-            told: ToldFacts::read(source, &handles.told, present.is_some()),
+            told: ToldFacts::read(source, &handles.told, present),
             slots,
             duration: histogram(source, handles.duration),
             stage_durations: handles

@@ -1,6 +1,6 @@
 //! What a server tells of its requests besides how many there are and how long they take.
 
-use perfwatch_model::{Quality, Reason, SeriesId, SparseHdr};
+use perfwatch_model::{Quality, Reason, SeriesId, ServerTick, SparseHdr};
 
 use super::Fact;
 use super::handles::ToldHandles;
@@ -30,15 +30,19 @@ pub struct ToldCounts {
 }
 
 impl ToldFacts {
-    /// `reported` says whether the server told of this tick.
-    pub(super) fn read(source: &Source<'_>, handles: &ToldHandles, reported: bool) -> Self {
-        let counts = if reported {
-            match ToldCounts::read(source, handles) {
+    /// `reported` is what the server told of this tick. Totals may gain more than that in a tick: what an absence left. It
+    /// would look like a burst.
+    pub(super) fn read(source: &Source<'_>, handles: &ToldHandles, reported: Option<&ServerTick>) -> Self {
+        let started = handles.started.and_then(|series| source.total(series).value().copied());
+        let counts = match reported {
+            None => Fact::missing("the server reported nothing in this tick"),
+            Some(tick) if started.is_some_and(|gained| gained != tick.started) => {
+                Fact::missing("totals of another time came with those of this tick")
+            }
+            Some(_) => match ToldCounts::read(source, handles) {
                 Ok(counts) => Fact::known(counts, Quality::Sdk),
                 Err(reason) => Fact::unknown(reason),
-            }
-        } else {
-            Fact::missing("the server reported nothing in this tick")
+            },
         };
         Self {
             counts,
