@@ -48,6 +48,19 @@ pub fn perfwatch(binary: &str, runtime: &Path) -> Command {
     command
 }
 
+/// A real backend, where `tests/peers/install.sh` put it; says so and is `None` when it is not there.
+#[allow(clippy::print_stdout, reason = "who reads the tests' output is to know what did not run")]
+pub fn peer(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("PERFWATCH_TEST_PEERS").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers"));
+    let binary = folder.join("bin").join(name);
+    if binary.is_file() {
+        return Some(binary);
+    }
+    println!("skipped: no {}; tests/peers/install.sh installs it", binary.display());
+    None
+}
+
 /// A running `perfwatch agent` in a runtime folder of its own. Killed when dropped.
 #[derive(Debug)]
 pub struct Agent {
@@ -100,6 +113,12 @@ impl Agent {
         let (status, body) = get(&self.api_socket(), path).expect("the local API answers");
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path} is not JSON ({error}): {body}"))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("our child can be signalled");
     }
 
     /// Sends SIGTERM and waits for the end; the status and what it wrote to stderr.

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "the benchmark starts the processes that it looks at")]
 
 use std::hint::black_box;
+use std::path::Path;
 use std::process::{Child, Command};
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -25,10 +26,18 @@ struct Probes {
 
 impl Probes {
     fn open(names: &[&str]) -> Self {
+        Self::open_in(names, None)
+    }
+
+    fn open_in(names: &[&str], recorded: Option<&str>) -> Self {
         let mut table = SeriesTable::new();
         let here = table.entity(Entity::new(EntityKind::Host, "here"));
         let served = table.entity(Entity::new(EntityKind::Server, "served"));
-        let context = ProbeContext::live(here);
+        let mut context = ProbeContext::live(here);
+        if let Some(tree) = recorded {
+            let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(tree);
+            (context.proc, context.cgroup, context.sys) = (tree.join("proc"), tree.join("cgroup"), tree.join("sys"));
+        }
         let kinds = host::PROBES.iter().filter(|kind| names.contains(&kind.name()));
         let open = kinds.filter_map(|kind| kind.open(&context, &mut table).ok()).collect();
         Self { table, open, served, tick: Tick::default(), second: 0 }
@@ -74,6 +83,8 @@ fn machine(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("machine");
     let mut five = Probes::open(&["cpu", "memory", "pressure"]);
     group.bench_function("perfwatch", |bencher| bencher.iter(|| five.sample()));
+    let mut eight = Probes::open(&["cpu", "memory", "pressure", "disk", "network", "load"]);
+    group.bench_function("perfwatch, eight files", |bencher| bencher.iter(|| eight.sample()));
     let mut groups_too = Probes::open(&["cpu", "memory", "pressure", "cgroup"]);
     group.bench_function("perfwatch with control groups", |bencher| bencher.iter(|| groups_too.sample()));
     group.bench_function("procfs", |bencher| {
@@ -94,6 +105,36 @@ fn machine(criterion: &mut Criterion) {
             system.refresh_memory();
         });
     });
+    group.finish();
+}
+
+/// Every probe alone, and beside the five of `procfs` that read the same files.
+fn each(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("each");
+    for kind in host::PROBES {
+        let mut probe = Probes::open(&[kind.name()]);
+        // What this machine lacks has no row.
+        if probe.open.is_empty() {
+            continue;
+        }
+        probe.watch(&[std::process::id()]);
+        group.bench_function(kind.name(), |bencher| bencher.iter(|| probe.sample()));
+    }
+    group.bench_function("procfs: diskstats", |bencher| bencher.iter(|| procfs::diskstats().expect("procfs")));
+    group.bench_function("procfs: net/dev", |bencher| bencher.iter(|| procfs::net::dev_status().expect("procfs")));
+    group.bench_function("procfs: loadavg", |bencher| bencher.iter(|| procfs::LoadAverage::current().expect("procfs")));
+    group.bench_function("procfs: vmstat", |bencher| bencher.iter(|| procfs::vmstat().expect("procfs")));
+    group.bench_function("procfs: stat", |bencher| bencher.iter(|| procfs::KernelStats::current().expect("procfs")));
+    group.finish();
+}
+
+/// What machines have that this one may lack, from recorded trees of ordinary files: the arithmetic, not the kernel's part.
+fn recorded(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("recorded");
+    for name in ["frequency", "numa"] {
+        let mut probe = Probes::open_in(&[name], Some("two-nodes"));
+        group.bench_function(name, |bencher| bencher.iter(|| probe.sample()));
+    }
     group.finish();
 }
 
@@ -151,5 +192,5 @@ fn processes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, machine, served, processes);
+criterion_group!(benches, machine, each, recorded, served, processes);
 criterion_main!(benches);

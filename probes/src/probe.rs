@@ -70,6 +70,8 @@ pub struct ProbeContext {
     pub proc: PathBuf,
     /// What `/sys/fs/cgroup` is here. Mount points below `/sys/fs/cgroup` in `mountinfo` are looked for here.
     pub cgroup: PathBuf,
+    /// Where sysfs is mounted.
+    pub sys: PathBuf,
     /// The machine.
     pub host: EntityId,
 }
@@ -77,7 +79,7 @@ pub struct ProbeContext {
 impl ProbeContext {
     /// The running machine.
     pub fn live(host: EntityId) -> Self {
-        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into(), host }
+        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into(), sys: "/sys".into(), host }
     }
 
     /// True when pids in [`Self::proc`] are those that system calls of this process understand. Elsewhere (recorded

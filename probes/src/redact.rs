@@ -85,6 +85,13 @@ pub fn text(text: &str) -> String {
     shown
 }
 
+/// The value that stands beside a name, printable and without the secrets that the name or its own form tells.
+pub fn value(name: &str, value: &str) -> String {
+    // As an assignment of something harmless the name alone decides.
+    let assignment = printable(format!("{name}=x").as_bytes());
+    if text(&assignment) == assignment { text(value) } else { REDACTED.to_owned() }
+}
+
 /// What the word before says about the next one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -249,6 +256,21 @@ mod tests {
 
     fn shown(arguments: &[&str]) -> String {
         command_line((arguments.join("\0") + "\0").as_bytes())
+    }
+
+    #[test]
+    fn a_value_is_hidden_by_its_name_or_by_its_own_form() {
+        for (name, given, shown) in [
+            ("max_batch", "8", "8"),
+            ("model", "meta/llama 3", "meta/llama 3"),
+            ("max_tokens", "512", "512"),
+            ("api_key", "abc", REDACTED),
+            ("hf-token", "a b c", REDACTED),
+            ("upstream", "https://me:abc@host/v1", "https://[redacted]@host/v1"),
+            ("", "x", "x"),
+        ] {
+            assert_eq!(value(name, given), shown, "{name}");
+        }
     }
 
     #[test]

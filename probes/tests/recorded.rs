@@ -1,84 +1,13 @@
 //! Both versions of control groups, and servers inside them, from recorded trees that the tests let move on.
 
+mod recording;
+
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use perfwatch_model::metrics::{host as metrics, process, server};
-use perfwatch_model::{Attr, Entity, EntityId, EntityKind, MetricDef, Number, Sample, SeriesTable, Stamp, Tick};
-use perfwatch_probes::{Probe, ProbeContext, host};
-
-/// A recorded machine in a temporary folder, with one probe open on it.
-struct Machine {
-    folder: tempfile::TempDir,
-    table: SeriesTable,
-    probe: Box<dyn Probe>,
-    tick: Tick,
-    second: u64,
-}
-
-impl Machine {
-    fn start(tree: &str, probe: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(tree), folder.path());
-        let mut table = SeriesTable::new();
-        let host = table.entity(Entity::new(EntityKind::Host, "here"));
-        let context = ProbeContext { proc: folder.path().join("proc"), cgroup: folder.path().join("cgroup"), host };
-        let kind = host::PROBES.iter().find(|kind| kind.name() == probe).expect("listed");
-        let probe = kind.open(&context, &mut table).expect("the tree has what it needs");
-        Self { folder, table, probe, tick: Tick::default(), second: 0 }
-    }
-
-    fn serve(&mut self, pid: u32) -> EntityId {
-        let server = self.table.entity(Entity::new(EntityKind::Server, format!("served-{pid}")));
-        self.probe.watch(&[(server, vec![pid])]);
-        server
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        fs::write(self.folder.path().join(file), text).expect("writable");
-    }
-
-    fn sample(&mut self) {
-        self.second += 1;
-        self.tick.clear();
-        let now = Stamp { mono_ns: self.second * 1_000_000_000, wall_ns: 0 };
-        self.probe.sample(now, &mut Sample::new(&mut self.table, &mut self.tick));
-        self.tick.seal();
-    }
-
-    fn value(&self, metric: &'static MetricDef, entity: EntityId, attrs: &[Attr]) -> Option<Number> {
-        self.tick.value(self.table.find(metric, entity, attrs)?)
-    }
-
-    fn int(&self, metric: &'static MetricDef, entity: EntityId) -> u64 {
-        self.value(metric, entity, &[])
-            .and_then(Number::as_int)
-            .unwrap_or_else(|| panic!("{} has a value", metric.name))
-    }
-
-    fn reason(&self, metric: &MetricDef, entity: EntityId) -> Option<&str> {
-        let absence =
-            self.tick.absent.iter().find(|absence| absence.metric == metric.name && absence.entity == entity)?;
-        Some(&absence.reason.text)
-    }
-
-    fn cgroup(&self, name: &str) -> EntityId {
-        self.table.find_entity(EntityKind::Cgroup, name).unwrap_or_else(|| panic!("{name} is measured"))
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("writable");
-    for entry in fs::read_dir(from).expect("the fixture is here") {
-        let path: PathBuf = entry.expect("readable").path();
-        let target = to.join(path.file_name().expect("has a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("writable");
-        }
-    }
-}
+use perfwatch_model::{Attr, Entity, EntityKind, Number, SeriesTable};
+use perfwatch_probes::{ProbeContext, host};
+use recording::Machine;
 
 const POD: &str = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7f.slice";
 const CONTAINER: &str =
@@ -133,6 +62,54 @@ fn throttling_by_the_pods_limit_counts_and_throttling_by_both_counts_once() {
     machine.write(&format!("cgroup{POD}/cpu.stat"), &v2_stat(0, 0, 0));
     machine.sample();
     assert_eq!(machine.int(&metrics::CGROUP_THROTTLED_TIME, group), 300_000_000);
+}
+
+#[test]
+fn a_group_that_was_made_anew_is_read_anew_and_one_without_a_server_is_forgotten() {
+    let mut machine = Machine::start("v2-pod", "cgroup");
+    machine.serve(4021);
+    machine.sample();
+    machine.cgroup(CONTAINER);
+    // The server said goodbye, and its process lives on.
+    machine.leave();
+    machine.sample();
+    assert_eq!(machine.table.find_entity(EntityKind::Cgroup, CONTAINER), None);
+    machine.serve(4021);
+    machine.sample();
+    // Between two looks the service is started anew.
+    machine.make_anew(&format!("cgroup{CONTAINER}"));
+    machine.fork(4021, 5021);
+    machine.write(
+        &format!("cgroup{CONTAINER}/cpu.stat"),
+        "usage_usec 250\nnr_periods 1\nnr_throttled 0\nthrottled_usec 0\n",
+    );
+    machine.write(&format!("cgroup{CONTAINER}/memory.current"), "4096\n");
+    machine.serve(5021);
+    machine.sample();
+    let group = machine.cgroup(CONTAINER);
+    assert_eq!(machine.int(&metrics::CGROUP_CPU_TIME, group), 250_000);
+    assert_eq!(machine.int(&metrics::CGROUP_MEMORY_USAGE, group), 4096);
+}
+
+#[test]
+fn a_server_that_is_started_anew_in_a_group_of_the_same_name_has_the_quota_of_the_new_one() {
+    let mut machine = Machine::start("v2-pod", "served");
+    let served = machine.serve(4021);
+    machine.sample();
+    machine.write(&format!("cgroup{CONTAINER}/cpu.stat"), &v2_stat(510, 28, 1_000_000));
+    machine.sample();
+    assert_eq!(machine.int(&server::CPU_THROTTLED, served), 100_000_000);
+    machine.make_anew(&format!("cgroup{CONTAINER}"));
+    machine.write(&format!("cgroup{CONTAINER}/cpu.max"), "50000 100000\n");
+    machine.write(&format!("cgroup{CONTAINER}/cpu.stat"), &v2_stat(3, 1, 200_000));
+    machine.fork(4021, 5021);
+    machine.probe.watch(&[(served, vec![5021])]);
+    machine.sample();
+    assert_eq!(machine.value(&server::CPU_QUOTA, served, &[]), Some(Number::Float(0.5)));
+    assert_eq!(machine.int(&server::CPU_THROTTLED, served), 100_000_000, "what was before is not ours");
+    machine.write(&format!("cgroup{CONTAINER}/cpu.stat"), &v2_stat(5, 2, 300_000));
+    machine.sample();
+    assert_eq!(machine.int(&server::CPU_THROTTLED, served), 200_000_000, "and goes on");
 }
 
 #[test]
@@ -313,7 +290,8 @@ fn a_kernel_without_pressure_stall_information_is_reported_with_the_cure() {
     let empty = tempfile::tempdir().expect("a temporary folder");
     let mut table = SeriesTable::new();
     let here = table.entity(Entity::new(EntityKind::Host, "here"));
-    let context = ProbeContext { proc: empty.path().into(), cgroup: empty.path().into(), host: here };
+    let at = || empty.path().into();
+    let context = ProbeContext { proc: at(), cgroup: at(), sys: at(), host: here };
     let (_, closed) = host::open_all(&context, &mut table);
     let (_, reason) = closed.iter().find(|(name, _)| *name == "pressure").expect("not opened");
     assert!(reason.cure.contains("CONFIG_PSI"), "{reason:?}");

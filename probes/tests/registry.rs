@@ -47,13 +47,16 @@ fn a_probe_emits_every_metric_it_declares_and_no_other() {
     for kind in host::PROBES {
         let declared: BTreeSet<&str> = kind.metrics().iter().map(|metric| metric.name).collect();
         let mut seen = BTreeSet::new();
-        for (tree, pid) in [("live", std::process::id()), ("v2-pod", 4021), ("v1-docker", 31)] {
+        for (tree, pid) in
+            [("live", std::process::id()), ("v2-pod", 4021), ("v1-docker", 31), ("two-nodes", 0), ("linux-3.10", 0)]
+        {
             let mut table = SeriesTable::new();
             let host = table.entity(Entity::new(EntityKind::Host, "here"));
             let mut context = ProbeContext::live(host);
             if tree != "live" {
                 context.proc = fixtures.join(tree).join("proc");
                 context.cgroup = fixtures.join(tree).join("cgroup");
+                context.sys = fixtures.join(tree).join("sys");
             }
             let emitted = emitted(*kind, &context, &mut table, pid);
             assert!(emitted.is_subset(&declared), "{} on {tree}: {emitted:?}", kind.name());
@@ -68,7 +71,8 @@ fn a_probe_that_cannot_be_opened_says_why_and_what_would_help() {
     let empty = tempfile::tempdir().expect("a temporary folder");
     let mut table = SeriesTable::new();
     let host = table.entity(Entity::new(EntityKind::Host, "here"));
-    let context = ProbeContext { proc: empty.path().join("proc"), cgroup: empty.path().join("cgroup"), host };
+    let at = |name| empty.path().join(name);
+    let context = ProbeContext { proc: at("proc"), cgroup: at("cgroup"), sys: at("sys"), host };
     let (open, closed) = host::open_all(&context, &mut table);
     assert!(open.is_empty());
     assert_eq!(closed.len(), host::PROBES.len());

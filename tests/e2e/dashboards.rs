@@ -1,50 +1,40 @@
-//! What dashboards and alerts name must exist.
+//! `perfwatch dashboards`. What the files say to a real Prometheus is tested in tests/backends.
 
-use perfwatch_model::metrics;
+use std::time::Duration;
 
-use crate::ROOT;
+use perfwatch_tests::{perfwatch, run};
 
-/// What Prometheus' OTLP receiver appends to a metric's name: the unit, `_total`, and the parts of a histogram.
-const SUFFIXES: &[&str] =
-    &["_seconds", "_bytes", "_watts", "_joules", "_celsius", "_hertz", "_ratio", "_total", "_bucket", "_count", "_sum"];
+use crate::{PERFWATCH, ROOT};
 
-/// A metric's name as Prometheus' OTLP receiver writes it, before anything is appended.
-fn in_prometheus(name: &str) -> String {
-    name.replace('.', "_")
-}
+const LIMIT: Duration = Duration::from_mins(1);
 
-/// True when `metric` is the name of one of perfwatch's, with nothing but known suffixes after it.
-fn is_known(metric: &str) -> bool {
-    let mut name = metric;
-    loop {
-        if metrics::all().any(|known| in_prometheus(known.name) == name) {
-            return true;
-        }
-        match SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)) {
-            Some(shorter) => name = shorter,
-            None => return false,
-        }
+#[test]
+fn export_writes_every_committed_file_and_prints_where() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().join("new/folder");
+    let mut command = perfwatch(PERFWATCH, dir.path());
+    command.args(["dashboards", "export", "-o"]).arg(&out);
+    let output = run(command, LIMIT);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let mut written = 0;
+    for line in printed.lines() {
+        let below = line.strip_prefix(&format!("{}/", out.display())).expect("in the folder that was asked for");
+        let committed = std::fs::read(format!("{ROOT}/dashboards/{below}")).expect("it is committed");
+        assert!(std::fs::read(line).expect("it was written") == committed, "{below}");
+        written += 1;
     }
+    assert!(written >= 3, "{printed}");
 }
 
 #[test]
-fn a_typo_behind_a_metrics_name_is_no_metric() {
-    assert!(is_known("perfwatch_finding_active") && is_known("perfwatch_pressure_time_seconds_total"));
-    assert!(!is_known("perfwatch_finding_activ") && !is_known("perfwatch_finding_active_s"));
-}
-
-#[test]
-fn every_metric_that_an_alert_names_is_in_the_catalogue() {
-    let rules =
-        std::fs::read_to_string(format!("{ROOT}/dashboards/prometheus/rules.yml")).expect("the rules can be read");
-    let mut named = 0;
-    for line in rules.lines().filter(|line| line.trim_start().starts_with("expr:")) {
-        let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        // A selector's metric stands right before its braces; labels never do.
-        for metric in words.filter(|word| word.starts_with("perfwatch_") && line.contains(&format!("{word}{{"))) {
-            named += 1;
-            assert!(is_known(metric), "{metric} is no metric of perfwatch");
-        }
-    }
-    assert!(named >= 2, "no metric was found in the rules");
+fn a_folder_that_cannot_be_made_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("file"), "").expect("our folder");
+    let mut command = perfwatch(PERFWATCH, dir.path());
+    command.args(["dashboards", "export", "-o"]).arg(dir.path().join("file/below"));
+    let output = run(command, LIMIT);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cannot make the folder") && stderr.contains("file/below"), "{stderr}");
 }

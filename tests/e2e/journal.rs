@@ -14,6 +14,8 @@ mod kills;
 mod mortal;
 mod otlp;
 mod outages;
+mod outbox;
+mod rare;
 mod recorder;
 mod sequence;
 mod server_death;

@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("perfwatch-tui", &["perfwatch-model"]),
     ("perfwatch-demo", &["perfwatch-model", "perfwatch-sdk"]),
+    ("perfwatch-dashboards", &["perfwatch-model"]),
     (
         "perfwatch",
         &[
@@ -34,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "perfwatch-export",
             "perfwatch-tui",
             "perfwatch-demo",
+            "perfwatch-dashboards",
             "perfwatch-wire",
         ],
     ),

@@ -96,3 +96,76 @@ fn an_endpoint_that_nobody_answers_at_disturbs_nothing_and_is_told() {
     assert!(export["endpoint"].as_str().expect("text").contains("127.0.0.1:9"), "{export:#}");
     assert!(agent.json("/v1/snapshot")["agent"]["ticks_missed"] == 0);
 }
+
+/// Exported series: metrics with different attributes.
+fn series(received: &Received) -> std::collections::BTreeSet<(String, String)> {
+    let scopes = received
+        .metrics
+        .iter()
+        .flat_map(|request| &request.resource_metrics)
+        .flat_map(|resource| &resource.scope_metrics);
+    let mut all = std::collections::BTreeSet::new();
+    for metric in scopes.flat_map(|scope| &scope.metrics) {
+        let mut note = |attributes: &[_]| all.insert((metric.name.clone(), format!("{attributes:?}")));
+        match metric.data.as_ref().expect("points") {
+            Data::Gauge(data) => data.data_points.iter().for_each(|point| _ = note(&point.attributes)),
+            Data::Sum(data) => data.data_points.iter().for_each(|point| _ = note(&point.attributes)),
+            Data::Histogram(data) => data.data_points.iter().for_each(|point| _ = note(&point.attributes)),
+            Data::ExponentialHistogram(data) => data.data_points.iter().for_each(|point| _ = note(&point.attributes)),
+            Data::Summary(_) => panic!("there are no summaries"),
+        }
+    }
+    all
+}
+
+#[test]
+fn a_pod_has_at_most_150_series_by_default_and_more_with_full_detail() {
+    let counted = |level: &str| {
+        let runtime = Runtime::new().expect("a runtime");
+        let receiver = runtime.block_on(Receiver::start()).expect("loopback");
+        let folder = tempfile::tempdir().expect("a folder");
+        let nvml = fake_nvml::install(folder.path(), include_str!("../fixtures/one-gpu.json")).expect("a scenario");
+        let agent = Agent::spawn(
+            PERFWATCH,
+            &["--otlp-endpoint", &receiver.http_endpoint()],
+            &[
+                ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+                ("PERFWATCH_OTLP_LEVEL", level),
+                ("PERFWATCH_NVML_LIB", nvml.to_str().expect("a plain path")),
+            ],
+        );
+        let server = Server::builder("pod").socket(agent.dir().join("probe.sock")).start();
+        let stages = [
+            Stage::Queue,
+            Stage::Preprocess,
+            Stage::DataLoad,
+            Stage::BatchWait,
+            Stage::Transfer,
+            Stage::Prefill,
+            Stage::Decode,
+            Stage::Postprocess,
+            Stage::Send,
+        ];
+        for _ in 0..REQUESTS {
+            let mut request = server.request();
+            for stage in stages {
+                request.enter(stage);
+            }
+            request.finish();
+        }
+        wait_for("every request at the receiver", || {
+            (requests_counted(&receiver.received()) == Some(REQUESTS)).then_some(())
+        });
+        // Slower probes have their turn, and the ledgers their causes.
+        std::thread::sleep(Duration::from_secs(6));
+        series(&receiver.received())
+    };
+    let (default, full) = (counted("default"), counted("full"));
+    let mut by_metric = std::collections::BTreeMap::<_, usize>::new();
+    for (name, _) in &default {
+        *by_metric.entry(name).or_default() += 1;
+    }
+    println!("{} series by default, {} with full detail", default.len(), full.len());
+    assert!((50..=150).contains(&default.len()), "{} series: {by_metric:#?}", default.len());
+    assert!(full.len() > default.len(), "{} series with full detail", full.len());
+}

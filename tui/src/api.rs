@@ -104,6 +104,30 @@ pub fn snapshot(socket: &Path) -> Result<Snapshot, ApiError> {
     })
 }
 
+/// Writes what the agent behind `socket` answers to `GET path` into `out`, however long it is. May be called from anywhere.
+pub fn download(socket: &Path, path: &str, out: &mut (dyn io::Write + Send)) -> Result<(), ApiError> {
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            runtime()?.block_on(async {
+                // An agent copies a long recording before it answers.
+                let mut lines = match timeout(DOWNLOAD, request(socket, path)).await {
+                    Ok(answer) => answer?,
+                    Err(_) => return Err(ApiError::Silent(socket.to_owned())),
+                };
+                while lines.more().await? {
+                    let io = |source| ApiError::Io { socket: socket.to_owned(), source };
+                    out.write_all(&std::mem::take(&mut lines.buffer)).map_err(io)?;
+                }
+                Ok(())
+            })
+        });
+        asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// How long an agent may prepare a long answer.
+const DOWNLOAD: Duration = Duration::from_mins(2);
+
 pub(crate) fn runtime() -> Result<Runtime, ApiError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

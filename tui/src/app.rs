@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossterm::event::KeyEvent;
 use perfwatch_model::{Finding, Snapshot};
 
-use crate::feed::FeedEvent;
+use crate::feed::{Control, FeedEvent, Goto, ReplayState};
 use crate::history::History;
 use crate::keys::{self, Action};
 use crate::plain::{Clean, plain};
@@ -37,6 +37,8 @@ pub enum Effect {
     Redraw,
     /// Stop the process as `^Z` does.
     Suspend,
+    /// Steer the feed.
+    Steer(Control),
     /// End.
     Quit,
 }
@@ -61,15 +63,19 @@ pub enum Connection {
     Ended,
 }
 
-/// While paused, this many snapshots are kept for the sparklines; older ones would have left them anyway.
-const PENDING: usize = crate::history::LENGTH;
+/// This many snapshots are kept to go back to: two minutes, each with the two minutes of sparklines that it was shown with.
+const KEPT: usize = 2 * crate::history::LENGTH;
 
 /// The state of the screen.
 #[derive(Debug)]
 pub struct App {
     shown: Option<Arc<Clean>>,
-    /// What arrived since the screen was frozen; `None` while it is not.
-    pending: Option<VecDeque<Arc<Clean>>>,
+    /// The newest that arrived, shown or not.
+    kept: VecDeque<Arc<Clean>>,
+    /// Where in them the screen stands still, as the number of those up to it; `None` while it does not.
+    frozen: Option<usize>,
+    /// How the replay stands, if this is one.
+    replay: Option<ReplayState>,
     history: History,
     connection: Connection,
     /// Lines that the list of keys is scrolled down by; `None` while it is closed.
@@ -89,7 +95,9 @@ impl App {
     pub fn new(quit_at_end: bool) -> Self {
         Self {
             shown: None,
-            pending: None,
+            kept: VecDeque::new(),
+            frozen: None,
+            replay: None,
             history: History::default(),
             connection: Connection::Waiting,
             help: None,
@@ -116,7 +124,7 @@ impl App {
     /// Snapshots come each second; two may be late. After that what is on the screen is history, and says so.
     fn on_quiet(&mut self, since: Duration) -> Effect {
         let interval = self.shown.as_ref().map_or(1.0, |snapshot| snapshot.agent.interval_s);
-        let stale = matches!(self.connection, Connection::Live | Connection::Stale(_));
+        let stale = self.replay.is_none() && matches!(self.connection, Connection::Live | Connection::Stale(_));
         if !stale || since.as_secs_f64() < 3.0 * interval {
             return Effect::None;
         }
@@ -130,6 +138,11 @@ impl App {
             FeedEvent::Disconnected { reason, retry_in } => {
                 self.connection = Connection::Lost { reason: plain(&reason).into_owned(), retry_in };
             }
+            FeedEvent::Jump(snapshots) => self.jump(&snapshots),
+            FeedEvent::Replay(mut state) => {
+                state.trouble = state.trouble.map(|why| plain(&why).into_owned());
+                self.replay = Some(state);
+            }
             FeedEvent::Ended if self.quit_at_end => return Effect::Quit,
             FeedEvent::Ended => self.connection = Connection::Ended,
         }
@@ -139,14 +152,61 @@ impl App {
     fn take(&mut self, snapshot: &Snapshot) {
         let clean = Arc::new(Clean::from(snapshot));
         self.connection = Connection::Live;
-        match &mut self.pending {
-            Some(pending) => {
-                if pending.len() == PENDING {
-                    pending.pop_front();
+        if self.replay.is_some() {
+            return self.show(clean);
+        }
+        if self.kept.len() == KEPT {
+            self.kept.pop_front();
+            self.frozen = self.frozen.map(|at| at.saturating_sub(1));
+        }
+        self.kept.push_back(Arc::clone(&clean));
+        if self.frozen.is_none() {
+            self.show(clean);
+        }
+    }
+
+    /// Another place in time: with the past that it had.
+    fn jump(&mut self, snapshots: &[Arc<Snapshot>]) {
+        self.connection = Connection::Live;
+        let Some((last, past)) = snapshots.split_last() else { return };
+        self.history = History::default();
+        self.cursor = None;
+        for snapshot in past {
+            self.history.push(&Clean::from(&**snapshot));
+        }
+        self.show(Arc::new(Clean::from(&**last)));
+    }
+
+    /// Goes so many snapshots back, or on, and stands still there.
+    fn travel(&mut self, by: i64) -> Effect {
+        if self.replay.is_some() {
+            return Effect::Steer(Control::Go(Goto::By(by)));
+        }
+        let newest = self.kept.len();
+        if newest == 0 {
+            return Effect::None;
+        }
+        let at = self.frozen.unwrap_or(newest).saturating_add_signed(by as isize).clamp(1, newest);
+        self.frozen = Some(at);
+        self.history = History::default();
+        self.cursor = None;
+        for snapshot in self.kept.iter().take(at - 1) {
+            self.history.push(snapshot);
+        }
+        self.show(Arc::clone(&self.kept[at - 1]));
+        Effect::Draw
+    }
+
+    /// Freezes, or goes on live.
+    fn pause(&mut self) {
+        match self.frozen.take() {
+            Some(at) => {
+                let newer: Vec<_> = self.kept.iter().skip(at).cloned().collect();
+                for snapshot in newer {
+                    self.show(snapshot);
                 }
-                pending.push_back(clean);
             }
-            None => self.show(clean),
+            None => self.frozen = Some(self.kept.len()),
         }
     }
 
@@ -177,10 +237,14 @@ impl App {
             Action::Down if self.help.is_some() => self.help = self.help.map(|top| (top + 1).min(keys::BINDINGS.len())),
             // A key pressed at an open help closes it, rather than moving something out of sight.
             _ if self.help.is_some() => self.help = None,
-            Action::Pause => match self.pending.take() {
-                Some(pending) => pending.into_iter().for_each(|snapshot| self.show(snapshot)),
-                None => self.pending = Some(VecDeque::new()),
-            },
+            Action::Pause if self.replay.is_some() => return Effect::Steer(Control::PlayOrPause),
+            Action::Pause => self.pause(),
+            Action::Travel(by) => return self.travel(by),
+            Action::Newest if self.replay.is_some() => return Effect::Steer(Control::Go(Goto::Last)),
+            Action::Newest if self.frozen.is_some() => self.pause(),
+            Action::Beginning if self.replay.is_some() => return Effect::Steer(Control::Go(Goto::First)),
+            Action::Faster if self.replay.is_some() => return Effect::Steer(Control::Faster),
+            Action::Slower if self.replay.is_some() => return Effect::Steer(Control::Slower),
             Action::Back if self.detail => (self.detail, self.scroll) = (false, 0),
             Action::Back if self.cursor().is_some() && self.arrows() == Arrows::Seconds => self.cursor = None,
             Action::Back => self.go_to(0),
@@ -192,7 +256,9 @@ impl App {
             Action::NextView => self.go_to((self.view + 1) % VIEWS.len()),
             Action::PreviousView => self.go_to((self.view + VIEWS.len() - 1) % VIEWS.len()),
             Action::View(number) if number < VIEWS.len() => self.go_to(number),
-            Action::Open | Action::View(_) => return Effect::None,
+            Action::Open | Action::View(_) | Action::Newest | Action::Beginning | Action::Faster | Action::Slower => {
+                return Effect::None;
+            }
             Action::Left if self.arrows() == Arrows::Seconds => self.earlier(),
             Action::Right if self.arrows() == Arrows::Seconds => self.later(),
             Action::Left => self.move_server(-1),
@@ -273,7 +339,8 @@ impl App {
             Action::Back => self.detail || self.view != 0,
             Action::Left | Action::Right if self.arrows() == Arrows::Seconds => servers > 0,
             Action::Left | Action::Right => servers > 1 && self.view == 0,
-            Action::Pause => self.connection != Connection::Ended || self.pending.is_some(),
+            Action::Pause => self.connection != Connection::Ended || self.frozen.is_some(),
+            Action::Travel(_) => self.replay.is_some() || self.kept.len() > 1,
             _ => true,
         }
     }
@@ -295,7 +362,12 @@ impl App {
 
     /// How many snapshots arrived since the screen was frozen; `None` when it is not.
     pub fn paused(&self) -> Option<usize> {
-        self.pending.as_ref().map(VecDeque::len)
+        self.frozen.map(|at| self.kept.len().saturating_sub(at))
+    }
+
+    /// How the replay stands; `None` when this is none.
+    pub fn replay(&self) -> Option<&ReplayState> {
+        self.replay.as_ref()
     }
 
     /// Lines that the open list of keys is scrolled down by; `None` while it is closed.

@@ -1,16 +1,18 @@
 //! Where snapshots come from: a running agent ([`LiveFeed`]), the same process ([`ChannelFeed`]), a script
-//! ([`ScriptedFeed`]).
+//! ([`ScriptedFeed`]), a recording ([`ReplayFeed`]).
 
 mod live;
+mod replay;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use perfwatch_model::Snapshot;
 
 pub use live::LiveFeed;
+pub use replay::{Control, Goto, Recording, ReplayFeed, ReplayState, Shot};
 
 /// What a feed brings.
 #[derive(Clone, Debug)]
@@ -24,6 +26,10 @@ pub enum FeedEvent {
         /// Until the next attempt. The event comes again as this shrinks.
         retry_in: Duration,
     },
+    /// Another place in time: snapshots oldest first, of which the last is to be shown.
+    Jump(Vec<Arc<Snapshot>>),
+    /// How the replay stands.
+    Replay(ReplayState),
     /// There will be nothing more.
     Ended,
 }
@@ -32,11 +38,20 @@ pub enum FeedEvent {
 pub trait Feed: Send {
     /// Waits for the next event. After [`FeedEvent::Ended`] it is not called again.
     fn next(&mut self) -> FeedEvent;
+
+    /// The way to steer it, for a feed that can be.
+    fn controls(&self) -> Option<Sender<Control>> {
+        None
+    }
 }
 
 impl<F: Feed + ?Sized> Feed for Box<F> {
     fn next(&mut self) -> FeedEvent {
         (**self).next()
+    }
+
+    fn controls(&self) -> Option<Sender<Control>> {
+        (**self).controls()
     }
 }
 

@@ -11,8 +11,18 @@ pub enum Action {
     Quit,
     /// Opens or closes the list of keys.
     Help,
-    /// Freezes the screen, or goes on live.
+    /// Freezes the screen, or goes on.
     Pause,
+    /// Goes so many seconds on, or back.
+    Travel(i64),
+    /// Goes to the newest.
+    Newest,
+    /// Goes to the beginning of a recording.
+    Beginning,
+    /// Plays a recording twice as fast.
+    Faster,
+    /// Plays a recording half as fast.
+    Slower,
     /// Selects the one above.
     Up,
     /// Selects the one below.
@@ -122,6 +132,14 @@ pub const BINDINGS: &[Binding] = &[
     row(Action::PreviousView, &[Code(KeyCode::BackTab)], "Shift-Tab", "Shift-Tab", "show the previous view", None),
     row(Action::View(0), &[Digit], "1-9", "1-9", "show that view", None),
     row(Action::Pause, &[Char(' ')], "space", "space", "freeze the screen, and go on", Some(hint("space", "space", "pause", 7))),
+    row(Action::Travel(-1), &[Char('[')], "[", "[", "go back a second", Some(hint("[ ]", "[ ]", "step", 8))),
+    row(Action::Travel(1), &[Char(']')], "]", "]", "go on a second", None),
+    row(Action::Travel(-60), &[Char('{')], "{", "{", "go back a minute", None),
+    row(Action::Travel(60), &[Char('}')], "}", "}", "go on a minute", None),
+    row(Action::Newest, &[Char('L')], "L", "L", "go to the newest second, and on live", None),
+    row(Action::Beginning, &[Char('B')], "B", "B", "go to the beginning of a recording", None),
+    row(Action::Faster, &[Char('+')], "+", "+", "play a recording faster", None),
+    row(Action::Slower, &[Char('-')], "-", "-", "play a recording slower", None),
     row(Action::Redraw, &[Ctrl('l')], "^l", "^l", "draw the screen anew", None),
     row(Action::Suspend, &[Ctrl('z')], "^z", "^z", "suspend; `fg` brings it back", None),
     row(Action::Help, &[Char('?')], "?", "?", "show or hide these keys", Some(hint("?", "?", "help", 1))),

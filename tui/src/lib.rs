@@ -31,7 +31,9 @@ mod wording;
 
 pub use api::ApiError;
 pub use card::{CardOptions, card};
-pub use feed::{ChannelFeed, Feed, FeedEvent, LiveFeed, ScriptedFeed};
+pub use feed::{
+    ChannelFeed, Control, Feed, FeedEvent, Goto, LiveFeed, Recording, ReplayFeed, ReplayState, ScriptedFeed, Shot,
+};
 pub use once::render_once;
 pub use run::{Error, Exit, Options, draw, run};
 pub use theme::{Theme, ThemeName};

@@ -136,10 +136,14 @@ fn clean(snapshot: &mut Snapshot) {
     }
     fix(&mut agent.version);
     fix(&mut agent.store);
+    [&mut agent.seconds_since, &mut agent.minutes_since].into_iter().flatten().for_each(fix);
     agent.probes.iter_mut().for_each(|probe| fix(&mut probe.name));
     for export in &mut agent.exports {
         fix(&mut export.endpoint);
+        fix(&mut export.signal);
         fix(&mut export.state);
+        let reasons = std::mem::take(&mut export.dropped_by_reason);
+        export.dropped_by_reason = reasons.into_iter().map(|(reason, items)| (plain(&reason).into(), items)).collect();
     }
 }
 

@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
 use crate::app::{App, Effect, Event};
-use crate::feed::{Feed, FeedEvent};
+use crate::feed::{Control, Feed, FeedEvent};
 use crate::screen;
 use crate::terminal::Screen;
 use crate::theme::Theme;
@@ -79,6 +79,7 @@ pub fn run(feed: impl Feed + 'static, options: &Options) -> Result<Exit, Error> 
     let mut signals = Signals::new([SIGTERM, SIGHUP, SIGINT, SIGTSTP])?;
     let on_signal = signals.handle();
     let (sender, inputs) = channel();
+    let controls = feed.controls();
     let reading = Arc::new(AtomicBool::new(true));
     let screen = Screen::take()?;
     spawn("perfwatch-signals", sender.clone(), move |sender| {
@@ -91,7 +92,7 @@ pub fn run(feed: impl Feed + 'static, options: &Options) -> Result<Exit, Error> 
     spawn("perfwatch-feed", sender.clone(), move |sender| follow(feed, sender))?;
     let still = Arc::clone(&reading);
     let keys = spawn("perfwatch-keys", sender, move |sender| read_keys(sender, &still))?;
-    let ended = interact(screen, &inputs, options);
+    let ended = interact(screen, &inputs, controls.as_ref(), options);
     reading.store(false, Ordering::Relaxed);
     on_signal.close();
     // The terminal must not be read any more once the shell has it again.
@@ -163,7 +164,12 @@ fn waiting_event() -> io::Result<Option<TerminalEvent>> {
     Ok(if crossterm::event::poll(Duration::ZERO)? { Some(crossterm::event::read()?) } else { None })
 }
 
-fn interact(mut screen: Screen, inputs: &Receiver<Input>, options: &Options) -> Result<Exit, Error> {
+fn interact(
+    mut screen: Screen,
+    inputs: &Receiver<Input>,
+    controls: Option<&Sender<Control>>,
+    options: &Options,
+) -> Result<Exit, Error> {
     let mut app = App::new(options.quit_at_end);
     let mut due = true;
     let mut drawn: Option<Instant> = None;
@@ -198,6 +204,13 @@ fn interact(mut screen: Screen, inputs: &Receiver<Input>, options: &Options) -> 
         };
         match effect {
             Effect::None | Effect::Quit => {}
+            Effect::Steer(control) => {
+                if let Some(controls) = controls {
+                    // A feed that has ended cannot be steered.
+                    let _ = controls.send(control);
+                }
+                due = true;
+            }
             Effect::Draw => due = true,
             Effect::Redraw => {
                 screen.forget()?;

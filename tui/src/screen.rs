@@ -6,6 +6,7 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
 use crate::app::{App, Connection};
+use crate::feed::ReplayState;
 use crate::keys::{Action, BINDINGS, Hint};
 use crate::line::{Row, span};
 use crate::plain::Clean;
@@ -135,6 +136,9 @@ fn mode(app: &App, theme: Theme, snapshot: Option<&Clean>) -> Vec<(u8, Vec<Span<
             (0, span(format!("reconnecting in {} s", retry_in.as_secs_f64().ceil()), warn)),
         ];
     }
+    if let Some(replay) = app.replay() {
+        return replaying(replay, theme);
+    }
     if let Some(newer) = app.paused() {
         let mut items = vec![(0, span(format!("{} PAUSED", theme.pick("‖", "=")), theme.style(Role::Warn)))];
         if newer > 0 {
@@ -156,6 +160,29 @@ fn mode(app: &App, theme: Theme, snapshot: Option<&Clean>) -> Vec<(u8, Vec<Span<
         _ => span("waiting for the first snapshot", dim),
     };
     vec![(0, item)]
+}
+
+/// How a replay stands, with the rank of each item.
+fn replaying(replay: &ReplayState, theme: Theme) -> Vec<(u8, Vec<Span<'static>>)> {
+    let dim = theme.style(Role::Dim);
+    let shape = match (replay.at_end, replay.playing) {
+        (true, _) => theme.pick("■", "#"),
+        (false, true) => theme.pick("▶", ">"),
+        (false, false) => theme.pick("‖", "="),
+    };
+    let speed = match replay.speed {
+        slow if slow < 0 => format!(" 1/{}", 1 << -slow),
+        fast => format!(" {}×", 1 << fast),
+    };
+    let words = if replay.at_end { " END".to_owned() } else { speed };
+    let mut items =
+        vec![(0, vec![Span::styled(format!("{shape} REPLAY"), theme.style(Role::Warn)), Span::styled(words, dim)])];
+    if let Some(why) = &replay.trouble {
+        items.push((0, span(why.clone(), theme.style(Role::Crit))));
+    } else if replay.differs {
+        items.push((2, span("judged otherwise then", theme.style(Role::Warn))));
+    }
+    items
 }
 
 /// The count of the worst kind of finding, and of all others behind it.
@@ -198,6 +225,7 @@ fn footer(app: &App, theme: Theme, width: usize) -> Line<'static> {
             continue;
         }
         let word = match binding.action {
+            Action::Pause if app.replay().is_some_and(|replay| !replay.playing) => "play",
             Action::Pause if app.paused().is_some() => "go on",
             Action::Up if app.scrolls() => "scroll",
             Action::Up if VIEWS[app.view()].arrows() == Arrows::Seconds => "server",

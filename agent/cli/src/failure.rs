@@ -44,8 +44,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             text.push_str(&format!("  hint: {hint}\n"));
         }
-        // When stderr is gone there is nobody left to tell.
-        let _ = std::io::stderr().write_all(printable_lines(&text).as_bytes());
+        tell(&text);
         ExitCode::from(self.code)
     }
 }
@@ -57,9 +56,15 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// The text with its line breaks, everything else made printable: a cause may quote whatever answered on a socket.
+/// The text with its line breaks, one at its end, everything else made printable: a cause may quote whatever answered on a socket.
 fn printable_lines(text: &str) -> String {
     text.lines().map(|line| perfwatch_model::printable(line.as_bytes()) + "\n").collect()
+}
+
+/// Tells on stderr how it goes: stdout is for the result.
+pub(crate) fn tell(text: &str) {
+    // When stderr is gone there is nobody left to tell.
+    let _ = std::io::stderr().write_all(printable_lines(text).as_bytes());
 }
 
 /// Writes to stdout. A reader that went away (`| head`) is an end, not an error.

@@ -10,9 +10,9 @@ use perfwatch_agent::config::LogFormat;
 use perfwatch_export::OwnTelemetry;
 use tokio::runtime::Handle;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::failure::Failure;
 
@@ -20,6 +20,9 @@ use crate::failure::Failure;
 const LINES: usize = 4_096;
 /// The thread that writes the log.
 static WAITING: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// The way to the level of the log.
+static LEVEL: Mutex<Option<reload::Handle<EnvFilter, Registry>>> = Mutex::new(None);
 
 /// Kubernetes gives 30 s, systemd 90 s, docker 10 s; metrics take up to 5 s of them.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -64,21 +67,35 @@ pub(crate) fn to_file(config: &Config) {
     }
 }
 
+/// Sets the level of the log to what the configuration says now.
+pub(crate) fn set_level(config: &Config) {
+    if let Some(level) = LEVEL.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        // Only without a log there is nothing to set the level of.
+        let _ = level.reload(EnvFilter::new(directives(config)));
+    }
+}
+
+/// perfwatch's own crates at the chosen level; libraries only when they warn, or at trace.
+fn directives(config: &Config) -> String {
+    let level = config.settings.log_level.name();
+    if level == "trace" { "trace".to_owned() } else { format!("warn,perfwatch={level},{}", ours(level)) }
+}
+
 /// Lines go through a thread of their own: a reader that stopped reading (a pipe, a full disk) must not stop the agent.
 /// Beyond [`LINES`] that wait, further ones are lost.
 fn install(config: &Config, writer: impl Write + Send + 'static, telemetry: Option<&OwnTelemetry>) {
     let (writer, waiting) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(writer);
     // Dropping it would end the thread; what is written last is written when the process ends or [`farewell`] waits.
     *WAITING.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiting);
-    let level = config.settings.log_level.name();
-    // perfwatch's own crates at the chosen level; libraries only when they warn, or at trace.
-    let filter = if level == "trace" { "trace".to_owned() } else { format!("warn,perfwatch={level},{}", ours(level)) };
-    let registry = tracing_subscriber::registry().with(EnvFilter::new(filter)).with(telemetry.map(OwnTelemetry::layer));
+    let (filter, level) = reload::Layer::new(EnvFilter::new(directives(config)));
+    *LEVEL.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
     let format = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(writer);
-    match config.settings.log_format {
-        LogFormat::Text => registry.with(format).init(),
-        LogFormat::Json => registry.with(format.json()).init(),
-    }
+    // The level is that of the lines written here. What leaves over OTLP has its own, whatever is wanted on stderr.
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.settings.log_format {
+        LogFormat::Text => format.with_filter(filter).boxed(),
+        LogFormat::Json => format.json().with_filter(filter).boxed(),
+    };
+    tracing_subscriber::registry().with(lines).with(telemetry.map(OwnTelemetry::layer)).init();
 }
 
 fn ours(level: &str) -> String {

@@ -3,8 +3,10 @@
 mod cmd;
 mod failure;
 mod hosted;
+mod instant;
 mod logging;
 mod runtime;
+mod service_manager;
 mod settings;
 mod source;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::error::Error;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use perfwatch_agent::config::KEYS;
-use perfwatch_agent::{Config, Environment, Flags};
+use perfwatch_agent::{Config, ConfigError, Environment, Flags};
 
 use crate::failure::Failure;
 
@@ -16,11 +16,20 @@ pub(crate) struct SettingFlags(Flags);
 impl SettingFlags {
     /// Merges flags, environment and file.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        Config::load(&self.0, Environment::of_process()).map_err(|error| {
-            let hint = error.hint();
-            Failure::usage(error).hint(hint)
-        })
+        Config::load(&self.0, Environment::of_process()).map_err(usage)
     }
+
+    /// The same, with what no single value tells looked at too.
+    pub(crate) fn checked_config(&self) -> Result<Config, Failure> {
+        let config = self.config()?;
+        config.check().map_err(usage)?;
+        Ok(config)
+    }
+}
+
+fn usage(error: ConfigError) -> Failure {
+    let hint = error.hint();
+    Failure::usage(error).hint(hint)
 }
 
 /// `otlp.endpoint` is `--otlp-endpoint`. There are a dozen, made once: clap wants names that live as long as the program.

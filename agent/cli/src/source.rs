@@ -102,7 +102,7 @@ async fn measure(config: Config, patience: Patience) -> Result<Snapshot, Failure
 }
 
 /// Sockets of the local API that an agent may serve, in the order in which they are tried.
-fn api_sockets(config: &Config) -> Vec<PathBuf> {
+pub(crate) fn api_sockets(config: &Config) -> Vec<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let candidates = match &config.settings.runtime_dir {
         Some(dir) => return vec![dir.join(runtime_dir::API_SOCKET)],

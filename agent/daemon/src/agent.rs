@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perfwatch_diagnose::Engine;
-use perfwatch_export::Exporter;
+use perfwatch_export::RetryPolicy;
 use perfwatch_model::{Clock, Entity, EntityKind, SeriesTable, Snapshot};
 use perfwatch_store::Place;
 use perfwatch_wire::runtime_dir::{API_SOCKET, PROBE_SOCKET};
@@ -15,9 +15,10 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Api};
+use crate::api::{self, Api, Pulse};
 use crate::assemble::Assembler;
-use crate::config::{Config, Detail};
+use crate::config::{Adopted, Config, ConfigError, Detail};
+use crate::device_time::DeviceTime;
 use crate::error::Error;
 use crate::feed::{Subscription, feed};
 use crate::history::History;
@@ -27,12 +28,11 @@ use crate::own::{FindingGauges, OwnMetrics};
 use crate::pipeline::{Keeper, Pipeline, TickThread};
 use crate::probe_socket;
 use crate::probes::Probes;
+use crate::reload::{Changes, Reloader};
 use crate::runtime_folder::RuntimeFolder;
 use crate::scheduler::ProbeSet;
 use crate::servers::Servers;
-
-/// What the exporter gets at the end: one attempt at a request that is already encoded, and a retry.
-const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+use crate::ship::{ExportMetrics, Plan};
 
 /// What the journal gets at the end: a transaction or two.
 const KEEP_WITHIN: Duration = Duration::from_secs(5);
@@ -44,6 +44,8 @@ pub enum Role {
     Service,
     /// Inside `top`, `why` or `snapshot`: the first candidate folder that no agent holds.
     InProcess,
+    /// Inside `record`: as [`Role::InProcess`], but what is measured is kept at `journal.path`.
+    Recorder,
     /// In tests: this folder and no other.
     Private(PathBuf),
     /// Inside a process that does much else, as `demo` does: this folder and no other. What the process uses is not the
@@ -66,24 +68,31 @@ impl Agent {
     pub async fn start(config: Config, role: Role, clock: Arc<dyn Clock>) -> Result<Running, Error> {
         let started = clock.now();
         let mut folder = RuntimeFolder::claim(&role, &config)?;
+        config.check().map_err(Error::Config)?;
         let otlp = config.otlp().map_err(|error| Error::Export(error.to_string()))?;
         for warning in &otlp.warnings {
             tracing::warn!(warning, "export setting not followed");
         }
-        let full = config.settings.otlp_level == Detail::Full;
-        let exporter =
-            Exporter::start(&otlp, full, &Handle::current()).map_err(|error| Error::Export(error.to_string()))?;
+        let resource = otlp.resource.clone();
+        let export = Plan {
+            otlp,
+            full: config.settings.otlp_level == Detail::Full,
+            cap: config.settings.otlp_outbox_cap.0,
+            retry: RetryPolicy::default(),
+            runtime: Some(Handle::current()),
+        };
 
         let mut table = SeriesTable::new();
         let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let host = table.entity(Entity::new(EntityKind::Host, host_name.clone()));
-        let probes = Probes::open(&config.settings, host, &mut table)?;
+        let probes = Probes::open(&config.settings, host, &mut table);
         let own = OwnMetrics::new(!matches!(role, Role::Guest(_)), &mut table);
 
         let api_listener = folder.listen(API_SOCKET, config.settings.socket_mode)?;
         let api_listener = UnixListener::from_std(api_listener)
             .map_err(|source| Error::Bind { socket: folder.path().join(API_SOCKET), source })?;
         let probe_listener = folder.listen(PROBE_SOCKET, config.settings.socket_mode)?;
+        let metrics = api::metrics::bind(&config.settings)?;
         let journal = journal::open(&role, &config, &*clock);
         let totals = journal.reader();
         let sessions: Vec<_> = journal.sessions().map(|progress| (progress.session, progress.seq)).collect();
@@ -99,8 +108,11 @@ impl Agent {
         let intake_addresses = [intake.grpc(), intake.http()];
         let (publisher, subscription) = feed();
         let history = Arc::new(History::new(started.mono_ns));
-        let keeper = Keeper::start(journal, &mut table)?;
+        let keeper = Keeper::start(journal, &export, &mut table)?;
+        let export = ExportMetrics::new(&mut table);
+        let changes = Changes::default();
         let pipeline = Pipeline {
+            changes: changes.clone(),
             table,
             probes: ProbeSet::new(probes.host, probes.gpus, config.settings.budget.0),
             servers: Servers::new(probe_socket, config.settings.watch.clone(), intake),
@@ -108,27 +120,37 @@ impl Agent {
             keeper,
             engine: Engine::new(perfwatch_diagnose::Config::default()),
             assembler: Assembler::new(host_name, started.mono_ns, host, probes.closed.into_iter()),
-            exporter,
+            export,
             publisher,
             own,
             gauges: FindingGauges::default(),
+            device_time: DeviceTime::default(),
             findings: Vec::new(),
             missed: 0,
             late_ns: 0,
         };
         let ticks = TickThread::start(pipeline, Arc::clone(&clock))?;
 
+        let sockets = [API_SOCKET, PROBE_SOCKET, intake::SOCKET].map(|name| folder.path().join(name));
+        let reloader = Arc::new(Reloader::new(config.clone(), changes, sockets.into()));
         let (stop, stopped) = watch::channel(());
+        let pulse = Pulse::new(Arc::clone(&history), Arc::clone(&clock));
         let api = Api {
             subscription: subscription.clone(),
             history,
             journal: totals,
-            config: config.describe().into(),
+            reloader: Arc::clone(&reloader),
             clock,
+            expositions: api::metrics::Expositions::new(config.settings.otlp_level, &resource),
         };
+        let metrics_address = metrics.as_ref().map(|(_, address)| *address);
+        if let Some((listener, address)) = metrics {
+            tracing::info!(%address, "metrics served");
+            tokio::spawn(api::serve_metrics(listener, api.clone(), ended(stopped.clone())));
+        }
         let api = tokio::spawn(api::serve(api_listener, api, ended(stopped)));
         tracing::debug!(folder = %folder.path().display(), "agent started");
-        Ok(Running { subscription, ticks, api, stop, folder, intake_addresses })
+        Ok(Running { subscription, ticks, api, stop, folder, intake_addresses, metrics_address, reloader, pulse })
     }
 }
 
@@ -146,6 +168,9 @@ pub struct Running {
     stop: watch::Sender<()>,
     folder: RuntimeFolder,
     intake_addresses: [Option<SocketAddr>; 2],
+    metrics_address: Option<SocketAddr>,
+    reloader: Arc<Reloader>,
+    pulse: Pulse,
 }
 
 impl Running {
@@ -169,15 +194,44 @@ impl Running {
         self.intake_addresses
     }
 
+    /// Where `/metrics` is served over TCP, as `metrics.listen` says.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    /// Reads the configuration anew and applies what can be changed while the agent runs.
+    ///
+    /// # Errors
+    /// The configuration cannot be used; the one before stays in force.
+    pub async fn reload(&self) -> Result<Adopted, ConfigError> {
+        let reloader = Arc::clone(&self.reloader);
+        let read = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// Sets what changes the level of the log when the configuration does; without it that waits for a new start.
+    pub fn set_log_level_by(&self, hook: impl Fn(&Config) + Send + 'static) {
+        self.reloader.set_log_level_by(Box::new(hook));
+    }
+
+    /// False when no tick has closed for so long that a new start may help; as `/healthz` tells.
+    pub fn is_healthy(&self) -> bool {
+        self.pulse.silent_ns() <= api::STUCK_NS
+    }
+
     /// Stops: closes the tick at hand, keeps it, flushes the exporter for at most 5 s, ends the streams of the local API,
     /// removes the sockets.
     pub async fn shutdown(self) {
-        let Self { subscription: _, ticks, api, stop, folder, intake_addresses: _ } = self;
+        let Self { subscription: _, ticks, api, stop, folder, .. } = self;
         drop(stop);
-        let unsent = tokio::task::spawn_blocking(|| Some(ticks.stop()?.kept(KEEP_WITHIN))).await.ok().flatten();
-        if let Some(unsent) = unsent {
-            unsent.flush(FLUSH_WITHIN).await;
-        } else {
+        let ended = tokio::task::spawn_blocking(|| {
+            let _: () = ticks.stop()?.finish(KEEP_WITHIN);
+            Some(())
+        })
+        .await
+        .ok()
+        .flatten();
+        if ended.is_none() {
             tracing::error!("the tick thread had panicked");
         }
         // Streams ended with the tick thread; whoever still reads a long answer is not waited for for ever.

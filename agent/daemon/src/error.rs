@@ -57,17 +57,20 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// `/metrics` must not be served where it was told to, or cannot.
+    #[error("cannot serve /metrics on {address}: {reason}")]
+    Metrics {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        reason: String,
+    },
     /// The exporter does not accept its configuration.
     #[error("cannot export: {0}")]
     Export(String),
-    /// `probes_off` names a probe that does not exist.
-    #[error("unknown probe `{name}` in probes_off; there are: {}", known.join(", "))]
-    UnknownProbe {
-        /// The name.
-        name: String,
-        /// All names.
-        known: Vec<&'static str>,
-    },
+    /// The configuration contradicts itself or this program.
+    #[error("{0}")]
+    Config(crate::config::ConfigError),
     /// A thread cannot be started.
     #[error("cannot start the sampling thread: {0}")]
     Thread(std::io::Error),
@@ -86,7 +89,8 @@ impl Error {
                 Some("set PERFWATCH_RUNTIME_DIR to a folder that belongs to you")
             }
             Self::Intake { .. } => Some("use an address of loopback, or set intake.reach to network"),
-            Self::Export(_) | Self::UnknownProbe { .. } | Self::Thread(_) => None,
+            Self::Metrics { .. } => Some("use a free port of loopback, or set metrics.reach to network"),
+            Self::Config(_) | Self::Export(_) | Self::Thread(_) => None,
         }
     }
 

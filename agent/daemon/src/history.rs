@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use perfwatch_model::{SeriesTable, Tick};
 use perfwatch_store::Ring;
 
+use crate::bounded::BoundedTotals;
+
 /// What readers of the past share with the tick thread. The lock is held for a push or for cloning a list of handles.
 #[derive(Debug)]
 pub(crate) struct History {
@@ -18,11 +20,13 @@ struct Inner {
     ring: Ring,
     /// A copy of the tick thread's table as of `generation`, made anew only when that changed.
     table: Arc<SeriesTable>,
+    bounded: BoundedTotals,
 }
 
 impl History {
     pub(crate) fn new(started_mono_ns: u64) -> Self {
-        let inner = Inner { ring: Ring::default(), table: Arc::new(SeriesTable::new()) };
+        let inner =
+            Inner { ring: Ring::default(), table: Arc::new(SeriesTable::new()), bounded: BoundedTotals::default() };
         Self { inner: Mutex::new(inner), alive_at: AtomicU64::new(started_mono_ns) }
     }
 
@@ -38,6 +42,7 @@ impl History {
         if inner.table.generation() != table.generation() {
             inner.table = Arc::new(table.clone());
         }
+        inner.bounded.add(&tick, table);
         inner.ring.push(tick);
         Arc::clone(&inner.table)
     }
@@ -58,5 +63,12 @@ impl History {
         let within = |tick: &Tick| (from..=to).contains(&(tick.end.wall_ns as f64 / 1e9));
         let ticks = inner.ring.iter().filter(|(_, tick)| within(tick)).map(|(_, tick)| Arc::clone(tick)).collect();
         (ticks, Arc::clone(&inner.table))
+    }
+
+    /// Everything for a scrape: all ticks, the table that names their series, and distributions with servers' own bounds.
+    pub(crate) fn everything(&self) -> (Vec<Arc<Tick>>, Arc<SeriesTable>, BoundedTotals) {
+        let inner = self.inner();
+        let ticks = inner.ring.iter().map(|(_, tick)| Arc::clone(tick)).collect();
+        (ticks, Arc::clone(&inner.table), inner.bounded.clone())
     }
 }

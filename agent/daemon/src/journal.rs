@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use perfwatch_model::Clock;
-use perfwatch_store::{Journal, JournalOptions};
+use perfwatch_store::{Journal, JournalOptions, Place};
 
 use crate::agent::Role;
 use crate::config::{Config, Environment, JournalMode};
+use crate::recording::Folder;
 
 /// Its name in the state folder.
 const FILE: &str = "journal.db";
@@ -16,7 +17,10 @@ const FILE: &str = "journal.db";
 pub(crate) fn open(role: &Role, config: &Config, clock: &dyn Clock) -> Journal {
     let now_wall_ns = clock.now().wall_ns;
     let settings = &config.settings;
-    if settings.journal_mode == JournalMode::Memory || matches!(role, Role::InProcess | Role::Guest(_)) {
+    // A demo leaves no history behind, unless it is told where.
+    let guest = matches!(role, Role::Guest(_)) && settings.journal_path.is_none();
+    let off = settings.journal_mode == JournalMode::Memory && *role != Role::Recorder;
+    if off || matches!(role, Role::InProcess) || guest {
         return Journal::in_memory(now_wall_ns);
     }
     let Some(path) = settings.journal_path.clone().or_else(|| default_path(config.environment())) else {
@@ -25,7 +29,19 @@ pub(crate) fn open(role: &Role, config: &Config, clock: &dyn Clock) -> Journal {
     };
     // Without it no boot is told from another, and a kernel counter that began anew at a higher value passes for the old.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-    Journal::open(JournalOptions { path, cap_bytes: settings.journal_cap.0, boot, now_wall_ns })
+    let journal = Journal::open(JournalOptions {
+        // Shown to those who stand in another folder.
+        path: std::path::absolute(&path).unwrap_or(path),
+        cap_bytes: settings.journal_cap.0,
+        keep_s: settings.journal_keep.0,
+        keep_minutes_s: settings.journal_keep_minutes.0,
+        boot,
+        now_wall_ns,
+    });
+    if let Place::Disk(path) = journal.reader().status().place {
+        Folder::remove_left_beside(&path);
+    }
+    journal
 }
 
 /// `$STATE_DIRECTORY` (systemd; the first of several), else `$XDG_STATE_HOME/perfwatch`, else `~/.local/state/perfwatch`.

@@ -6,7 +6,6 @@ use perfwatch_probes::host::PROBES;
 use perfwatch_probes::{OpenProbe, ProbeContext};
 
 use crate::config::Settings;
-use crate::error::Error;
 
 /// The probes that run, and the metrics that others would have measured.
 pub(crate) struct Probes {
@@ -16,11 +15,13 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    pub(crate) fn open(settings: &Settings, host: EntityId, table: &mut SeriesTable) -> Result<Self, Error> {
-        let known = || PROBES.iter().map(|kind| kind.name()).chain(VENDORS.iter().map(|vendor| vendor.name()));
-        if let Some(unknown) = settings.probes_off.iter().find(|off| known().all(|name| name != off.as_str())) {
-            return Err(Error::UnknownProbe { name: unknown.clone(), known: known().collect() });
-        }
+    /// The names of all probes there are.
+    pub(crate) fn known() -> impl Iterator<Item = &'static str> {
+        PROBES.iter().map(|kind| kind.name()).chain(VENDORS.iter().map(|vendor| vendor.name()))
+    }
+
+    /// Opens them; a name in `probes_off` that no probe has switches nothing off.
+    pub(crate) fn open(settings: &Settings, host: EntityId, table: &mut SeriesTable) -> Self {
         let is_off = |name: &str| settings.probes_off.iter().any(|off| off == name);
         let off = |name: &str| Reason::new(format!("probe {name} is switched off"), "take it out of probes_off");
         let context = ProbeContext::live(host);
@@ -45,7 +46,7 @@ impl Probes {
                 probes.gpus.push((name, vendor.open(&context)));
             }
         }
-        Ok(probes)
+        probes
     }
 
     fn close(&mut self, metrics: &[&'static MetricDef], reason: &Reason) {

@@ -58,6 +58,11 @@ impl Servers {
         self.processes.discover(list, &instrumented, table);
     }
 
+    /// Other processes to watch, from the next list of processes on.
+    pub(crate) fn watch(&mut self, wanted: Vec<Watch>) {
+        self.processes.want(wanted);
+    }
+
     fn take_in(&mut self, table: &mut SeriesTable) {
         while let Ok(event) = self.socket.events.try_recv() {
             self.book.take(event, table);

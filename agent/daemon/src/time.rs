@@ -1,7 +1,7 @@
 //! Wall time as text.
 
 /// Nanoseconds since 1970 as RFC 3339 in UTC, to the millisecond.
-pub(crate) fn rfc3339(wall_ns: u64) -> String {
+pub fn rfc3339(wall_ns: u64) -> String {
     let (seconds, millis) = (wall_ns / 1_000_000_000, wall_ns / 1_000_000 % 1000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);

@@ -41,7 +41,7 @@ fn a_flag_wins_over_the_variable_and_the_variable_over_the_file() {
     let config = Config::load(&flags, environment).expect("valid");
     let origin = |key: &str| {
         let line = config.describe().into_iter().find(|line| line.key == key).expect("the key exists");
-        (line.value, line.origin)
+        (line.toml, line.origin)
     };
     assert_eq!(origin("budget"), ("0.03".to_owned(), "flag".to_owned()));
     assert_eq!(origin("socket_mode"), ("\"0600\"".to_owned(), format!("{}:2", path.display())));
@@ -148,7 +148,7 @@ fn the_default_file_is_valid_and_says_what_the_defaults_are() {
 fn credentials_in_an_endpoint_are_used_and_not_shown() {
     let flags = flags(&[("otlp.endpoint", "http://me:s3cret@collector:4318/v1")]);
     let config = Config::load(&flags, Environment::default()).expect("valid");
-    let shown = config.describe().into_iter().find(|line| line.key == "otlp.endpoint").expect("the key exists").value;
+    let shown = config.describe().into_iter().find(|line| line.key == "otlp.endpoint").expect("the key exists").toml;
     assert_eq!(shown, "\"http://[redacted]@collector:4318/v1\"");
     assert_eq!(config.settings.otlp_endpoint.as_deref(), Some("http://me:s3cret@collector:4318/v1"));
 }
@@ -174,6 +174,19 @@ fn the_cap_of_the_journal_is_a_size_with_a_unit_and_large_enough_to_be_of_use() 
 }
 
 #[test]
+fn how_long_history_is_kept_is_a_time_with_a_unit() {
+    let keep = |text: &str| load(&format!("[journal]\nkeep = {text}\n")).map(|config| config.settings.journal_keep.0);
+    assert_eq!(keep("\"36h\"").expect("a time"), 129_600);
+    assert_eq!(keep("\"2 d\"").expect("a time"), 172_800);
+    assert_eq!(keep("\"90s\"").expect("a time"), 90);
+    for wrong in ["10s", "1y", "", "-1h", "99999999999999999999d", "24"] {
+        let (message, _) = refusal(&format!("[journal]\nkeep_minutes = \"{wrong}\"\n"));
+        let words = format!("takes a time from \"60s\", such as \"24h\" or \"7d\", not `{wrong}`");
+        assert_eq!(message, format!("perfwatch.toml:2: `journal.keep_minutes` {words}"));
+    }
+}
+
+#[test]
 fn no_form_of_a_secret_in_an_endpoint_is_described() {
     for (given, shown) in [
         ("http://u:pa/ss@host:4318", "\"http://[redacted]@host:4318\""),
@@ -186,6 +199,6 @@ fn no_form_of_a_secret_in_an_endpoint_is_described() {
         let flags = Flags { values: vec![("otlp.endpoint".to_owned(), given.to_owned())], ..Flags::default() };
         let config = Config::load(&flags, Environment::default()).expect("an endpoint is any text");
         let line = config.describe().into_iter().find(|line| line.key == "otlp.endpoint").expect("the key exists");
-        assert_eq!(line.value, shown, "{given}");
+        assert_eq!(line.toml, shown, "{given}");
     }
 }

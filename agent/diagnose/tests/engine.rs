@@ -282,6 +282,34 @@ fn what_a_server_tells_besides_is_shown_as_rates_of_the_window_and_the_worst_err
 }
 
 #[test]
+fn that_a_table_knows_what_comes_later_changes_nothing() {
+    let mut world = World::new(1);
+    let error = |kind| Attr::fixed("error.type", kind);
+    let ticks: Vec<_> = (1..=12)
+        .map(|second| {
+            let mut totals = Vec::new();
+            if second > 4 {
+                totals.push((&server::ERRORS, error("timeout"), second));
+            }
+            if second > 8 {
+                totals.push((&server::ERRORS, error("refused"), 2 * second));
+                totals.push((&server::CACHE_LOOKUPS, Attr::fixed("perfwatch.outcome", "hit"), 1));
+                totals.push((&server::CACHE_LOOKUPS, Attr::fixed("perfwatch.outcome", "miss"), 0));
+            }
+            let tick = told(&mut world, &totals);
+            (tick, world.table.clone())
+        })
+        .collect();
+    let (mut then, mut later) = (Engine::new(Config::default()), Engine::new(Config::default()));
+    for (second, (tick, table)) in (1..).zip(&ticks) {
+        let view = |judgement: &Judgement| judgement.servers(|_| Vec::new()).remove(0);
+        let (then, later) = (view(&then.push(tick, table)), view(&later.push(tick, &world.table)));
+        assert_eq!(then, later, "second {second}");
+        assert_eq!(then.errors_by_kind.len(), usize::from(second > 4) + usize::from(second > 8), "second {second}");
+    }
+}
+
+#[test]
 fn what_an_absence_left_in_the_totals_is_no_burst_of_errors() {
     let (mut world, mut engine) = (World::new(1), Engine::new(Config::default()));
     let timeout = Attr::fixed("error.type", "timeout");

@@ -1,7 +1,7 @@
 //! The agent's own spans and log, through the OpenTelemetry SDK.
 //!
-//! Only spans and events of perfwatch's own crates leave, and none of this crate's: what exporting itself does would
-//! otherwise be exported, for ever.
+//! Only spans and events of perfwatch's own crates leave, and none about exporting: what that does would otherwise be
+//! exported, for ever.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_http::HttpError;
 use opentelemetry_otlp::{
-    ExporterBuildError, LogExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
+    Compression, ExporterBuildError, LogExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+    WithTonicConfig as _,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
@@ -26,7 +27,7 @@ use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::client::http::HttpClient;
-use crate::client::{MAX_RESPONSE, StartError, USER_AGENT, channel};
+use crate::client::{MAX_RESPONSE, StartError, USER_AGENT, bounded_channel};
 use crate::config::{OtlpConfig, Protocol, Target};
 
 /// The providers behind the layers; keep it until the end, then [`OwnTelemetry::shutdown`].
@@ -95,8 +96,10 @@ impl OwnTelemetry {
 
 /// True for what is perfwatch's own and not about exporting.
 fn leaves(metadata: &Metadata<'_>) -> bool {
+    const ABOUT_EXPORT: [&str; 2] = ["perfwatch_export", "perfwatch_agent::ship"];
     let target = metadata.target();
-    *metadata.level() <= Level::INFO && target.starts_with("perfwatch") && !target.starts_with("perfwatch_export")
+    let is_about_export = ABOUT_EXPORT.iter().any(|about| target.starts_with(about));
+    *metadata.level() <= Level::INFO && target.starts_with("perfwatch") && !is_about_export
 }
 
 fn failed(target: &Target, error: &ExporterBuildError) -> StartError {
@@ -107,42 +110,39 @@ fn metadata(target: &Target) -> MetadataMap {
     MetadataMap::from_headers(target.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
+/// Makes an SDK's exporter as a target wants it. Its builders share no trait that could be named.
+macro_rules! exporter {
+    ($builder:expr, $target:expr, $runtime:expr) => {{
+        // Told `none`, the SDK reads the same variable, and finds the same.
+        let gzip = $target.gzip.then_some(Compression::Gzip);
+        let exporter = match $target.protocol {
+            Protocol::HttpProtobuf => {
+                let builder = $builder.with_http().with_http_client(OnRuntime::open($target, $runtime)?);
+                let builder = builder.with_endpoint(&$target.url).with_timeout($target.timeout);
+                match gzip {
+                    Some(gzip) => builder.with_compression(gzip).build(),
+                    None => builder.build(),
+                }
+            }
+            Protocol::Grpc => {
+                let builder = $builder.with_tonic().with_channel(bounded_channel($target)?);
+                let builder = builder.with_metadata(metadata($target)).with_timeout($target.timeout);
+                match gzip {
+                    Some(gzip) => builder.with_compression(gzip).build(),
+                    None => builder.build(),
+                }
+            }
+        };
+        exporter.map_err(|error| failed($target, &error))
+    }};
+}
+
 fn span_exporter(target: &Target, runtime: &Handle) -> Result<SpanExporter, StartError> {
-    let builder = SpanExporter::builder();
-    let exporter = match target.protocol {
-        Protocol::HttpProtobuf => builder
-            .with_http()
-            .with_http_client(OnRuntime::open(target, runtime)?)
-            .with_endpoint(&target.url)
-            .with_timeout(target.timeout)
-            .build(),
-        Protocol::Grpc => builder
-            .with_tonic()
-            .with_channel(channel(target)?)
-            .with_metadata(metadata(target))
-            .with_timeout(target.timeout)
-            .build(),
-    };
-    exporter.map_err(|error| failed(target, &error))
+    exporter!(SpanExporter::builder(), target, runtime)
 }
 
 fn log_exporter(target: &Target, runtime: &Handle) -> Result<LogExporter, StartError> {
-    let builder = LogExporter::builder();
-    let exporter = match target.protocol {
-        Protocol::HttpProtobuf => builder
-            .with_http()
-            .with_http_client(OnRuntime::open(target, runtime)?)
-            .with_endpoint(&target.url)
-            .with_timeout(target.timeout)
-            .build(),
-        Protocol::Grpc => builder
-            .with_tonic()
-            .with_channel(channel(target)?)
-            .with_metadata(metadata(target))
-            .with_timeout(target.timeout)
-            .build(),
-    };
-    exporter.map_err(|error| failed(target, &error))
+    exporter!(LogExporter::builder(), target, runtime)
 }
 
 /// Our HTTP client for the SDK, whose threads know no runtime: requests run on the agent's.
@@ -150,6 +150,7 @@ fn log_exporter(target: &Target, runtime: &Handle) -> Result<LogExporter, StartE
 struct OnRuntime {
     client: HttpClient,
     headers: HeaderMap,
+    timeout: Duration,
     runtime: Handle,
 }
 
@@ -163,7 +164,11 @@ impl OnRuntime {
     fn open(target: &Target, runtime: &Handle) -> Result<Self, StartError> {
         let mut headers: HeaderMap = target.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         headers.insert(header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT));
-        Ok(Self { client: crate::client::http::client(target)?, headers, runtime: runtime.clone() })
+        let (client, credentials) = crate::client::http::client(target)?;
+        if let Some(credentials) = credentials {
+            headers.insert(header::PROXY_AUTHORIZATION, credentials);
+        }
+        Ok(Self { client, headers, timeout: target.timeout, runtime: runtime.clone() })
     }
 }
 
@@ -178,7 +183,9 @@ impl opentelemetry_http::HttpClient for OnRuntime {
             let body = Limited::new(body, MAX_RESPONSE).collect().await?.to_bytes();
             Ok(Response::from_parts(parts, body))
         };
-        self.runtime.spawn(exchange).await?
+        // The SDK's own limit is for its retries: it waits for an answer for ever, and its queue overflows meanwhile.
+        let within = self.timeout;
+        self.runtime.spawn(async move { tokio::time::timeout(within, exchange).await? }).await?
     }
 }
 
@@ -204,7 +211,8 @@ mod tests {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::info!(target: "perfwatch_agent::schedule", "kept");
             tracing::debug!(target: "perfwatch_agent::schedule", "too fine");
-            tracing::warn!(target: "perfwatch_export::client::sender", "about exporting");
+            tracing::warn!(target: "perfwatch_export::client::lane", "about exporting");
+            tracing::warn!(target: "perfwatch_agent::ship::line", "about exporting");
             tracing::error!(target: "hyper::client", "not ours");
             tracing::error!(target: "opentelemetry_sdk", "not ours");
         });

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use feed::{Feed, PATIENCE, PROTOCOLS, endpoint, exporter};
-use perfwatch_export::Exporter;
+use feed::{Exporter, Feed, PATIENCE, PROTOCOLS, endpoint, exporter};
 use perfwatch_export::receiver::Receiver;
 use perfwatch_model::Number;
 use perfwatch_model::metrics::server;
@@ -109,14 +108,14 @@ async fn an_authority_and_an_identity_from_files_open_the_door() {
         let mut with_all = exporter(&url, protocol, &files);
         let feed = offer(&mut with_all);
         with_all.flush(&feed.table, PATIENCE).await;
-        assert_eq!(with_all.views()[0].state, "ok", "{protocol}");
+        assert_eq!(with_all.state(), "ok", "{protocol}");
         assert_eq!(receiver.received().metrics.len(), 1, "{protocol}");
 
         let mut nameless = exporter(&url, protocol, &files[..1]);
         let feed = offer(&mut nameless);
         nameless.flush(&feed.table, Duration::from_secs(1)).await;
         assert_eq!(receiver.received().metrics.len(), 1, "{protocol}: without an identity nothing comes through");
-        assert_eq!(nameless.views()[0].dropped, 1, "{protocol}: {:?}", nameless.views());
+        assert_eq!(nameless.waiting(), 1, "{protocol}: {}", nameless.state());
     }
 }
 
@@ -132,7 +131,7 @@ async fn a_server_whose_authority_is_unknown_is_not_trusted() {
         let mut exporter = exporter(&url, protocol, &wrong);
         let feed = offer(&mut exporter);
         exporter.flush(&feed.table, Duration::from_secs(1)).await;
-        let state = exporter.views()[0].state.clone();
+        let state = exporter.state();
         assert!(state.starts_with("cannot connect: ") && state.contains("certificate"), "{protocol}: {state}");
         assert!(receiver.received().attempts.is_empty());
     }

@@ -9,6 +9,17 @@ pub struct Stamp {
     pub wall_ns: u64,
 }
 
+impl Stamp {
+    /// Nanoseconds since an earlier reading, of which `measured_ns` were measured. A reading that followed at once took what
+    /// was measured, whatever the wall clock did; else the wall clock knows, over a restart of the machine too.
+    pub fn passed_since(self, earlier: Self, measured_ns: u64) -> u64 {
+        match self.mono_ns.checked_sub(earlier.mono_ns) {
+            Some(steady) if steady <= measured_ns.saturating_add(measured_ns / 2) => measured_ns,
+            _ => self.wall_ns.saturating_sub(earlier.wall_ns).max(measured_ns),
+        }
+    }
+}
+
 /// A source of [`Stamp`]s, passed in so that tests and replay control time.
 pub trait Clock: Send + Sync {
     /// The present instant.

@@ -21,6 +21,9 @@ pub enum EntityKind {
 }
 
 impl EntityKind {
+    /// All.
+    pub const ALL: [Self; 6] = [Self::Host, Self::Cgroup, Self::Gpu, Self::Process, Self::Server, Self::Agent];
+
     /// The word before the colon in `kind:id`.
     pub const fn name(self) -> &'static str {
         match self {

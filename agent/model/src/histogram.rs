@@ -154,6 +154,16 @@ impl SparseHdr {
         }
     }
 
+    /// What was added since it was `earlier`. Where that has more, as after a restart, it is nothing.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |bucket: u16| {
+            earlier.buckets.binary_search_by_key(&bucket, |(known, _)| *known).map_or(0, |at| earlier.buckets[at].1)
+        };
+        let gained = self.buckets.iter().map(|(bucket, count)| (*bucket, count.saturating_sub(before(*bucket))));
+        Self { buckets: gained.filter(|(_, count)| *count > 0).collect(), sum: self.sum.saturating_sub(earlier.sum) }
+    }
+
     /// Adds the counts of buckets that are there already; how many are not.
     fn add_known(&mut self, others: &[(u16, u64)]) -> usize {
         let (mut at, mut new) = (0, 0);
@@ -283,6 +293,27 @@ mod tests {
             let mut sum = record(&left);
             sum.add(&record(&right));
             prop_assert_eq!(sum, record(&[left, right].concat()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_added_since_is_what_was_recorded_since(
+            before in prop::collection::vec(0_u64..100_000, 0..100),
+            after in prop::collection::vec(0_u64..100_000_000, 0..100),
+        ) {
+            let mut all = SparseHdr::new();
+            for value in before {
+                all.record(value);
+            }
+            let earlier = all.clone();
+            let mut gained = SparseHdr::new();
+            for value in after {
+                all.record(value);
+                gained.record(value);
+            }
+            prop_assert_eq!(all.since(&earlier), gained);
+            prop_assert_eq!(earlier.since(&all), SparseHdr::new());
         }
     }
 

@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod ledger;
 pub mod metric;
 pub mod metrics;
+pub mod prometheus;
 pub mod quality;
 pub mod reading;
 pub mod sample;

@@ -89,22 +89,31 @@ pub struct MetricDef {
     pub brief: &'static str,
     /// Whether it leaves by default.
     pub level: Level,
+    /// The gauge that says the highest value of an export's interval, where its mean would hide what matters.
+    pub peak: Option<&'static MetricDef>,
 }
 
 impl MetricDef {
     /// A gauge, exported by default.
     pub const fn gauge(name: &'static str, unit: Unit, brief: &'static str) -> Self {
-        Self { name, unit, instrument: Instrument::Gauge, brief, level: Level::Default }
+        Self { name, unit, instrument: Instrument::Gauge, brief, level: Level::Default, peak: None }
     }
 
     /// A counter, exported by default.
     pub const fn counter(name: &'static str, unit: Unit, brief: &'static str) -> Self {
-        Self { name, unit, instrument: Instrument::Counter, brief, level: Level::Default }
+        Self { name, unit, instrument: Instrument::Counter, brief, level: Level::Default, peak: None }
     }
 
     /// A histogram, exported by default.
     pub const fn histogram(name: &'static str, unit: Unit, brief: &'static str) -> Self {
-        Self { name, unit, instrument: Instrument::Histogram, brief, level: Level::Default }
+        Self { name, unit, instrument: Instrument::Histogram, brief, level: Level::Default, peak: None }
+    }
+
+    /// The same gauge, exported with its highest value as well.
+    #[must_use]
+    pub const fn with_peak(mut self, peak: &'static MetricDef) -> Self {
+        self.peak = Some(peak);
+        self
     }
 
     /// The same metric, exported only at level of detail `full`.

@@ -21,6 +21,26 @@ pub enum Quality {
 }
 
 impl Quality {
+    /// All, from best to worst.
+    pub const ALL: [Self; 6] = [Self::Counter, Self::Sdk, Self::Scraped, Self::Inferred, Self::Modelled, Self::Unknown];
+
+    /// The word used in JSON and in the journal.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Sdk => "sdk",
+            Self::Scraped => "scraped",
+            Self::Inferred => "inferred",
+            Self::Modelled => "modelled",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The one of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|quality| quality.name() == name)
+    }
+
     /// The worse of the two.
     #[must_use]
     pub fn worst(self, other: Self) -> Self {

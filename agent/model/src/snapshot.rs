@@ -9,7 +9,7 @@ mod told;
 
 use serde::{Deserialize, Serialize};
 
-pub use agent::{AgentView, ExportView, ProbeView};
+pub use agent::{AgentView, ExportView, OutboxView, ProbeView};
 pub use told::{CacheView, ErrorKindView, TokensView};
 
 use crate::{Finding, Ledger, Quality};

@@ -58,6 +58,8 @@ pub struct Tick {
     pub absent: Vec<Absence>,
     /// Model servers that are instrumented with the SDK.
     pub servers: Vec<ServerTick>,
+    /// What was on the screen beside all this, for a replay: the agent writes and reads it, nobody else looks inside.
+    pub scene: Vec<u8>,
 }
 
 impl Tick {
@@ -74,6 +76,7 @@ impl Tick {
         self.histograms.clear();
         self.absent.clear();
         self.servers.clear();
+        self.scene.clear();
     }
 
     /// The value of a series in this tick.

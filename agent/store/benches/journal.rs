@@ -7,7 +7,7 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use perfwatch_model::metrics::{host, server};
 use perfwatch_model::{Attr, Entity, EntityKind, Histogram, Number, SeriesTable, SparseHdr, Tick};
-use perfwatch_store::{Commit, Journal, JournalOptions, Kept, MIN_CAP, Progress, SESSION_BYTES};
+use perfwatch_store::{Commit, Journal, JournalOptions, Kept, MIN_CAP, NoShipper, Progress, SESSION_BYTES};
 
 fn tick(series: i64, table: &mut SeriesTable) -> Tick {
     let machine = table.entity(Entity::new(EntityKind::Host, "here"));
@@ -33,12 +33,14 @@ fn tick(series: i64, table: &mut SeriesTable) -> Tick {
 
 fn keep(c: &mut Criterion) {
     let mut group = c.benchmark_group("keep one tick");
-    for series in [300, 1_000] {
+    for series in [300, 1_000, 3_000] {
         for on_disk in [false, true] {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let options = JournalOptions {
                 path: folder.path().join("journal.db"),
                 cap_bytes: 4 * MIN_CAP,
+                keep_s: perfwatch_store::DEFAULT_KEEP_S,
+                keep_minutes_s: perfwatch_store::DEFAULT_KEEP_MINUTES_S,
                 boot: String::new(),
                 now_wall_ns: 0,
             };
@@ -57,7 +59,17 @@ fn keep(c: &mut Criterion) {
                         };
                     }
                     let sessions = [Progress { session: [7; SESSION_BYTES], seq }];
-                    let kept = journal.commit(&Commit { tick: &tick, table: &table, sessions: &sessions });
+                    let kept = journal.commit(
+                        &Commit {
+                            tick: &tick,
+                            table: &table,
+                            sessions: &sessions,
+                            ledgers: &[],
+                            findings: &[],
+                            judged: true,
+                        },
+                        &mut NoShipper,
+                    );
                     assert_eq!(kept == Kept::OnDisk, on_disk);
                 });
             });

@@ -2,6 +2,7 @@
 //!
 //! Series are journal numbers, entities are listed by name: a row can be read without the process that wrote it.
 
+mod minute_rows;
 mod rows;
 
 use std::io;
@@ -11,6 +12,8 @@ use prost::Message as _;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
 
+use crate::journal::Commit;
+use crate::minute::Minute;
 use crate::totals::{JournalId, Totals};
 use rows::{AbsenceRow, HistogramRow, ServerRow, TickRow};
 
@@ -32,6 +35,12 @@ pub struct StoredTick {
     pub absent: Vec<Absence>,
     /// Instrumented servers.
     pub servers: Vec<ServerTick>,
+    /// What counters gained where that is not the difference to the tick before; sorted by series.
+    pub gains: Vec<(JournalId, Number)>,
+    /// The ledgers and findings beside it are not of this very tick: it is the agent's last, or several in one.
+    pub unjudged: bool,
+    /// What was on the screen beside all this; see [`Tick::scene`].
+    pub scene: Vec<u8>,
 }
 
 /// Encodes ticks; keeps its buffers.
@@ -54,8 +63,30 @@ impl Encoder {
     }
 
     /// A tick whose series `totals` has met.
-    pub(crate) fn encode(&mut self, tick: &Tick, table: &SeriesTable, totals: &Totals) -> io::Result<Vec<u8>> {
-        let row = row(tick, table, totals);
+    pub(crate) fn encode(&mut self, commit: &Commit<'_>, totals: &Totals) -> io::Result<Vec<u8>> {
+        let mut row = row(commit.tick, commit.table, totals);
+        row.unjudged = !commit.judged;
+        for (id, gained) in totals.stated_gains() {
+            match gained {
+                Number::Int(gained) => {
+                    row.gain_int_series.push(id);
+                    row.gain_ints.push(gained);
+                }
+                Number::Float(gained) => {
+                    row.gain_float_series.push(id);
+                    row.gain_floats.push(gained);
+                }
+            }
+        }
+        self.compress(&row)
+    }
+
+    /// A minute.
+    pub(crate) fn encode_minute(&mut self, minute: &Minute) -> io::Result<Vec<u8>> {
+        self.compress(&minute_rows::MinuteRow::of(minute))
+    }
+
+    fn compress(&mut self, row: &impl prost::Message) -> io::Result<Vec<u8>> {
         self.plain.clear();
         row.encode(&mut self.plain).map_err(io::Error::other)?;
         self.compressor.compress(&self.plain)
@@ -120,7 +151,38 @@ fn row(tick: &Tick, table: &SeriesTable, totals: &Totals) -> TickRow {
         row.servers.push(ServerRow::of(entity, server));
     }
     row.entities = names.listed;
+    row.scene.clone_from(&tick.scene);
     row
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+fn plain(blob: &[u8]) -> io::Result<Vec<u8>> {
+    if blob.is_empty() {
+        return Err(invalid("a row is empty"));
+    }
+    let size = Decompressor::upper_bound(blob).unwrap_or(MAX_ROW).min(MAX_ROW);
+    zstd::bulk::decompress(blob, size)
+}
+
+fn numbers(
+    int_series: Vec<JournalId>,
+    ints: Vec<u64>,
+    float_series: Vec<JournalId>,
+    floats: Vec<f64>,
+) -> Vec<(JournalId, Number)> {
+    let ints = int_series.into_iter().zip(ints.into_iter().map(Number::Int));
+    let floats = float_series.into_iter().zip(floats.into_iter().map(Number::Float));
+    let mut numbers: Vec<_> = ints.chain(floats).collect();
+    numbers.sort_unstable_by_key(|(id, _)| *id);
+    numbers
+}
+
+/// A minute from its blob in the journal.
+pub(crate) fn decode_minute(blob: &[u8]) -> io::Result<Minute> {
+    minute_rows::decode(&plain(blob)?)
 }
 
 /// A tick from its blob in the journal.
@@ -128,20 +190,14 @@ fn row(tick: &Tick, table: &SeriesTable, totals: &Totals) -> TickRow {
 /// # Errors
 /// The blob is not whole, or does not follow the format.
 pub fn decode(blob: &[u8]) -> io::Result<StoredTick> {
-    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    if blob.is_empty() {
-        return Err(invalid("a tick's row is empty"));
-    }
-    let size = Decompressor::upper_bound(blob).unwrap_or(MAX_ROW).min(MAX_ROW);
-    let plain = zstd::bulk::decompress(blob, size)?;
-    let row = TickRow::decode(plain.as_slice()).map_err(|error| invalid(&error.to_string()))?;
-    if row.int_series.len() != row.ints.len() || row.float_series.len() != row.floats.len() {
+    let row = TickRow::decode(plain(blob)?.as_slice()).map_err(|error| invalid(&error.to_string()))?;
+    let gains_fit =
+        row.gain_int_series.len() == row.gain_ints.len() && row.gain_float_series.len() == row.gain_floats.len();
+    if row.int_series.len() != row.ints.len() || row.float_series.len() != row.floats.len() || !gains_fit {
         return Err(invalid("a tick has more series than values"));
     }
-    let ints = row.int_series.into_iter().zip(row.ints.into_iter().map(Number::Int));
-    let floats = row.float_series.into_iter().zip(row.floats.into_iter().map(Number::Float));
-    let mut values: Vec<_> = ints.chain(floats).collect();
-    values.sort_unstable_by_key(|(id, _)| *id);
+    let values = numbers(row.int_series, row.ints, row.float_series, row.floats);
+    let gains = numbers(row.gain_int_series, row.gain_ints, row.gain_float_series, row.gain_floats);
     let entity = |at: u32| -> io::Result<EntityId> {
         if (at as usize) < row.entities.len() { Ok(EntityId(at)) } else { Err(invalid("a tick names no such entity")) }
     };
@@ -158,7 +214,8 @@ pub fn decode(blob: &[u8]) -> io::Result<StoredTick> {
     });
     let servers = servers.collect::<io::Result<_>>()?;
     let histograms = row.histograms.into_iter().map(HistogramRow::histogram).collect::<io::Result<_>>()?;
-    Ok(StoredTick { entities: row.entities, values, histograms, absent, servers })
+    let unjudged = row.unjudged;
+    Ok(StoredTick { entities: row.entities, values, histograms, absent, servers, gains, unjudged, scene: row.scene })
 }
 
 #[cfg(test)]

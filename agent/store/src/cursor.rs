@@ -1,10 +1,79 @@
 //! A reader's place in the history.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use perfwatch_model::Tick;
 
-use crate::Ring;
+use crate::archive::{Archive, ArchiveError};
+use crate::ring::Ring;
+
+/// What a [`Cursor`] reads: the present in memory, or the past on disk.
+pub trait History {
+    /// What reading can meet.
+    type Error;
+
+    /// Number of the oldest tick that is there, or of the next one when none is.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn first(&self) -> Result<u64, Self::Error>;
+
+    /// Number that the tick after the newest gets.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn end(&self) -> Result<u64, Self::Error>;
+
+    /// The first tick with this number or a higher one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn at_or_after(&self, seq: u64) -> Result<Option<(u64, Arc<Tick>)>, Self::Error>;
+}
+
+impl History for Ring {
+    type Error = Infallible;
+
+    fn first(&self) -> Result<u64, Infallible> {
+        Ok(self.first_seq())
+    }
+
+    fn end(&self) -> Result<u64, Infallible> {
+        Ok(self.next_seq())
+    }
+
+    fn at_or_after(&self, seq: u64) -> Result<Option<(u64, Arc<Tick>)>, Infallible> {
+        let seq = seq.max(self.first_seq());
+        Ok(self.get(seq).map(|tick| (seq, Arc::clone(tick))))
+    }
+}
+
+impl History for Archive {
+    type Error = ArchiveError;
+
+    fn first(&self) -> Result<u64, ArchiveError> {
+        Ok(self.span()?.map_or(0, |span| span.first_seq))
+    }
+
+    fn end(&self) -> Result<u64, ArchiveError> {
+        Ok(self.span()?.map_or(0, |span| span.last_seq.saturating_add(1)))
+    }
+
+    fn at_or_after(&self, seq: u64) -> Result<Option<(u64, Arc<Tick>)>, ArchiveError> {
+        let mut seq = seq;
+        loop {
+            if let Some(found) = self.ticks(seq, 1)?.pop() {
+                return Ok(Some((found.seq, found.tick)));
+            }
+            // Nothing there, or a tick that is damaged: the one after it.
+            match self.next_number(seq)? {
+                Some(damaged) => seq = damaged.saturating_add(1),
+                None => return Ok(None),
+            }
+        }
+    }
+}
 
 /// What a [`Cursor`] came upon.
 #[derive(Clone, Debug)]
@@ -17,7 +86,7 @@ pub struct Step {
     pub missed: u64,
 }
 
-/// A reader's place in a [`Ring`], as the number of the tick it reads next.
+/// A reader's place in a [`History`], as the number of the tick it reads next: live, paused or in a replay.
 ///
 /// A cursor borrows nothing: it can be kept beside the ring, behind the same lock, or far away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +123,19 @@ impl Cursor {
     /// Reads the next tick; `None` when it has yet to come. A reader that fell behind continues with the oldest tick held
     /// and learns how many it missed.
     pub fn advance(&mut self, ring: &Ring) -> Option<Step> {
-        let seq = self.next.max(ring.first_seq());
-        let tick = Arc::clone(ring.get(seq)?);
+        let Ok(step) = self.read(ring);
+        step
+    }
+
+    /// The same in any history.
+    ///
+    /// # Errors
+    /// The history cannot be read; the place stays.
+    pub fn read<H: History>(&mut self, history: &H) -> Result<Option<Step>, H::Error> {
+        let Some((seq, tick)) = history.at_or_after(self.next)? else { return Ok(None) };
         let missed = seq - self.next;
         self.next = seq + 1;
-        Some(Step { seq, tick, missed })
+        Ok(Some(Step { seq, tick, missed }))
     }
 
     /// Moves to the first tick that ends at or after `mono_ns` (`CLOCK_MONOTONIC`): to the oldest tick held when all end

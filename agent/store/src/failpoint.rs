@@ -17,6 +17,26 @@ macro_rules! points {
     };
 }
 
+impl Point {
+    /// True for places that an agent passes only now and then.
+    pub const fn is_rare(self) -> bool {
+        matches!(self, Self::MinuteWritten | Self::Migrated)
+    }
+
+    /// True for places that only an agent passes which exports.
+    pub const fn ships(self) -> bool {
+        matches!(
+            self,
+            Self::StreamsWritten
+                | Self::OutboxWritten
+                | Self::SendDue
+                | Self::SendAnswered
+                | Self::SendSettled
+                | Self::OutboxDeleted
+        )
+    }
+}
+
 points! {
     /// A client's Hello was read.
     HelloRead = "hello-read";
@@ -42,6 +62,12 @@ points! {
     TransactionDue = "transaction-due";
     /// Inside the transaction: totals are written, sessions and ticks are not.
     TotalsWritten = "totals-written";
+    /// Inside the transaction: ledgers and findings are written as well.
+    JudgementWritten = "judgement-written";
+    /// Inside the transaction: export's streams are written, its cursor and requests are not.
+    StreamsWritten = "streams-written";
+    /// Inside the transaction: the encoded requests are written.
+    OutboxWritten = "outbox-written";
     /// Inside the transaction: all of it is written and not committed.
     RowsWritten = "rows-written";
     /// The transaction is committed, no receipt is given.
@@ -52,6 +78,18 @@ points! {
     AckHalf = "ack-half";
     /// Ack is written.
     AckWritten = "ack-written";
+    /// A request is in the outbox for good, and about to be sent.
+    SendDue = "send-due";
+    /// Its receiver answered, or did not.
+    SendAnswered = "send-answered";
+    /// It is over and the keeping thread knows; its row is still there.
+    SendSettled = "send-settled";
+    /// Inside the transaction: rows of requests that are over are deleted.
+    OutboxDeleted = "outbox-deleted";
+    /// Inside a transaction of its own: a minute is made of its ticks and not committed.
+    MinuteWritten = "minute-written";
+    /// A journal of an older version has its new tables; that is not committed.
+    Migrated = "migrated";
     /// Asked to stop: the last tick is handed over, the journal may not have it.
     Stopping = "stopping";
     /// Asked to stop: the journal has everything, the sockets are still there.

@@ -9,16 +9,28 @@
 //! is killed. It never fails its caller: what cannot be written stays in memory, its [`Status`] says so, and the journal
 //! returns to disk by itself.
 
+mod archive;
 mod codec;
 mod cursor;
+mod entities;
 #[doc(hidden)]
 pub mod failpoint;
 mod journal;
+mod judged;
+mod minute;
+mod outbox;
 mod ring;
 mod totals;
 
+pub use archive::{Archive, ArchiveError, Archived, ArchivedMinute, Span, Unnamed, When, newest};
 pub use codec::{StoredTick, decode};
-pub use cursor::{Cursor, Step};
-pub use journal::{Commit, Journal, JournalOptions, Kept, MIN_CAP, Place, Progress, Reader, SESSION_BYTES, Status};
+pub use cursor::{Cursor, History, Step};
+pub use journal::{
+    Commit, DEFAULT_KEEP_MINUTES_S, DEFAULT_KEEP_S, Journal, JournalOptions, Kept, MIN_CAP, Place, Progress, Reader,
+    SESSION_BYTES, Status,
+};
+pub use judged::{FindingRow, LedgerKind, LedgerOf, LedgerRow};
+pub use minute::{Minute, Spread};
+pub use outbox::{Accumulator, DeadLetter, ExportCursor, NoShipper, Outgoing, Parcel, ParcelInfo, Restored, Shipper};
 pub use ring::{DEFAULT_COUNT, DEFAULT_SPAN_NS, Ring};
-pub use totals::{Amount, Distribution, JournalId, SeriesKey, SeriesTotal, Totals};
+pub use totals::{Amount, Distribution, Entry, JournalId, SeriesKey, SeriesTotal, Totals};

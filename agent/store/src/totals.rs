@@ -3,12 +3,11 @@
 mod entry;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use perfwatch_model::{EntityKind, Histogram, Instrument, Series, SeriesId, SeriesTable, Tick};
+use perfwatch_model::{EntityKind, Histogram, Instrument, Number, Series, SeriesId, SeriesTable, Tick};
 
-pub(crate) use entry::Entry;
-pub use entry::{Amount, Distribution, SeriesKey, SeriesTotal};
+pub use entry::{Amount, Distribution, Entry, SeriesKey, SeriesTotal};
 
 /// Ticks for which a series of a thing that comes and goes is kept after its last value: ten minutes.
 const KEEP_TICKS: u64 = 600;
@@ -22,6 +21,9 @@ const LEFT: f64 = 0.9;
 
 /// Number of a series in the journal. Unlike a [`SeriesId`] it survives the process.
 pub type JournalId = u32;
+
+/// What kind of series each number stands for, and what one of its integers is worth in its unit.
+pub(crate) type Kinds = HashMap<JournalId, (Instrument, f64)>;
 
 /// The dictionary of series and their running totals.
 ///
@@ -40,6 +42,8 @@ pub struct Totals {
     max_bytes: usize,
     /// Series that were forgotten for want of room.
     crowded_out: u64,
+    /// Counters of the newest tick whose gain the tick before does not tell.
+    stated: Vec<JournalId>,
 }
 
 impl Default for Totals {
@@ -53,6 +57,7 @@ impl Default for Totals {
             bytes: 0,
             max_bytes: MAX_BYTES,
             crowded_out: 0,
+            stated: Vec::new(),
         }
     }
 }
@@ -73,20 +78,59 @@ impl Totals {
         self.entries.insert(id, entry);
     }
 
+    /// Numbers below this were given to series that may be forgotten by now; rows of ticks may still name them.
+    pub(crate) fn never_below(&mut self, next: JournalId) {
+        self.next = self.next.max(next);
+    }
+
+    /// The number that the next new series gets.
+    pub(crate) fn next(&self) -> JournalId {
+        self.next
+    }
+
+    /// Entities that a series is about, as `kind:id`.
+    pub(crate) fn entities(&self) -> HashSet<&str> {
+        self.entries.values().map(|entry| entry.key().entity.as_str()).collect()
+    }
+
     /// The machine was started anew: the kernel's counters began at 0.
     pub(crate) fn rebooted(&mut self) {
         self.entries.values_mut().for_each(Entry::begin_at_zero);
+    }
+
+    /// What the counters of the newest tick gained, where that is not the difference to the tick before; by series.
+    pub(crate) fn stated_gains(&self) -> Vec<(JournalId, Number)> {
+        let of = |id: &JournalId| Some((*id, self.entries.get(id)?.gained()?));
+        self.stated.iter().filter_map(of).collect()
+    }
+
+    /// What kind of series each number stands for.
+    pub(crate) fn kinds(&self) -> Kinds {
+        let kind = |(id, entry): (&JournalId, &Entry)| {
+            let instrument = match entry.amount() {
+                Amount::None => Instrument::Gauge,
+                Amount::Counter(_) | Amount::Measured(_) => Instrument::Counter,
+                Amount::Histogram(_) => Instrument::Histogram,
+            };
+            (*id, (instrument, entry.scale()))
+        };
+        self.entries.iter().map(kind).collect()
     }
 
     /// Adds a tick, which is number `seq` of the journal. Makes room first, so that every series of the tick is there
     /// afterwards; they exceed the limit by what one tick brings at most.
     pub(crate) fn fold(&mut self, seq: u64, tick: &Tick, table: &SeriesTable) {
         self.make_room();
+        self.stated.clear();
         for (series, number) in &tick.values {
-            if let Some(entry) = self.entry(*series, table) {
-                entry.count_up(seq, *number);
+            let Some(entry) = self.entry(*series, table) else { continue };
+            if !entry.count_up(seq, *number)
+                && let Some(id) = self.id_of(*series)
+            {
+                self.stated.push(id);
             }
         }
+        self.stated.sort_unstable();
         for (series, gained) in &tick.histograms {
             if let Some(entry) = self.entry(*series, table) {
                 let before = entry.weight();
@@ -100,9 +144,27 @@ impl Totals {
         }
     }
 
+    /// The journal's number of a series: one that a folded tick held, or one that is known from before.
+    pub fn find(&self, series: SeriesId, table: &SeriesTable) -> Option<JournalId> {
+        self.id_of(series).filter(|id| self.entries.contains_key(id)).or_else(|| {
+            let key = SeriesKey::of(table.series_of(series)?, table)?;
+            self.by_key.get(&key).copied()
+        })
+    }
+
+    /// A series and its total, by its number; `None` once it was forgotten.
+    pub fn get(&self, number: JournalId) -> Option<&Entry> {
+        self.entries.get(&number)
+    }
+
     /// The journal's number of a series that a folded tick held.
     pub(crate) fn id_of(&self, series: SeriesId) -> Option<JournalId> {
         self.known.get(series.0 as usize).copied().flatten()
+    }
+
+    /// What a series amounts to; `None` when no folded tick held it.
+    pub fn amount_of(&self, series: SeriesId) -> Option<&Amount> {
+        self.entries.get(&self.id_of(series)?).map(Entry::amount)
     }
 
     fn entry(&mut self, series: SeriesId, table: &SeriesTable) -> Option<&mut Entry> {
@@ -120,7 +182,7 @@ impl Totals {
         let id = *self.by_key.entry(key).or_insert_with_key(|key| {
             let id = self.next;
             self.next += 1;
-            let entry = Entry::new(key.clone(), about.metric);
+            let entry = Entry::new(key.clone(), about);
             self.bytes += entry.weight();
             self.entries.insert(id, entry);
             id

@@ -74,6 +74,7 @@ impl ProbeKind for Cgroup {
             groups,
             pids: Vec::new(),
             followed: Vec::new(),
+            changed: false,
             turn: 0,
             scratch: Vec::new(),
         }))
@@ -87,6 +88,8 @@ struct CgroupProbe {
     groups: Vec<Group>,
     pids: Vec<u32>,
     followed: Vec<Followed>,
+    /// Somebody left or moved: a group may have nobody in it any more.
+    changed: bool,
     /// Whose turn it is when there are too many to look at all of them.
     turn: usize,
     scratch: Vec<u8>,
@@ -130,8 +133,9 @@ impl Probe for CgroupProbe {
     fn watch(&mut self, servers: &[(EntityId, Vec<u32>)]) {
         self.pids.clear();
         self.pids.extend(servers.iter().flat_map(|(_, pids)| pids));
-        let pids = &self.pids;
+        let (pids, before) = (&self.pids, self.followed.len());
         self.followed.retain(|process| pids.contains(&process.pid));
+        self.changed |= self.followed.len() < before;
     }
 
     fn sample(&mut self, _now: Stamp, out: &mut Sample<'_>) {
@@ -145,7 +149,7 @@ impl Probe for CgroupProbe {
 impl CgroupProbe {
     /// Looks which groups the watched processes are in now.
     fn follow(&mut self, out: &mut Sample<'_>) {
-        let Self { proc, mounts, groups, pids, followed, turn, scratch } = self;
+        let Self { proc, mounts, groups, pids, followed, changed, turn, scratch } = self;
         if followed.len() < pids.len() {
             let mut known: HashSet<u32> = followed.iter().map(|process| process.pid).collect();
             for pid in pids.iter().filter(|pid| known.insert(**pid)) {
@@ -156,34 +160,31 @@ impl CgroupProbe {
         }
         let (count, first) = (followed.len(), *turn);
         *turn = (first + LOOKED_AT) % count.max(1);
-        let mut place = 0;
-        let mut changed = false;
-        followed.retain_mut(|process| {
+        let (mut place, mut at) = (0, 0);
+        while at < followed.len() {
             let in_turn = (place + count - first % count) % count < LOOKED_AT;
             place += 1;
-            if !in_turn && !process.seen.is_empty() {
-                return true;
+            if !in_turn && !followed[at].seen.is_empty() {
+                at += 1;
+                continue;
             }
-            let Ok(text) = process.membership.read(scratch) else {
-                changed = true;
-                return false;
+            let Ok(text) = followed[at].membership.read(scratch) else {
+                *changed = true;
+                followed.remove(at);
+                continue;
             };
-            if text != process.seen {
-                changed = true;
-                process.seen.clear();
-                process.seen.extend_from_slice(text);
-                process.group = std::str::from_utf8(text).ok().and_then(|text| {
-                    let group = Group::open(text, mounts, out.table())?;
-                    let entity = group.entity;
-                    if !groups.iter().any(|known| known.entity == entity) {
-                        groups.push(group);
-                    }
-                    Some(entity)
-                });
+            if text != followed[at].seen {
+                *changed = true;
+                let moved = &mut followed[at];
+                moved.seen.clear();
+                moved.seen.extend_from_slice(text);
+                moved.group = None;
+                let group = std::str::from_utf8(text).ok().and_then(|text| Group::open(text, mounts, out.table()));
+                followed[at].group = group.map(|group| enter(groups, followed, group));
             }
-            true
-        });
-        if changed {
+            at += 1;
+        }
+        if std::mem::take(changed) {
             let mut own = true;
             groups.retain(|group| {
                 std::mem::take(&mut own) || followed.iter().any(|process| process.group == Some(group.entity)) || {
@@ -193,6 +194,20 @@ impl CgroupProbe {
             });
         }
     }
+}
+
+/// Takes a group up that somebody is in now. One of the same name with nobody in it may be gone, and this another: its files
+/// say nothing any more.
+fn enter(groups: &mut Vec<Group>, followed: &[Followed], group: Group) -> EntityId {
+    let entity = group.entity;
+    let own = groups.first().is_some_and(|own| own.entity == entity);
+    let held = own || followed.iter().any(|process| process.group == Some(entity));
+    match groups.iter_mut().find(|known| known.entity == entity) {
+        Some(_) if held => {}
+        Some(known) => *known = group,
+        None => groups.push(group),
+    }
+    entity
 }
 
 impl Group {

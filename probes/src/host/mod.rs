@@ -1,12 +1,19 @@
-//! The machine: CPU, memory, pressure, control groups, processes, and what model servers get of it.
+//! The machine: CPUs, memory, pressure, disks, network, control groups, processes, and what model servers get of it.
 //!
 //! To add a probe, copy the nearest file, and add its `mod` line and its line in [`PROBES`].
 
 mod cgroup;
 mod cpu;
+mod disk;
+mod frequency;
+mod load;
 mod memory;
+mod network;
+mod numa;
+mod paging;
 mod pressure;
 mod process;
+mod run_queue;
 mod served;
 
 use perfwatch_model::{Reason, SeriesTable};
@@ -16,8 +23,21 @@ use crate::{Cadence, Probe, ProbeContext, ProbeKind};
 pub use served::NO_QUOTA;
 
 /// Every host probe.
-pub const PROBES: &[&dyn ProbeKind] =
-    &[&cgroup::Cgroup, &cpu::Cpu, &memory::Memory, &pressure::Pressure, &process::Processes, &served::Served];
+pub const PROBES: &[&dyn ProbeKind] = &[
+    &cgroup::Cgroup,
+    &cpu::Cpu,
+    &disk::Disk,
+    &frequency::Frequency,
+    &load::Load,
+    &memory::Memory,
+    &network::Network,
+    &numa::Numa,
+    &paging::Paging,
+    &pressure::Pressure,
+    &process::Processes,
+    &run_queue::RunQueue,
+    &served::Served,
+];
 
 /// A probe that could be opened here.
 pub struct OpenProbe {

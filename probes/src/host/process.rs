@@ -5,9 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use perfwatch_model::metrics::process::{CPU_TIME, MEMORY_USAGE, RUN_DELAY, THREAD_COUNT};
+use perfwatch_model::metrics::process::{
+    CONTEXT_SWITCHES, CPU_TIME, DISK_IO, MEMORY_USAGE, PAGING_FAULTS, RUN_DELAY, THREAD_COUNT,
+};
 use perfwatch_model::{Attr, Entity, EntityId, EntityKind, MetricDef, Reason, Sample, SeriesId, SeriesTable, Stamp};
 
+use crate::kernel::activity::{self, ProcessIo};
+use crate::kernel::counter::Rising;
 use crate::kernel::cpu_times::tick_ns;
 use crate::kernel::folder::{Folder, NumberedPath};
 use crate::kernel::held::HeldFile;
@@ -33,13 +37,23 @@ const NO_SCHEDSTAT: Reason = Reason::fixed(
     "run a kernel with CONFIG_SCHED_INFO, and the agent as the process's user or root",
 );
 
+const NO_IO: Reason = Reason::fixed(
+    "the kernel does not tell this agent what the process reads and writes",
+    "run the agent as root or with CAP_SYS_PTRACE, on a kernel with CONFIG_TASK_IO_ACCOUNTING",
+);
+const NO_SWITCHES: Reason = Reason::fixed(
+    "the context switches of the process's threads cannot be read, or it has more than 256 threads",
+    "run a kernel that writes them to /proc/pid/task/tid/status",
+);
+const NO_FAULTS: Reason = Reason::fixed("the page faults of the process cannot be read", "mount procfs");
+
 impl ProbeKind for Processes {
     fn name(&self) -> &'static str {
         "process"
     }
 
     fn metrics(&self) -> &'static [&'static MetricDef] {
-        &[&CPU_TIME, &MEMORY_USAGE, &THREAD_COUNT, &RUN_DELAY]
+        &[&CPU_TIME, &MEMORY_USAGE, &THREAD_COUNT, &RUN_DELAY, &DISK_IO, &CONTEXT_SWITCHES, &PAGING_FAULTS]
     }
 
     fn cadence(&self) -> Cadence {
@@ -98,6 +112,13 @@ struct Watched {
     resident: SeriesId,
     count: SeriesId,
     delay: SeriesId,
+    stat: Option<HeldFile>,
+    io: ProcessIo,
+    faults: [Rising; 2],
+    switches: [u64; 2],
+    disk_series: [SeriesId; 2],
+    fault_series: [SeriesId; 2],
+    switch_series: [SeriesId; 2],
 }
 
 impl Probe for ProcessProbe {
@@ -171,7 +192,7 @@ impl ProcessProbe {
                 && let Ok(threads) = Threads::open(proc, *pid, false)
             {
                 list.rows[at].command = read_command(proc, *pid);
-                watched.push(Watched::new(&list.rows[at], threads, out));
+                watched.push(Watched::new(&list.rows[at], threads, proc, out));
             }
         }
     }
@@ -275,16 +296,27 @@ impl Stat {
 }
 
 impl Watched {
-    fn new(row: &ProcessRow, threads: Threads, out: &mut Sample<'_>) -> Self {
+    fn new(row: &ProcessRow, threads: Threads, proc: &Path, out: &mut Sample<'_>) -> Self {
         let entity = out.entity(
             Entity::new(EntityKind::Process, format!("{}:{}", row.pid, row.start))
                 .with("process.pid", row.pid)
                 .with("process.executable.name", row.name.clone())
                 .with("process.command_line", row.command.clone()),
         );
+        let folder = process_folder(proc, row.pid);
+        let mut pair = |metric, key, values: [&'static str; 2]| {
+            values.map(|value| out.series(metric, entity, &[Attr::fixed(key, value)]))
+        };
         Self {
             pid: row.pid,
             start: row.start,
+            stat: HeldFile::open(&folder.join("stat")).ok(),
+            io: ProcessIo::open(&folder),
+            faults: [Rising::default(); 2],
+            switches: [0; 2],
+            disk_series: pair(&DISK_IO, "disk.io.direction", ["read", "write"]),
+            fault_series: pair(&PAGING_FAULTS, "system.paging.fault.type", ["minor", "major"]),
+            switch_series: pair(&CONTEXT_SWITCHES, "process.context_switch.type", ["voluntary", "involuntary"]),
             entity,
             threads,
             delay_ns: 0,
@@ -296,13 +328,43 @@ impl Watched {
         }
     }
 
+    fn push_io_and_faults(&mut self, scratch: &mut Scratch, out: &mut Sample<'_>) {
+        match self.io.bytes() {
+            Some(bytes) => {
+                for (series, total) in self.disk_series.into_iter().zip(bytes) {
+                    out.counter(series, total);
+                }
+            }
+            None => out.unavailable(&DISK_IO, self.entity, NO_IO),
+        }
+        let text = self.stat.as_ref().and_then(|file| file.read(&mut scratch.text).ok()).unwrap_or_default();
+        match parse::stat_fields(text).and_then(|(_, fields)| activity::faults(fields)) {
+            Some(faults) => {
+                for ((series, total), count) in self.fault_series.into_iter().zip(&mut self.faults).zip(faults) {
+                    out.counter(series, total.follow(count));
+                }
+            }
+            None => out.unavailable(&PAGING_FAULTS, self.entity, NO_FAULTS),
+        }
+    }
+
     fn push(&mut self, row: &ProcessRow, ours: bool, scratch: &mut Scratch, out: &mut Sample<'_>) {
         out.counter(self.user, row.user_ns);
         out.counter(self.system, row.system_ns);
         out.gauge_int(self.resident, row.resident);
         out.gauge_int(self.count, u64::from(row.threads));
+        self.push_io_and_faults(scratch, out);
         if self.threads.list(scratch).is_err() {
             return;
+        }
+        match self.threads.switches(scratch) {
+            Some(added) => {
+                for ((total, added), series) in self.switches.iter_mut().zip(added).zip(self.switch_series) {
+                    *total += added;
+                    out.counter(series, *total);
+                }
+            }
+            None => out.unavailable(&CONTEXT_SWITCHES, self.entity, NO_SWITCHES),
         }
         let mut sums = ThreadSums::NOTHING;
         self.threads.measure(ours, false, scratch, &mut sums);

@@ -29,6 +29,8 @@ impl FollowedGroup {
     ) -> Option<CpuGroupSample> {
         if leader != self.leader {
             self.leader = leader;
+            // Its group may have the same name and be another: the files of one that is gone say nothing any more.
+            self.seen.clear();
             self.membership = leader.and_then(|pid| HeldFile::open(&process_folder(proc, pid).join("cgroup")).ok());
         }
         let text = self.membership.as_ref()?.read(&mut scratch.text).ok()?;

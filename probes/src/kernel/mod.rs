@@ -1,5 +1,6 @@
 //! Reading the kernel: files that stay open, bytes that are scanned in place, counters that never go back.
 
+pub(crate) mod activity;
 pub(crate) mod control_group;
 pub(crate) mod core_steps;
 pub(crate) mod counter;
@@ -11,4 +12,5 @@ pub(crate) mod followed_group;
 pub(crate) mod held;
 pub(crate) mod parse;
 pub(crate) mod process_tree;
+pub(crate) mod roster;
 pub(crate) mod threads;

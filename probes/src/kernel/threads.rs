@@ -28,6 +28,9 @@ impl Scratch {
     }
 }
 
+/// Threads of a process whose `status` is read, some 10 µs each.
+const MOST_STATUS: usize = 256;
+
 /// What the threads of a process, or of several, did since the last look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ThreadSums {
@@ -50,6 +53,8 @@ struct Thread {
     tid: u32,
     ran: Step,
     waited: Step,
+    /// Voluntary and involuntary context switches.
+    switches: [Step; 2],
     schedstat: Option<HeldFile>,
     children: Option<HeldFile>,
     listed: bool,
@@ -113,7 +118,10 @@ impl Threads {
                 };
                 let step = if *known { Step::from_zero() } else { Step::default() };
                 let (schedstat, children) = (hold("schedstat"), hold("children"));
-                threads.insert(at, Thread { tid, ran: step, waited: step, schedstat, children, listed: true });
+                threads.insert(
+                    at,
+                    Thread { tid, ran: step, waited: step, switches: [step; 2], schedstat, children, listed: true },
+                );
             }
         })?;
         threads.retain(|thread| {
@@ -145,6 +153,27 @@ impl Threads {
             }
         }
         self.known = true;
+    }
+
+    /// Voluntary and involuntary context switches of the threads since the last look, in what [`Self::list`] saw last.
+    /// `None` when a thread's cannot be read, or when there are so many that reading them would cost too much.
+    pub(crate) fn switches(&mut self, scratch: &mut Scratch) -> Option<[u64; 2]> {
+        if self.list.len() > MOST_STATUS {
+            return None;
+        }
+        let mut sums = [0; 2];
+        for thread in &mut self.list {
+            let status = match open(&self.folder, thread.tid, "status").and_then(|file| file.read(&mut scratch.text)) {
+                Ok(text) => text,
+                Err(error) if is_gone(&error) => continue,
+                Err(_) => return None,
+            };
+            let counts = super::activity::switches(status)?;
+            for ((sum, step), count) in sums.iter_mut().zip(&mut thread.switches).zip(counts) {
+                *sum += step.take(count);
+            }
+        }
+        Some(sums)
     }
 
     /// Adds the pids of all child processes to `scratch.pids`.

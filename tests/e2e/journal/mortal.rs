@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use perfwatch_sdk::Server;
 use perfwatch_tests::{get, perfwatch, wait_for};
@@ -14,11 +16,22 @@ use tempfile::TempDir;
 use super::sequence::{Progress, Totals, differences, expected, told};
 use crate::PERFWATCH;
 
+/// How an agent's end comes about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// SIGKILL after so many milliseconds.
+    Random(u64),
+    /// By its own hand at this passing of a failpoint.
+    At(&'static str, u32),
+}
+
 pub(super) struct Mortal {
     pub(super) dir: TempDir,
     pub(super) state: PathBuf,
     /// Where it takes in OTLP/HTTP beside its sockets.
     pub(super) intake: Option<SocketAddr>,
+    /// More of its environment.
+    pub(super) env: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
 
@@ -27,7 +40,7 @@ impl Mortal {
     pub(super) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("perfwatch-test-").tempdir().expect("a temporary folder");
         let state = dir.path().join("state");
-        Self { dir, state, intake: None, child: None }
+        Self { dir, state, intake: None, env: Vec::new(), child: None }
     }
 
     pub(super) fn start(&mut self) {
@@ -40,7 +53,26 @@ impl Mortal {
         command.arg("agent").env("XDG_STATE_HOME", &self.state).stdout(Stdio::null()).stderr(Stdio::null());
         command.envs(failpoint.map(|name| ("PERFWATCH_FAILPOINT", name)));
         command.envs(self.intake.map(|address| ("PERFWATCH_INTAKE_HTTP", address.to_string())));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.spawn().expect("the binary starts"));
+    }
+
+    /// Starts it to die at this passing of a failpoint; those on the way of stopping are passed when it is asked to stop.
+    pub(super) fn start_to_die_at(&mut self, name: &str, nth: u32) {
+        if !name.starts_with("stop") {
+            return self.start_armed(Some(&format!("{name}:{nth}")));
+        }
+        self.start_armed(Some(name));
+        self.ready();
+        // At a moment of its own in the second, each time.
+        sleep(Duration::from_millis(u64::from(nth) * 413));
+        self.ask_to_stop();
+    }
+
+    /// Waits until it has killed itself. A failpoint that is never reached fails here, at the deadline.
+    pub(super) fn killed_itself(&mut self, what: &str) {
+        let status = self.end(what);
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{what}: {status}");
     }
 
     pub(super) fn ready(&self) {
@@ -66,6 +98,20 @@ impl Mortal {
     pub(super) fn end(&mut self, what: &str) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
         wait_for(what, || child.try_wait().expect("our child"))
+    }
+
+    /// True when it has ended by itself, now or within this time.
+    #[allow(dead_code, reason = "the tests of real backends share this file")]
+    pub(super) fn ended_within(&mut self, limit: Duration) -> bool {
+        let child = self.child.as_mut().expect("it runs");
+        let start = Instant::now();
+        while child.try_wait().expect("our child").is_none() {
+            if start.elapsed() >= limit {
+                return false;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        true
     }
 
     pub(super) fn probe_socket(&self) -> PathBuf {

@@ -32,6 +32,54 @@ fn a_pause_freezes_the_screen_and_loses_nothing() {
 }
 
 #[test]
+fn the_screen_goes_back_in_time_with_the_graphs_of_then_and_comes_back_live() {
+    let mut app = App::new(false);
+    let mut then = None;
+    for second in 1..=9 {
+        push(&mut app, &at(second, fixtures::healthy()));
+        if second == 6 {
+            then = Some(app.history().cpu.iter().collect::<Vec<_>>());
+        }
+    }
+    (0..3).for_each(|_| assert_eq!(press(&mut app, '['), Effect::Draw));
+    assert_eq!((app.snapshot().map(|shown| &shown.time[17..19]), app.paused()), (Some("06"), Some(3)));
+    assert_eq!(Some(app.history().cpu.iter().collect::<Vec<_>>()), then);
+    push(&mut app, &at(10, fixtures::healthy()));
+    press(&mut app, ']');
+    assert_eq!((app.snapshot().map(|shown| &shown.time[17..19]), app.paused()), (Some("07"), Some(3)));
+    press(&mut app, '{');
+    assert_eq!(app.snapshot().map(|shown| &shown.time[17..19]), Some("01"), "no further than there is");
+    press(&mut app, '}');
+    assert_eq!(app.snapshot().map(|shown| &shown.time[17..19]), Some("10"));
+    press(&mut app, 'L');
+    assert_eq!((app.paused(), app.history().len()), (None, 10));
+    assert_eq!(press(&mut app, '+'), Effect::None, "a live screen has one speed");
+}
+
+#[test]
+fn keys_steer_a_replay_and_its_header_says_how_it_stands() {
+    let mut app = App::new(false);
+    let state = |playing, at_end| ReplayState { playing, at_end, ..ReplayState::default() };
+    let past: Vec<_> = (1..=5).map(|second| Arc::new(at(second, fixtures::healthy()))).collect();
+    app.update(Event::Feed(FeedEvent::Replay(state(true, false))));
+    app.update(Event::Feed(FeedEvent::Jump(past)));
+    assert_eq!(app.history().len(), 5);
+    for (key, control) in [
+        (' ', Control::PlayOrPause),
+        ('[', Control::Go(Goto::By(-1))),
+        ('}', Control::Go(Goto::By(60))),
+        ('B', Control::Go(Goto::First)),
+        ('L', Control::Go(Goto::Last)),
+        ('+', Control::Faster),
+        ('-', Control::Slower),
+    ] {
+        assert_eq!(press(&mut app, key), Effect::Steer(control), "{key}");
+    }
+    assert_eq!(app.update(Event::Quiet(Duration::from_secs(99))), Effect::None, "a paused replay is not stale");
+    assert_eq!(app.replay().map(|replay| replay.playing), Some(true));
+}
+
+#[test]
 fn an_agent_that_stopped_talking_is_not_shown_as_live() {
     let mut app = App::new(false);
     assert_eq!(app.update(Event::Quiet(Duration::from_secs(9))), Effect::None, "nothing was shown yet");

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use perfwatch_model::Snapshot;
+use perfwatch_model::snapshot::AgentView;
 use perfwatch_tui::gaps::gaps;
 use perfwatch_tui::plain::plain;
 
@@ -48,6 +49,10 @@ fn report(origin: &str, snapshot: &Snapshot) -> String {
         or_none(&servers),
         or_none(&devices),
     );
+    text.push_str(&format!("history    {}\n", history(&snapshot.agent)));
+    for export in &snapshot.agent.exports {
+        text.push_str(&format!("export     {} to {}: {}\n", export.signal, export.endpoint, export.standing()));
+    }
     if snapshot.unavailable.is_empty() {
         text.push_str("\nEverything that perfwatch can measure is available here.\n");
         return text;
@@ -63,4 +68,28 @@ fn report(origin: &str, snapshot: &Snapshot) -> String {
         }
     }
     text.lines().map(|line| format!("{}\n", plain(line).trim_end())).collect()
+}
+
+/// Where the history is, and how far back it reaches.
+fn history(agent: &AgentView) -> String {
+    let since = |what: &str, since: &Option<String>| since.as_ref().map(|since| format!(", {what} since {since}"));
+    let reach = [since("seconds", &agent.seconds_since), since("minutes", &agent.minutes_since)];
+    format!("{}{}", agent.store, reach.into_iter().flatten().collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_says_where_it_is_and_how_far_back_it_reaches() {
+        let mut agent = AgentView { store: "memory".to_owned(), ..AgentView::default() };
+        assert_eq!(history(&agent), "memory");
+        agent.store = "/var/lib/perfwatch/journal.db".to_owned();
+        agent.seconds_since = Some("2026-11-26T12:00:01.000Z".to_owned());
+        agent.minutes_since = Some("2026-11-20T12:01:00.000Z".to_owned());
+        let wanted = "/var/lib/perfwatch/journal.db, seconds since 2026-11-26T12:00:01.000Z, minutes since \
+                      2026-11-20T12:01:00.000Z";
+        assert_eq!(history(&agent), wanted);
+    }
 }

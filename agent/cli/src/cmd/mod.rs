@@ -3,10 +3,13 @@
 mod agent;
 mod completions;
 mod config;
+mod dashboards;
 mod demo;
 mod demo_parts;
 mod doctor;
 mod man;
+mod record;
+mod replay;
 mod snapshot;
 mod top;
 mod why;
@@ -24,8 +27,11 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     Agent(agent::Agent),
     Snapshot(snapshot::Snapshot),
+    Record(record::Record),
+    Replay(replay::Replay),
     Doctor(doctor::Doctor),
     Config(config::Config),
+    Dashboards(dashboards::Dashboards),
     Completions(completions::Completions),
     Man(man::Man),
     #[command(hide = true)]
@@ -43,8 +49,11 @@ impl Command {
             Self::Demo(command) => command.run(settings),
             Self::Agent(command) => command.run(settings),
             Self::Snapshot(command) => command.run(settings),
+            Self::Record(command) => command.run(settings),
+            Self::Replay(command) => command.run(),
             Self::Doctor(command) => command.run(settings),
             Self::Config(command) => command.run(settings),
+            Self::Dashboards(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
             Self::ModelServer(command) => command.run(),

@@ -51,6 +51,14 @@ impl Look {
     }
 }
 
+/// Columns and rows of one frame as text: the terminal's, where there is one.
+pub(super) fn size() -> (u16, u16) {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    // A serial line or a container's terminal may not know its size.
+    let size = size.ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    size.map_or(PLAIN_SIZE, |size| (size.ws_col, size.ws_row))
+}
+
 /// The exit code of a screen that ended: a shell expects 128 + n after signal n.
 pub(crate) fn exit_code(exit: Exit) -> ExitCode {
     match exit {
@@ -73,10 +81,7 @@ impl Top {
         let options = self.look.options(false);
         if self.once {
             let snapshot = source.one(Patience::FullWindow)?;
-            let size = rustix::termios::tcgetwinsize(std::io::stdout());
-            // A serial line or a container's terminal may not know its size.
-            let size = size.ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
-            let (width, height) = size.map_or(PLAIN_SIZE, |size| (size.ws_col, size.ws_row));
+            let (width, height) = size();
             print(&perfwatch_tui::render_once(&[snapshot], width, height, &options))?;
             return Ok(ExitCode::SUCCESS);
         }

@@ -1,4 +1,4 @@
-//! `/v1/config`: what the agent runs with.
+//! `/v1/config`: what the agent runs with, and what a new start would change.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,5 +7,5 @@ use super::Api;
 use crate::config::Described;
 
 pub(crate) async fn config(State(api): State<Api>) -> Json<Vec<Described>> {
-    Json(api.config.to_vec())
+    Json(api.reloader.describe())
 }

@@ -6,7 +6,11 @@ mod answer;
 mod catalog;
 mod config;
 mod health;
+pub(crate) mod metrics;
+mod points;
 mod query;
+mod recording;
+mod reload;
 mod snapshot;
 mod stream;
 mod ticks;
@@ -16,14 +20,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::Uri;
-use axum::routing::get;
+use axum::routing::{get, post};
 use perfwatch_model::Clock;
 use perfwatch_store::Reader;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::Described;
 use crate::feed::Subscription;
 use crate::history::History;
+use crate::reload::Reloader;
+pub(crate) use health::{Pulse, STUCK_NS};
+
 use answer::Problem;
 
 /// Makes [`ROUTES`] and the router of one table: what is documented is served, and the other way round.
@@ -44,11 +50,16 @@ resources! {
     "/v1/stream", "a snapshot a line at every tick, without end", stream::stream;
     "/v1/findings", "what is wrong at the newest tick, worst first", snapshot::findings;
     "/v1/ticks", "raw values; ?from= and ?to= in seconds since 1970, the last minute without them", ticks::ticks;
-    "/v1/query", "totals since the journal began: ?metric=, ?entity=kind:id, ?buckets=true", query::query;
+    "/v1/query", "totals since the journal began: ?metric=, ?entity=kind:id, ?buckets=true; over time with ?from=, ?to=, ?points=", query::query;
+    "/v1/recording", "a file for `perfwatch replay`: the newest ?last= seconds, or ?from= to ?to= in seconds since 1970, everything kept without them", recording::recording;
     "/v1/config", "the configuration and where each value came from", config::config;
+    "/metrics", "for Prometheus: text, OpenMetrics or protobuf by Accept; ?level=default or full", metrics::metrics;
     "/healthz", "200 while ticks close", health::healthz;
     "/readyz", "200 once there is something to show", health::readyz;
 }
+
+/// The one path that is not read but asked to do something.
+const RELOAD: &str = "/v1/reload";
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -56,8 +67,16 @@ pub(crate) struct Api {
     pub(crate) subscription: Subscription,
     pub(crate) history: Arc<History>,
     pub(crate) journal: Reader,
-    pub(crate) config: Arc<[Described]>,
+    pub(crate) reloader: Arc<Reloader>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) expositions: metrics::Expositions,
+}
+
+/// Serves `/metrics` over TCP until `stop` resolves.
+pub(crate) async fn serve_metrics(listener: TcpListener, api: Api, stop: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = axum::serve(listener, metrics::router(api)).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "metrics are served no more");
+    }
 }
 
 /// Serves until `stop` resolves and the answers under way are out. Streams end by themselves when the tick thread stops.
@@ -68,7 +87,11 @@ pub(crate) async fn serve(listener: UnixListener, api: Api, stop: impl Future<Ou
 }
 
 pub(crate) fn router(api: Api) -> Router {
-    resources().fallback(nothing_here).method_not_allowed_fallback(only_get).with_state(api)
+    resources()
+        .route(RELOAD, post(reload::reload))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(only_get)
+        .with_state(api)
 }
 
 async fn nothing_here(uri: Uri) -> Problem {
@@ -78,5 +101,9 @@ async fn nothing_here(uri: Uri) -> Problem {
 }
 
 async fn only_get(uri: Uri) -> Problem {
+    if uri.path() == RELOAD {
+        let message = format!("{RELOAD} does something, and tells nothing");
+        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, message).hint("use POST");
+    }
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} can only be read", uri.path())).hint("use GET")
 }

@@ -6,6 +6,11 @@
 //! | `entity` | only series about this entity, `kind:id` as the snapshot writes it |
 //! | `buckets` | `true`: distributions with their buckets |
 //!
+//! | `from`, `to` | over time: seconds since 1970; the last two minutes without them |
+//! | `points` | over time: into how many equal parts the time is divided, 1 to 2000, 120 without it |
+//!
+//! With one of the last three the answer is what `metric`, which must be given then, did over time: see [`super::points`].
+//!
 //! Without parameters, all counters and histograms. What nothing is known of gives an empty `series`; a parameter that does
 //! not exist, or a value that it does not take, is an error 400 with `error.message` and `error.hint`.
 //!
@@ -25,6 +30,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use perfwatch_model::SparseHdr;
 use perfwatch_model::histogram::layout;
 use perfwatch_store::{Amount, SeriesTotal};
@@ -32,6 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Api;
 use super::answer::Problem;
+use super::points;
 use crate::time::rfc3339;
 
 #[derive(Debug, Deserialize)]
@@ -41,6 +48,9 @@ pub(crate) struct Asked {
     entity: Option<String>,
     #[serde(default)]
     buckets: bool,
+    from: Option<String>,
+    to: Option<String>,
+    points: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -82,18 +92,25 @@ struct TotalView {
 pub(crate) async fn query(
     State(api): State<Api>,
     asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Json<Totals>, Problem> {
+) -> Result<Response, Problem> {
     let Query(asked) = asked.map_err(|refused| {
         Problem::new(StatusCode::BAD_REQUEST, refused.body_text())
-            .hint("it takes metric=name, entity=kind:id and buckets=true")
+            .hint("it takes metric=name, entity=kind:id, buckets=true, from= and to= in seconds since 1970, and points=number")
     })?;
+    if asked.from.is_some() || asked.to.is_some() || asked.points.is_some() {
+        let Asked { metric, entity, buckets: _, from, to, points } = asked;
+        let range =
+            points::Range::of(metric, entity, [from.as_deref(), to.as_deref(), points.as_deref()], &*api.clock)?;
+        return Ok(Json(points::over_time(&api, range).await?).into_response());
+    }
     let status = api.journal.status();
     let series = api.journal.query(asked.metric.as_deref(), asked.entity.as_deref());
     Ok(Json(Totals {
         since: rfc3339(status.since_wall_ns),
         store: status.place.to_string(),
         series: series.into_iter().map(|series| view(series, asked.buckets)).collect(),
-    }))
+    })
+    .into_response())
 }
 
 fn view(series: SeriesTotal, with_buckets: bool) -> TotalView {

@@ -1,6 +1,7 @@
 //! `/v1/ticks`: raw values.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use perfwatch_model::{Histogram, SeriesId, SeriesTable, Tick, Unit};
@@ -14,6 +15,7 @@ use crate::time::rfc3339;
 const DEFAULT_SPAN_S: f64 = 60.0;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Range {
     from: Option<String>,
     to: Option<String>,
@@ -52,7 +54,13 @@ struct HistogramView {
     p99: Option<f64>,
 }
 
-pub(crate) async fn ticks(State(api): State<Api>, range: Query<Range>) -> Result<Json<Ticks>, Problem> {
+pub(crate) async fn ticks(
+    State(api): State<Api>,
+    range: Result<Query<Range>, QueryRejection>,
+) -> Result<Json<Ticks>, Problem> {
+    let Query(range) = range.map_err(|refused| {
+        Problem::new(StatusCode::BAD_REQUEST, refused.body_text()).hint("it takes from= and to= in seconds since 1970")
+    })?;
     let now_s = api.clock.now().wall_ns as f64 / 1e9;
     let to = seconds("to", range.to.as_deref())?.unwrap_or(now_s);
     let from = seconds("from", range.from.as_deref())?.unwrap_or(to - DEFAULT_SPAN_S);
@@ -69,7 +77,7 @@ pub(crate) async fn ticks(State(api): State<Api>, range: Query<Range>) -> Result
     }))
 }
 
-fn seconds(name: &str, text: Option<&str>) -> Result<Option<f64>, Problem> {
+pub(super) fn seconds(name: &str, text: Option<&str>) -> Result<Option<f64>, Problem> {
     let Some(text) = text else { return Ok(None) };
     match text.parse::<f64>() {
         Ok(seconds) if seconds.is_finite() => Ok(Some(seconds)),

@@ -49,6 +49,16 @@ impl GpuHandles {
         probes.gpus().filter_map(|gpu| self.device(gpu, tick, table, probes.processes())).collect()
     }
 
+    /// What ticks alone tell: no names, no processes.
+    pub(super) fn told(&self, tick: &Tick, table: &SeriesTable) -> Vec<DeviceView> {
+        let gpus = self.gpus.iter().filter_map(|handles| {
+            let id = table.entity_of(handles.entity)?.to_string();
+            let gpu = Some(handles.view(tick));
+            Some(DeviceView { id, kind: "gpu".to_owned(), name: String::new(), ledger: None, cpu: None, gpu })
+        });
+        gpus.collect()
+    }
+
     fn device(
         &self,
         gpu: &GpuDevice,

@@ -3,11 +3,12 @@
 mod absences;
 mod gpu;
 mod gpus_of;
+pub(crate) mod scene;
 mod slowest;
 
 use perfwatch_diagnose::Judgement;
-use perfwatch_model::snapshot::{AgentView, DeviceView, PlaceView, SCHEMA_VERSION, ServerView};
-use perfwatch_model::{EntityId, MetricDef, Reason, SeriesTable, Snapshot, Tick};
+use perfwatch_model::snapshot::{AgentView, PlaceView, SCHEMA_VERSION};
+use perfwatch_model::{Entity, EntityId, EntityKind, MetricDef, Reason, SeriesTable, Snapshot, Tick};
 use perfwatch_probes::ProcessList;
 
 use crate::scheduler::{ProbeSet, TICK_NS};
@@ -16,18 +17,52 @@ use crate::time::rfc3339;
 use absences::Absences;
 use gpu::GpuHandles;
 use gpus_of::gpus_of;
+use scene::SceneWriter;
 use slowest::Slowest;
 
 /// Ledgers, latencies and rates cover at most this much.
 const WINDOW_S: f64 = 10.0;
+
+/// Makes of a tick and its judgement what both the agent and a replay can tell.
+#[derive(Default)]
+pub(crate) struct Teller {
+    gpus: GpuHandles,
+    slowest: Slowest,
+}
+
+impl Teller {
+    /// A snapshot without what no tick holds: names, pids, places, what cannot be read, the agent.
+    pub(crate) fn tell(&mut self, tick: &Tick, table: &SeriesTable, judgement: &Judgement) -> Snapshot {
+        self.gpus.refresh(table);
+        self.slowest.update(tick, (WINDOW_S * 1e9) as u64);
+        let mut devices = self.gpus.told(tick, table);
+        devices.extend(judgement.devices());
+        let mut servers = judgement.servers(|_| Vec::new());
+        for (view, judged) in servers.iter_mut().zip(&judgement.servers) {
+            view.slowest = self.slowest.of(judged.entity);
+        }
+        Snapshot {
+            schema_version: SCHEMA_VERSION,
+            time: rfc3339(tick.end.wall_ns),
+            window_s: judgement.window_s(),
+            host: judgement.host(""),
+            servers,
+            devices,
+            findings: judgement.findings.clone(),
+            undecided: judgement.undecided_rules(),
+            unavailable: Vec::new(),
+            agent: AgentView::default(),
+        }
+    }
+}
 
 /// Remembers what does not change from tick to tick.
 pub(crate) struct Assembler {
     host_name: String,
     started_mono_ns: u64,
     absences: Absences,
-    gpus: GpuHandles,
-    slowest: Slowest,
+    teller: Teller,
+    scenes: SceneWriter,
 }
 
 impl Assembler {
@@ -42,12 +77,12 @@ impl Assembler {
             host_name,
             started_mono_ns,
             absences: Absences::new(host, closed),
-            gpus: GpuHandles::default(),
-            slowest: Slowest::default(),
+            teller: Teller::default(),
+            scenes: SceneWriter::default(),
         }
     }
 
-    /// Everything but what the agent knows of itself, which the caller fills in.
+    /// What ticks tell, and with it everything but what the agent knows of itself, which the caller fills in.
     pub(crate) fn snapshot(
         &mut self,
         tick: &Tick,
@@ -56,56 +91,50 @@ impl Assembler {
         servers: &Servers,
         probes: &ProbeSet,
         covered_ns: u64,
-    ) -> Snapshot {
+    ) -> (Snapshot, Snapshot) {
         self.absences.update(tick, table);
-        self.gpus.refresh(table);
-        self.slowest.update(tick, (WINDOW_S * 1e9) as u64);
-        // Without a server nothing has a window but the machine's history.
-        let covered = (covered_ns as f64 / 1e9).min(WINDOW_S);
-        let window_s = if judgement.servers.is_empty() { covered } else { judgement.window_s() };
-        let mut devices = self.gpus.devices(tick, table, probes);
-        devices.extend(judgement.devices());
-        Snapshot {
-            schema_version: SCHEMA_VERSION,
-            time: rfc3339(tick.end.wall_ns),
-            window_s,
-            host: judgement.host(self.host_name.as_str()),
-            servers: server_views(judgement, servers, &self.slowest, &devices, probes.processes()),
-            devices,
-            findings: judgement.findings.clone(),
-            undecided: judgement.undecided_rules(),
-            unavailable: self.absences.views(table),
-            agent: AgentView {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                pid: std::process::id(),
-                uptime_s: tick.end.mono_ns.saturating_sub(self.started_mono_ns) as f64 / 1e9,
-                interval_s: TICK_NS as f64 / 1e9,
-                store: "memory".to_owned(),
-                ..AgentView::default()
-            },
+        let told = self.teller.tell(tick, table, judgement);
+        let mut shown = told.clone();
+        if judgement.servers.is_empty() {
+            // Without a server nothing has a window but the machine's history.
+            shown.window_s = (covered_ns as f64 / 1e9).min(WINDOW_S);
         }
+        shown.host.name.clone_from(&self.host_name);
+        shown.devices.retain(|device| device.gpu.is_none());
+        shown.devices.splice(0..0, self.teller.gpus.devices(tick, table, probes));
+        complete_servers(&mut shown, judgement, servers, probes.processes());
+        shown.unavailable = self.absences.views(table);
+        shown.agent = AgentView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: tick.end.mono_ns.saturating_sub(self.started_mono_ns) as f64 / 1e9,
+            interval_s: TICK_NS as f64 / 1e9,
+            store: "memory".to_owned(),
+            ..AgentView::default()
+        };
+        (told, shown)
+    }
+
+    /// What is to be kept with a tick, so that a replay shows it as it was shown.
+    pub(crate) fn scene(&mut self, told: Snapshot, shown: &Snapshot, table: &SeriesTable) -> Vec<u8> {
+        let lives = |entity: &Entity| matches!(entity.kind, EntityKind::Server | EntityKind::Gpu);
+        let living = table.entities().filter(|(_, entity)| lives(entity)).map(|(_, entity)| entity.to_string());
+        self.scenes.write(told, shown, &living.collect::<Vec<_>>())
     }
 }
 
-fn server_views(
-    judgement: &Judgement,
-    servers: &Servers,
-    slowest: &Slowest,
-    devices: &[DeviceView],
-    processes: Option<&ProcessList>,
-) -> Vec<ServerView> {
+fn complete_servers(shown: &mut Snapshot, judgement: &Judgement, servers: &Servers, processes: Option<&ProcessList>) {
     let all_pids = servers.all_pids();
-    let mut views = judgement.servers(|entity| servers.pids(entity));
-    for (view, judged) in views.iter_mut().zip(&judgement.servers) {
-        view.slowest = slowest.of(judged.entity);
+    for (view, judged) in shown.servers.iter_mut().zip(&judgement.servers) {
+        view.pids = servers.pids(judged.entity);
+        view.pid = view.pids.first().copied();
         if let Some(live) = servers.watched_process(judged.entity) {
             "process".clone_into(&mut view.kind);
             view.live = live;
         }
-        let gpus = gpus_of(&view.pids, servers.given_gpus(judged.entity), &all_pids, devices, processes);
+        let gpus = gpus_of(&view.pids, servers.given_gpus(judged.entity), &all_pids, &shown.devices, processes);
         let place = PlaceView { gpus, ..servers.place(judged.entity) };
         view.place = (place != PlaceView::default()).then_some(place);
         servers.complete(judged.entity, view);
     }
-    views
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 /// Variables whose name begins like this are kept; others, secrets of other programs among them, are not.
 const PREFIXES: [&str; 4] = ["PERFWATCH_", "OTEL_", "XDG_", "STATE_DIRECTORY"];
+/// And these: the way to the home folder, and to the network.
+const NAMES: [&str; 6] = ["HOME", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD"];
 
 /// The variables that perfwatch looks at, as they were when the program started.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -54,7 +56,11 @@ impl Environment {
 
 impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        let wanted = |name: &str| name == "HOME" || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let wanted = |name: &str| {
+            let is_proxy =
+                |known: &str| name == known || (known.ends_with("_PROXY") && name.eq_ignore_ascii_case(known));
+            NAMES.into_iter().any(is_proxy) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        };
         Self(
             variables
                 .into_iter()

@@ -45,6 +45,9 @@ pub enum ConfigError {
         /// What it takes and what it got.
         reason: String,
     },
+    /// A variable that only the exporter knows has a value that it cannot follow.
+    #[error("{0}")]
+    Export(String),
     /// A variable holds bytes that are not text.
     #[error("${variable} is not valid UTF-8")]
     NotUnicode {
@@ -75,7 +78,7 @@ impl ConfigError {
                 Some(format!("did you mean `{nearest}`? `perfwatch config` lists all {}", KEYS.len()))
             }
             Self::UnknownKey { nearest: None, .. } => Some(format!("`perfwatch config` lists all {} keys", KEYS.len())),
-            Self::Syntax { .. } | Self::BadValue { .. } | Self::NotUnicode { .. } => None,
+            Self::Syntax { .. } | Self::BadValue { .. } | Self::Export(_) | Self::NotUnicode { .. } => None,
         }
     }
 }

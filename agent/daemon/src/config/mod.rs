@@ -17,10 +17,14 @@ use perfwatch_export::OtlpConfig;
 use perfwatch_model::printable;
 use perfwatch_probes::redact;
 
+use crate::probes::Probes;
+
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use settings::{KEYS, Key, Settings};
-pub use value::{Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, Size, SocketMode, Watch};
+pub use value::{
+    Age, Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, Size, SocketMode, Watch,
+};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +51,7 @@ impl fmt::Display for Origin {
 }
 
 /// What the command line contributes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `--config`: a file that must exist. Wins over `PERFWATCH_CONFIG`.
     pub file: Option<PathBuf>,
@@ -64,6 +68,17 @@ pub struct Config {
     environment: Environment,
     file: Option<PathBuf>,
     origins: Vec<Origin>,
+    flags: Flags,
+}
+
+/// What became of a newer configuration. Keys that are in neither list have the value they had.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[must_use]
+pub struct Adopted {
+    /// Keys whose new value is in force.
+    pub applied: Vec<&'static str>,
+    /// Keys whose new value waits for a new start of the agent.
+    pub restart: Vec<&'static str>,
 }
 
 /// One line of `perfwatch config`.
@@ -71,12 +86,18 @@ pub struct Config {
 pub struct Described {
     /// Its key in the file.
     pub key: &'static str,
-    /// Its value as TOML would write it, without secrets; empty when it is not set.
-    pub value: String,
+    /// Its value, without secrets; null when it is not set.
+    pub value: serde_json::Value,
+    /// The same as TOML writes it; empty when it is not set.
+    #[serde(skip)]
+    pub toml: String,
     /// Where the value came from: `default`, `file:line`, `$VARIABLE` or `flag`.
     pub origin: String,
     /// Its environment variable.
     pub variable: &'static str,
+    /// The value that it gets when the agent is started anew, where the configuration was changed since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_restart: Option<serde_json::Value>,
 }
 
 impl Default for Config {
@@ -86,6 +107,7 @@ impl Default for Config {
             environment: Environment::default(),
             file: None,
             origins: vec![Origin::Default; KEYS.len()],
+            flags: Flags::default(),
         }
     }
 }
@@ -101,7 +123,7 @@ impl Config {
     /// A file that cannot be read, an unknown key, or a value that its key does not take; the message names file and line,
     /// variable or flag.
     pub fn load(flags: &Flags, environment: Environment) -> Result<Self, ConfigError> {
-        let mut config = Self { environment, ..Self::default() };
+        let mut config = Self { environment, flags: flags.clone(), ..Self::default() };
         if let Some((path, text)) = read_file(flags, &config.environment)? {
             for (at, raw, line) in file::values(&path, &text)? {
                 config.put(at, &raw, Origin::File(path.clone(), line))?;
@@ -136,12 +158,11 @@ impl Config {
 
     fn put(&mut self, at: usize, raw: &Raw, origin: Origin) -> Result<(), ConfigError> {
         let key = &KEYS[at];
-        (key.set)(&mut self.settings, raw).map_err(|reason| {
-            let place = match &origin {
-                Origin::Flag => format!("--{}", key.name.replace(['.', '_'], "-")),
-                other => other.to_string(),
-            };
-            ConfigError::BadValue { place, key: key.name, reason }
+        // The reason quotes the value, and whatever a person puts into the wrong place may be a secret.
+        (key.set)(&mut self.settings, raw).map_err(|reason| ConfigError::BadValue {
+            place: place(key, &origin),
+            key: key.name,
+            reason: redact::text(&reason),
         })?;
         self.origins[at] = origin;
         Ok(())
@@ -163,12 +184,13 @@ impl Config {
     /// A setting that the exporter cannot follow.
     pub fn otlp(&self) -> Result<OtlpConfig, perfwatch_export::ConfigError> {
         let protocol = position("otlp.protocol").is_some_and(|at| self.origins[at] != Origin::Default);
-        OtlpConfig::from_lookup(|name| match name {
+        let config = OtlpConfig::from_lookup(|name| match name {
             "OTEL_EXPORTER_OTLP_ENDPOINT" => self.settings.otlp_endpoint.clone(),
             // Unset, the exporter may know better, for example from a signal's own variable.
             "OTEL_EXPORTER_OTLP_PROTOCOL" => protocol.then(|| self.settings.otlp_protocol.name().to_owned()),
             _ => self.environment.text(name).ok().flatten(),
-        })
+        })?;
+        Ok(config.sent_from(&rustix::system::uname().nodename().to_string_lossy()))
     }
 
     /// Every key with its value and where that came from, in the order of the documentation.
@@ -177,11 +199,78 @@ impl Config {
             .zip(&self.origins)
             .map(|(key, origin)| Described {
                 key: key.name,
-                value: without_secrets(&(key.show)(&self.settings)),
+                value: json(&without_secrets(&(key.show)(&self.settings))),
+                toml: without_secrets(&(key.show)(&self.settings)),
                 origin: printable(origin.to_string().as_bytes()),
                 variable: key.variable,
+                after_restart: None,
             })
             .collect()
+    }
+
+    /// The configuration as its sources are now: the same flags and variables, and the file read anew.
+    ///
+    /// # Errors
+    /// As [`Config::load`] and [`Config::check`].
+    pub fn reload(&self) -> Result<Self, ConfigError> {
+        let config = Self::load(&self.flags, self.environment.clone())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Looks at what no single value tells: whether the exporter can follow its settings, and whether all probes exist.
+    ///
+    /// # Errors
+    /// What is wrong, and in which file and line, variable or flag.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.otlp().map_err(|error| self.placed(&error))?;
+        for off in &self.settings.probes_off {
+            if Probes::known().all(|name| name != off) {
+                let known: Vec<_> = Probes::known().collect();
+                let reason = format!("names the unknown probe `{off}`; there are: {}", known.join(", "));
+                return Err(self.bad("probes_off", &reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the value of a key, and where that value stands.
+    fn bad(&self, name: &'static str, reason: &str) -> ConfigError {
+        let place = position(name).map_or_else(String::new, |at| place(&KEYS[at], &self.origins[at]));
+        ConfigError::BadValue { place, key: name, reason: redact::text(reason) }
+    }
+
+    /// The exporter knows variables; a value of a key may come from a file or a flag.
+    fn placed(&self, error: &perfwatch_export::ConfigError) -> ConfigError {
+        let text = error.to_string();
+        let key = KEYS.iter().find(|key| key.variable == error.variable());
+        match key {
+            Some(key) => {
+                let reason =
+                    text.strip_prefix(key.variable).map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
+                self.bad(key.name, reason)
+            }
+            None => ConfigError::Export(text),
+        }
+    }
+
+    /// Takes over what `newer` says of the keys that may change while the agent runs.
+    pub(crate) fn adopt(&mut self, newer: &Self, live: &[&str]) -> Adopted {
+        let mut adopted = Adopted::default();
+        for (at, key) in KEYS.iter().enumerate() {
+            let changed = !(key.same)(&self.settings, &newer.settings);
+            if changed && !live.contains(&key.name) {
+                adopted.restart.push(key.name);
+                continue;
+            }
+            if changed {
+                (key.copy)(&mut self.settings, &newer.settings);
+                adopted.applied.push(key.name);
+            }
+            self.origins[at] = newer.origins[at].clone();
+        }
+        self.file.clone_from(&newer.file);
+        adopted
     }
 
     /// A configuration file with every key, its documentation and its default, all commented out.
@@ -214,6 +303,24 @@ fn without_secrets(value: &str) -> String {
     match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(text) => format!("\"{}\"", redact::text(text)),
         None => redact::text(value),
+    }
+}
+
+/// A value as TOML in JSON; null for one that is not set.
+fn json(value: &str) -> serde_json::Value {
+    let read = |text: &str| toml::from_str::<toml::Table>(&format!("v = {text}\n")).ok()?.remove("v");
+    match read(value) {
+        None if value.is_empty() => serde_json::Value::Null,
+        None => serde_json::Value::from(value),
+        Some(value) => serde_json::to_value(value).unwrap_or_default(),
+    }
+}
+
+/// Where a value was given, for messages.
+fn place(key: &Key, origin: &Origin) -> String {
+    match origin {
+        Origin::Flag => format!("--{}", key.name.replace(['.', '_'], "-")),
+        other => other.to_string(),
     }
 }
 

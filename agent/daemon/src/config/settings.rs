@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::value::{
-    Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, Size, SocketMode, Value, Watch,
+    Age, Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, Size, SocketMode, Value, Watch,
 };
 
 /// A setting's place in file and environment. Made from a field of [`Settings`].
@@ -19,6 +19,8 @@ pub struct Key {
     pub example: &'static str,
     pub(super) set: fn(&mut Settings, &Raw) -> Result<(), String>,
     pub(super) show: fn(&Settings) -> String,
+    pub(super) same: fn(&Settings, &Settings) -> bool,
+    pub(super) copy: fn(&mut Settings, &Settings),
 }
 
 macro_rules! settings {
@@ -43,6 +45,8 @@ macro_rules! settings {
             example: $example,
             set: |settings, raw| { settings.$field = Value::parse(raw)?; Ok(()) },
             show: |settings| settings.$field.show(),
+            same: |left, right| left.$field == right.$field,
+            copy: |to, from| to.$field = from.$field.clone(),
         } ),+];
     };
 }
@@ -76,6 +80,10 @@ settings! {
     /// How much goes there: default (enough for every dashboard) or full.
     otlp_level: Detail = Detail::Default, "otlp.level", "PERFWATCH_OTLP_LEVEL", "";
 
+    /// Most that undelivered requests may take of the disk while the endpoint is away. Beyond, the oldest go; totals stay. In
+    /// memory it is at most 16MB.
+    otlp_outbox_cap: Size = Size::OUTBOX, "otlp.outbox_cap", "PERFWATCH_OTLP_OUTBOX_CAP", "";
+
     /// Address on which OTLP over gRPC is taken in, besides the socket `otlp.sock` that is always there.
     intake_grpc: Option<SocketAddr> = None, "intake.grpc", "PERFWATCH_INTAKE_GRPC", r#""127.0.0.1:4317""#;
 
@@ -88,6 +96,12 @@ settings! {
     /// Share of requests that senders trace, where their spans do not say it themselves. At 1 stages are exact.
     intake_sampling: Option<Share> = None, "intake.sampling", "PERFWATCH_INTAKE_SAMPLING", "1";
 
+    /// Address on which `/metrics` is served for Prometheus, besides the socket of the local API.
+    metrics_listen: Option<SocketAddr> = None, "metrics.listen", "PERFWATCH_METRICS_LISTEN", r#""127.0.0.1:9464""#;
+
+    /// Who may reach it: loopback, or network. It has neither encryption nor authentication, and can only be read.
+    metrics_reach: Reach = Reach::Loopback, "metrics.reach", "PERFWATCH_METRICS_REACH", "";
+
     /// Where history is kept: disk, or memory.
     journal_mode: JournalMode = JournalMode::Disk, "journal.mode", "PERFWATCH_JOURNAL_MODE", "";
 
@@ -97,6 +111,12 @@ settings! {
 
     /// Most that the journal may take of the disk, from 16MB. Beyond, the oldest history goes; totals stay.
     journal_cap: Size = Size::JOURNAL, "journal.cap", "PERFWATCH_JOURNAL_CAP", "";
+
+    /// How long every second is kept, counted in seconds of measuring, as far as the cap allows.
+    journal_keep: Age = Age(perfwatch_store::DEFAULT_KEEP_S), "journal.keep", "PERFWATCH_JOURNAL_KEEP", "";
+
+    /// How long minutes are kept: sums of counters, means and extremes of gauges, merged distributions, and findings.
+    journal_keep_minutes: Age = Age(perfwatch_store::DEFAULT_KEEP_MINUTES_S), "journal.keep_minutes", "PERFWATCH_JOURNAL_KEEP_MINUTES", "";
 
     /// Least severe messages to log: error, warn, info, debug or trace.
     log_level: LogLevel = LogLevel::Info, "log.level", "PERFWATCH_LOG_LEVEL", "";

@@ -197,6 +197,33 @@ impl Value for Option<Share> {
     }
 }
 
+/// A length of time, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub u64);
+
+impl Age {
+    const UNITS: [(&'static str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+}
+
+impl Value for Age {
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let text = raw.scalar()?;
+        let unit = Self::UNITS.iter().find_map(|(unit, worth)| Some((text.strip_suffix(unit)?.trim(), *worth)));
+        let seconds = unit.and_then(|(number, worth)| number.parse::<u64>().ok()?.checked_mul(worth));
+        match seconds {
+            // More ticks than that have no numbers.
+            Some(seconds) if (60..=1 << 40).contains(&seconds) => Ok(Self(seconds)),
+            _ => Err(format!("takes a time from \"60s\", such as \"24h\" or \"7d\", not `{text}`")),
+        }
+    }
+
+    fn show(&self) -> String {
+        let (unit, worth) =
+            Self::UNITS.into_iter().find(|(_, worth)| self.0.is_multiple_of(*worth)).unwrap_or(("s", 1));
+        quoted(format_args!("{}{unit}", self.0 / worth))
+    }
+}
+
 /// An amount of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -204,6 +231,8 @@ pub struct Size(pub u64);
 impl Size {
     /// More than a day of one second's history on most machines.
     pub const JOURNAL: Self = Self(512_000_000);
+    /// More than a day of requests at the default level of detail.
+    pub const OUTBOX: Self = Self(64_000_000);
     const UNITS: [(&'static str, u64); 6] =
         [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
 }

@@ -67,11 +67,10 @@ pub(super) fn text(attribute: &KeyValue) -> Option<String> {
     })
 }
 
+/// Without control characters and without what looks like a secret, which errors like to quote with the URL that failed.
 fn clean(text: &str) -> String {
-    if text.len() <= MAX_TEXT && !text.contains(char::is_control) {
-        return text.to_owned();
-    }
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(MAX_TEXT).collect()
+    let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(MAX_TEXT).collect();
+    perfwatch_probes::redact::text(&text)
 }
 
 /// An attribute's value as a number.

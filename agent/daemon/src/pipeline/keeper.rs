@@ -8,17 +8,22 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use perfwatch_model::metrics::agent;
+use perfwatch_model::snapshot::AgentView;
 use perfwatch_model::{
-    Entity, EntityId, EntityKind, Histogram, Number, Reason, Sample, SeriesId, SeriesTable, SparseHdr, Tick,
+    Entity, EntityId, EntityKind, Finding, Histogram, Number, Reason, Sample, SeriesId, SeriesTable, SparseHdr, Tick,
 };
 use perfwatch_store::failpoint::{self, Point};
-use perfwatch_store::{Commit, Journal, Kept, Place, Progress, Reader};
+use perfwatch_store::{Commit, Journal, Kept, LedgerOf, Place, Progress, Reader};
 
 use crate::error::Error;
 use crate::probe_socket::Receipt;
+use crate::ship::{Plan, Ship, Shipped, Status};
+use crate::time::rfc3339;
 
 /// Ticks that may wait for a disk that hangs. Beyond, the two oldest become one: totals stay exact, detail is lost.
 const MAX_BEHIND: usize = 64;
+/// What the outbox gets at the end: one attempt at a request that is already encoded, and a retry.
+pub(super) const DELIVER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A closed tick on its way into the journal.
 #[derive(Debug)]
@@ -26,11 +31,19 @@ pub(super) struct Batch {
     pub(super) tick: Arc<Tick>,
     pub(super) table: Arc<SeriesTable>,
     pub(super) receipts: Vec<Receipt>,
+    pub(super) ledgers: Vec<LedgerOf>,
+    pub(super) findings: Vec<Finding>,
+    /// The two lines above are what the diagnosis made of this very tick.
+    pub(super) judged: bool,
+    /// No further one comes.
+    pub(super) last: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Batch>,
+    /// Something was delivered, or never will be.
+    settled: bool,
     closed: bool,
     /// The thread is no more.
     dead: bool,
@@ -53,6 +66,7 @@ impl Shared {
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
     reader: Reader,
+    shipped: Status,
     ended: Receiver<()>,
     thread: Option<JoinHandle<()>>,
     entity: EntityId,
@@ -60,24 +74,33 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn start(journal: Journal, table: &mut SeriesTable) -> Result<Self, Error> {
-        Self::start_with(journal, table, keep)
+    pub(crate) fn start(journal: Journal, export: &Plan, table: &mut SeriesTable) -> Result<Self, Error> {
+        Self::start_with(journal, export, table, keep)
     }
 
-    fn start_with(journal: Journal, table: &mut SeriesTable, keep: fn(&mut Journal, Batch)) -> Result<Self, Error> {
+    fn start_with(mut journal: Journal, export: &Plan, table: &mut SeriesTable, keep: Keep) -> Result<Self, Error> {
         let shared = Arc::<Shared>::default();
         let (end, ended) = mpsc::channel();
         let reader = journal.reader();
+        let ship = {
+            let shared = Arc::clone(&shared);
+            let wake = move || {
+                shared.queue().settled = true;
+                shared.changed.notify_one();
+            };
+            Ship::start(export, &mut journal, wake).map_err(|error| Error::Export(error.to_string()))?
+        };
+        let shipped = ship.status();
         let thread = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name("perfwatch-keep".to_owned())
-                .spawn(move || run(journal, &shared, &end, keep))
+                .spawn(move || run(journal, ship, &shared, &end, keep))
                 .map_err(Error::Thread)?
         };
         let entity = table.entity(Entity::new(EntityKind::Agent, "perfwatch"));
         let size = table.series(&agent::JOURNAL_SIZE, entity, &[]);
-        Ok(Self { shared, reader, ended, thread: Some(thread), entity, size })
+        Ok(Self { shared, reader, shipped, ended, thread: Some(thread), entity, size })
     }
 
     /// Hands a tick over. Its receipts are committed once it is kept.
@@ -96,9 +119,17 @@ impl Keeper {
         self.shared.changed.notify_one();
     }
 
-    /// Where the history is, for the snapshot.
-    pub(super) fn place(&self) -> String {
-        self.reader.status().place.to_string()
+    /// How export goes.
+    pub(super) fn shipped(&self) -> Shipped {
+        self.shipped.now()
+    }
+
+    /// Where the history is and how far back it reaches, for the snapshot.
+    pub(super) fn tell(&self, agent: &mut AgentView) {
+        let status = self.reader.status();
+        agent.store = status.place.to_string();
+        agent.seconds_since = status.seconds_since_wall_ns.map(rfc3339);
+        agent.minutes_since = status.minutes_since_wall_ns.map(rfc3339);
     }
 
     /// Series whose totals were forgotten for want of room.
@@ -160,23 +191,50 @@ impl Drop for Keeper {
     }
 }
 
-fn run(mut journal: Journal, shared: &Shared, _end: &Sender<()>, keep: fn(&mut Journal, Batch)) {
+/// How a tick is kept.
+type Keep = fn(&mut Journal, &mut Ship, Batch);
+
+fn run(mut journal: Journal, mut ship: Ship, shared: &Shared, _end: &Sender<()>, keep: Keep) {
+    // What a former agent left need not wait for the first tick.
+    ship.settle(&journal);
     loop {
         let mut queue = shared.queue();
-        while queue.waiting.is_empty() && !queue.closed {
+        while queue.waiting.is_empty() && !queue.closed && !queue.settled {
             queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        let Some(batch) = queue.waiting.pop_front() else { return };
+        let closed = queue.closed;
+        let settled = std::mem::take(&mut queue.settled);
+        let batch = queue.waiting.pop_front();
         drop(queue);
+        let step = || match batch {
+            Some(batch) => {
+                keep(&mut journal, &mut ship, batch);
+                ship.settle(&journal);
+                true
+            }
+            None if closed => {
+                ship.finish(&mut journal, DELIVER_WITHIN);
+                false
+            }
+            None => {
+                debug_assert!(settled, "there is a reason to be awake");
+                ship.settle(&journal);
+                true
+            }
+        };
         // What the panic left half done is never written: the journal on disk ends with the tick before.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keep(&mut journal, batch))) {
-            let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            tracing::error!(said, "the journal's thread panicked; nothing is kept any more");
-            journal.reader().declare_dead(format!("the journal's thread panicked: {said}"));
-            let mut queue = shared.queue();
-            queue.dead = true;
-            return queue.waiting.drain(..).for_each(release);
+        match catch_unwind(AssertUnwindSafe(step)) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(panic) => {
+                let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+                tracing::error!(said, "the journal's thread panicked; nothing is kept any more");
+                journal.reader().declare_dead(format!("the journal's thread panicked: {said}"));
+                let mut queue = shared.queue();
+                queue.dead = true;
+                return queue.waiting.drain(..).for_each(release);
+            }
         }
     }
 }
@@ -188,12 +246,15 @@ fn release(batch: Batch) {
 
 /// Keeps one tick and tells the SDKs. The totals, the sessions and the tick are in one transaction, so a receipt is never
 /// given for what a kill could take back, and what was kept is never asked for again.
-fn keep(journal: &mut Journal, batch: Batch) {
+fn keep(journal: &mut Journal, ship: &mut Ship, batch: Batch) {
     failpoint::pass(Point::TickTaken);
-    let Batch { tick, table, receipts } = batch;
+    let Batch { tick, table, receipts, ledgers, findings, judged, last } = batch;
+    ship.expect(Arc::clone(&table), findings.clone(), last);
     let sessions: Vec<_> =
         receipts.iter().filter_map(Receipt::claim).map(|(session, seq)| Progress { session, seq }).collect();
-    let kept = journal.commit(&Commit { tick: &tick, table: &table, sessions: &sessions });
+    let commit =
+        Commit { tick: &tick, table: &table, sessions: &sessions, ledgers: &ledgers, findings: &findings, judged };
+    let kept = journal.commit(&commit, ship);
     for receipt in receipts {
         match kept {
             Kept::OnDisk => receipt.commit_durably(),
@@ -224,7 +285,16 @@ fn join(older: Batch, newer: Batch) -> Batch {
     tick.seal();
     let mut receipts = older.receipts;
     receipts.extend(newer.receipts);
-    Batch { tick: Arc::new(tick), table: newer.table, receipts }
+    let mut ledgers = newer.ledgers;
+    for older in older.ledgers {
+        match ledgers.iter_mut().find(|newer| newer.entity == older.entity && newer.kind == older.kind) {
+            Some(newer) => newer.ledger.add(&older.ledger),
+            None => ledgers.push(older),
+        }
+    }
+    // What was judged were the two, each for itself.
+    let (findings, judged, last) = (newer.findings, false, newer.last);
+    Batch { tick: Arc::new(tick), table: newer.table, receipts, ledgers, findings, judged, last }
 }
 
 #[cfg(test)]
@@ -245,7 +315,15 @@ mod tests {
             histograms: vec![(latency, Histogram::Hdr(gained))],
             ..Tick::default()
         };
-        Batch { tick: Arc::new(tick), table: Arc::new(table.clone()), receipts: vec![Receipt::detached()] }
+        Batch {
+            tick: Arc::new(tick),
+            table: Arc::new(table.clone()),
+            receipts: vec![Receipt::detached()],
+            ledgers: Vec::new(),
+            findings: Vec::new(),
+            judged: true,
+            last: false,
+        }
     }
 
     #[test]
@@ -256,7 +334,8 @@ mod tests {
         assert_eq!((joined.tick.dt_ns, joined.receipts.len()), (5_000_000_000, 5));
         let mut journal = Journal::in_memory(0);
         let reader = journal.reader();
-        keep(&mut journal, joined);
+        let mut ship = Ship::start(&Plan::none(), &mut journal, || {}).expect("nothing to connect to");
+        keep(&mut journal, &mut ship, joined);
         let totals = reader.query(None, None);
         let amounts: Vec<_> = totals.iter().map(|total| &total.amount).collect();
         let [Amount::Counter(5), Amount::Histogram(all)] = amounts.as_slice() else { panic!("{amounts:?}") };
@@ -268,11 +347,14 @@ mod tests {
         let mut table = SeriesTable::new();
         let journal = Journal::in_memory(0);
         let reader = journal.reader();
-        let keeper = Keeper::start_with(journal, &mut table, |_, _| panic!("a broken tick")).expect("a thread");
+        let keeper = Keeper::start_with(journal, &Plan::none(), &mut table, |_, _, _| panic!("a broken tick"))
+            .expect("a thread");
         keeper.keep(batch(&mut table, 1));
         assert!(matches!(keeper.ended.recv(), Err(mpsc::RecvError)), "the thread ends");
-        assert_eq!(keeper.place(), "memory (the journal's thread panicked: a broken tick)");
-        assert_eq!(reader.status().place.to_string(), keeper.place(), "for queries as well");
+        let mut told = AgentView::default();
+        keeper.tell(&mut told);
+        assert_eq!(told.store, "memory (the journal's thread panicked: a broken tick)");
+        assert_eq!(reader.status().place.to_string(), told.store, "for queries as well");
         let mut tick = Tick::default();
         keeper.sample(&mut table, &mut tick);
         let [absence] = tick.absent.as_slice() else { panic!("{:?}", tick.absent) };
@@ -286,7 +368,7 @@ mod tests {
         let mut table = SeriesTable::new();
         let journal = Journal::in_memory(0);
         let reader = journal.reader();
-        let keeper = Keeper::start(journal, &mut table).expect("a thread");
+        let keeper = Keeper::start(journal, &Plan::none(), &mut table).expect("a thread");
         for count in 1..=50 {
             keeper.keep(batch(&mut table, count));
         }

@@ -1,4 +1,4 @@
-//! What happens to a tick: sampled, filled with what servers sent, kept, judged, shown, shipped.
+//! What happens to a tick: sampled, filled with what servers sent, judged, kept, shown, shipped.
 
 mod keeper;
 mod thread;
@@ -7,25 +7,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perfwatch_diagnose::{Engine, Judgement};
-use perfwatch_export::Exporter;
-use perfwatch_model::{Clock, Finding, Sample, SeriesTable, Stamp, Tick};
+use perfwatch_model::{Clock, Finding, Ledger, Sample, SeriesTable, Snapshot, Stamp, Tick};
 use perfwatch_store::failpoint::{self, Point};
+use perfwatch_store::{LedgerKind, LedgerOf};
 
 use crate::assemble::Assembler;
+use crate::device_time::DeviceTime;
 use crate::feed::{Published, Publisher};
 use crate::history::History;
 use crate::own::{FindingGauges, Health, OwnMetrics};
 use crate::probe_socket::Receipt;
+use crate::reload::{Change, Changes};
 use crate::scheduler::{CLOSE_AFTER_NS, Due, ProbeSet};
 use crate::servers::Servers;
+use crate::ship::ExportMetrics;
 
-use keeper::Batch;
+use keeper::{Batch, DELIVER_WITHIN};
 
 pub(crate) use keeper::Keeper;
 pub(crate) use thread::TickThread;
 
 /// Everything that the tick thread owns. Nothing in it waits for anybody.
 pub(crate) struct Pipeline {
+    pub(crate) changes: Changes,
     pub(crate) table: SeriesTable,
     pub(crate) probes: ProbeSet,
     pub(crate) servers: Servers,
@@ -33,10 +37,11 @@ pub(crate) struct Pipeline {
     pub(crate) keeper: Keeper,
     pub(crate) engine: Engine,
     pub(crate) assembler: Assembler,
-    pub(crate) exporter: Exporter,
+    pub(crate) export: ExportMetrics,
     pub(crate) publisher: Publisher,
     pub(crate) own: OwnMetrics,
     pub(crate) gauges: FindingGauges,
+    pub(crate) device_time: DeviceTime,
     pub(crate) findings: Vec<Finding>,
     pub(crate) missed: u64,
     pub(crate) late_ns: u64,
@@ -49,7 +54,8 @@ impl Pipeline {
         let mut tick = self.sample(&Due { end: now, dt_ns: 0, missed: 0 }, now);
         tick.seal();
         let judgement = self.engine.push(&tick, &self.table);
-        self.publish(&tick, &judgement);
+        let (_, shown) = self.view(&tick, &judgement);
+        self.publish(shown);
     }
 
     /// Takes the samples of a tick at its end.
@@ -60,6 +66,10 @@ impl Pipeline {
         self.missed += due.missed;
         if due.missed > 0 {
             tracing::warn!(missed = due.missed, covered_ms = due.dt_ns / 1_000_000, "ticks missed");
+        }
+        if let Some(Change { budget, watch }) = self.changes.take() {
+            self.probes.set_budget(budget);
+            self.servers.watch(watch);
         }
         self.servers.discover(self.probes.processes(), &mut self.table);
         if let Some(watched) = self.servers.changed_watch_set() {
@@ -85,14 +95,19 @@ impl Pipeline {
         self.late_ns = now.mono_ns.saturating_sub(due);
         let receipts = self.complete(&mut tick);
         failpoint::pass(Point::TickClosed);
+        let judgement = self.engine.push(&tick, &self.table);
+        self.device_time.sample(&judgement, &mut self.table, &mut tick);
+        tick.seal();
+        let (told, shown) = self.view(&tick, &judgement);
+        tick.scene = self.assembler.scene(told, &shown, &self.table);
         let tick = Arc::new(tick);
         let table = self.history.push(Arc::clone(&tick), &self.table, now.mono_ns);
-        self.keeper.keep(Batch { tick: Arc::clone(&tick), table, receipts });
+        let (ledgers, findings) = (ledgers(&judgement), judgement.findings.clone());
+        let (judged, last) = (true, false);
+        self.keeper.keep(Batch { tick: Arc::clone(&tick), table, receipts, ledgers, findings, judged, last });
         failpoint::pass(Point::TickHandedOver);
-        let judgement = self.engine.push(&tick, &self.table);
-        self.publish(&tick, &judgement);
+        self.publish(shown);
         self.findings = judgement.findings;
-        self.exporter.offer(&tick, &self.table, &self.findings);
         self.servers.retire(tick.end.mono_ns, &mut self.table);
     }
 
@@ -100,9 +115,10 @@ impl Pipeline {
     /// mislead the rest.
     fn close_last(&mut self, mut tick: Tick) {
         let receipts = self.complete(&mut tick);
-        self.exporter.offer(&tick, &self.table, &self.findings);
         let table = Arc::new(self.table.clone());
-        self.keeper.keep(Batch { tick: Arc::new(tick), table, receipts });
+        let (ledgers, findings) = (Vec::new(), self.findings.clone());
+        let (judged, last) = (false, true);
+        self.keeper.keep(Batch { tick: Arc::new(tick), table, receipts, ledgers, findings, judged, last });
     }
 
     /// Adds what the servers sent, what stands found, and what the agent itself used.
@@ -117,63 +133,65 @@ impl Pipeline {
         };
         let standing: Vec<_> = self.findings.iter().filter_map(|found| Some((found, entity_of(found)?))).collect();
         self.gauges.sample(standing.into_iter(), table, tick);
-        let mut drops: Vec<(&'static str, u64)> = self.exporter.dropped().into_iter().collect();
-        drops.extend_from_slice(self.servers.dropped());
+        let mut drops: Vec<(&'static str, u64)> = self.servers.dropped().to_vec();
         drops.push(("journal_series", self.keeper.series_forgotten()));
         let health =
             Health { late_ns: self.late_ns, missed: self.missed, sessions: self.servers.sessions(), drops: &drops };
         self.own.sample(&health, self.probes.totals(), table, tick);
         self.keeper.sample(table, tick);
+        self.export.sample(&self.keeper.shipped(), table, tick);
         tick.seal();
         receipts
     }
 
-    fn publish(&mut self, tick: &Tick, judgement: &Judgement) {
-        let covered_ns = self.history.with_ring(perfwatch_store::Ring::covered_ns);
-        let mut snapshot =
+    /// What the tick tells, and what is shown of it.
+    fn view(&mut self, tick: &Tick, judgement: &Judgement) -> (Snapshot, Snapshot) {
+        let held_ns = self.history.with_ring(perfwatch_store::Ring::covered_ns);
+        let covered_ns = held_ns.saturating_add(tick.dt_ns);
+        let (told, mut shown) =
             self.assembler.snapshot(tick, &self.table, judgement, &self.servers, &self.probes, covered_ns);
         let newest = self.own.newest();
-        let agent = &mut snapshot.agent;
+        let agent = &mut shown.agent;
         agent.cpu_cores = newest.cpu_cores;
         agent.rss_bytes = newest.rss;
-        agent.dropped = newest.dropped;
+        let shipped = self.keeper.shipped();
+        agent.dropped = newest.dropped + shipped.dropped_now;
         agent.late_s = self.late_ns as f64 / 1e9;
         agent.ticks_missed = self.missed;
         agent.probes = self.probes.views();
-        agent.exports = self.exporter.views();
-        agent.store = self.keeper.place();
-        self.publisher.send_replace(Some(Arc::new(Published::new(snapshot))));
+        agent.exports = shipped.views;
+        self.keeper.tell(agent);
+        (told, shown)
     }
+
+    fn publish(&self, shown: Snapshot) {
+        self.publisher.send_replace(Some(Arc::new(Published::new(shown))));
+    }
+}
+
+/// A tick's ledgers, for the journal.
+pub(crate) fn ledgers(judgement: &Judgement) -> Vec<LedgerOf> {
+    let of = |entity: &str, kind, ledger: &Option<Ledger>| {
+        ledger.clone().map(|ledger| LedgerOf { entity: entity.to_owned(), kind, ledger })
+    };
+    let each = judgement.servers.iter().flat_map(|server| {
+        let [cpu, requests] = [LedgerKind::Cpu, LedgerKind::Requests];
+        [of(&server.id, cpu, &server.tick.cpu), of(&server.id, requests, &server.tick.requests)]
+    });
+    each.flatten().collect()
 }
 
 /// What is left of a pipeline when its thread has ended.
 pub(crate) struct Remains {
-    exporter: Exporter,
     keeper: Keeper,
-    table: SeriesTable,
 }
 
 impl Remains {
-    /// Keeps what waits for the journal. Blocks.
-    #[must_use]
-    pub(crate) fn kept(self, within: Duration) -> Unsent {
+    /// Keeps what waits for the journal, and delivers what waits for export, each for at most so long. Blocks.
+    pub(crate) fn finish(self, keep_within: Duration) {
         failpoint::pass(Point::Stopping);
-        self.keeper.finish(within);
+        self.keeper.finish(keep_within + DELIVER_WITHIN);
         failpoint::pass(Point::Stopped);
-        Unsent { exporter: self.exporter, table: self.table }
-    }
-}
-
-/// What is left then.
-pub(crate) struct Unsent {
-    exporter: Exporter,
-    table: SeriesTable,
-}
-
-impl Unsent {
-    /// Sends what waits for export.
-    pub(crate) async fn flush(mut self, within: Duration) {
-        self.exporter.flush(&self.table, within).await;
     }
 }
 

@@ -61,7 +61,7 @@ fn run(mut pipeline: Pipeline, clock: &SharedClock, stop: &Receiver<()>) -> Rema
         let tick = pipeline.sample(&Due { end: now, dt_ns, missed: 0 }, now);
         pipeline.close_last(tick);
     }
-    Remains { exporter: pipeline.exporter, keeper: pipeline.keeper, table: pipeline.table }
+    Remains { keeper: pipeline.keeper }
 }
 
 fn wait_until(mono_ns: u64, clock: &SharedClock, stop: &Receiver<()>) -> Wait {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use perfwatch_probes::ns::{ResolveError, find_pid};
+use perfwatch_probes::redact;
 use perfwatch_wire::limits::SESSION_BYTES;
 use perfwatch_wire::message::Hello;
 
@@ -51,16 +52,17 @@ impl Peer {
         hello.devices.iter_mut().for_each(clean);
         for entry in &mut hello.config {
             clean(&mut entry.key);
-            clean(&mut entry.value);
+            entry.value = redact::value(&entry.key, &entry.value);
         }
         let pid = credentials.and_then(|known| known.pid);
         Self { session, hello, credentials, pid }
     }
 }
 
-/// Escapes what is not printable: nothing from outside may command a terminal or hide in a name.
+/// Escapes what is not printable: nothing from outside may command a terminal or hide in a name. Hides what looks like a
+/// secret: names and kinds of errors go to screens, disks and backends, and an error likes to quote the URL that failed.
 pub(super) fn clean(text: &mut String) {
-    *text = perfwatch_model::printable(text.as_bytes());
+    *text = redact::text(text);
 }
 
 #[cfg(test)]

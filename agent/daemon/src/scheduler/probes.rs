@@ -63,6 +63,11 @@ impl ProbeSet {
         Self { slots: host.chain(gpus).collect(), budget_ns: budget * 1e9, stretch: 1, tick: 0 }
     }
 
+    /// The share of one core from now on.
+    pub(crate) fn set_budget(&mut self, budget: f64) {
+        self.budget_ns = budget * 1e9;
+    }
+
     /// Runs the probes whose turn it is.
     pub(crate) fn sample(&mut self, now: Stamp, out: &mut Sample<'_>) {
         for slot in &mut self.slots {

@@ -28,11 +28,34 @@ enum Gone {
 pub(super) struct WatchedProcesses {
     wanted: Vec<Watch>,
     watched: Vec<Watched>,
+    /// Somebody may be watched whom nobody wants any more.
+    changed: bool,
 }
 
 impl WatchedProcesses {
     pub(super) fn new(wanted: Vec<Watch>) -> Self {
-        Self { wanted, watched: Vec::new() }
+        Self { wanted, watched: Vec::new(), changed: false }
+    }
+
+    /// Other processes from now on. Who is not among them retires with the next list; what was measured of him stays.
+    pub(super) fn want(&mut self, wanted: Vec<Watch>) {
+        self.changed |= self.wanted != wanted;
+        self.wanted = wanted;
+    }
+
+    fn drop_unwanted(&mut self, list: &ProcessList, table: &mut SeriesTable) {
+        let mut watched = std::mem::take(&mut self.watched);
+        watched.retain(|watched| {
+            // One that is not in the list has ended, and lingers as those do who were wanted to their end.
+            let row = list.get(watched.pid).filter(|row| row.start == watched.start);
+            let stays = row.is_none_or(|row| self.wants(row)) && !self.wanted.is_empty();
+            if !stays {
+                tracing::info!(pid = watched.pid, "process watched no more");
+                table.retire(watched.entity);
+            }
+            stays
+        });
+        self.watched = watched;
     }
 
     /// `instrumented` are the pids that speak for themselves; they are not watched a second time.
@@ -44,6 +67,10 @@ impl WatchedProcesses {
             }
             stays
         });
+        if let Some(list) = list.filter(|list| self.changed && !list.rows.is_empty()) {
+            self.drop_unwanted(list, table);
+            self.changed = false;
+        }
         let Some(list) = list.filter(|list| !self.wanted.is_empty() && !list.rows.is_empty()) else { return };
         for watched in &mut self.watched {
             let there = list.get(watched.pid).is_some_and(|row| row.start == watched.start && row.state != 'Z');
@@ -164,6 +191,23 @@ mod tests {
         assert_eq!(pids(&watched), [2]);
         watched.discover(Some(&rows), &[2, 3], &mut table);
         assert!(pids(&watched).is_empty() && table.find_entity(EntityKind::Server, "serve/2").is_none());
+    }
+
+    #[test]
+    fn another_wish_retires_who_is_not_in_it_and_keeps_who_is() {
+        let mut table = SeriesTable::new();
+        let mut watched = WatchedProcesses::new(vec![Watch::Pid(2), Watch::Pid(3)]);
+        let rows = list(&[row(2, 1, "serve"), row(3, 1, "other"), row(4, 1, "more")]);
+        watched.discover(Some(&rows), &[], &mut table);
+        let kept = watched.pids().next().expect("watched").0;
+        watched.want(vec![Watch::Name("serve".to_owned()), Watch::Pid(4)]);
+        watched.discover(Some(&rows), &[], &mut table);
+        assert_eq!(pids(&watched), [2, 4]);
+        assert_eq!(watched.pids().next().expect("watched").0, kept, "the same entity, so the same series");
+        assert!(table.find_entity(EntityKind::Server, "other/3").is_none());
+        watched.want(Vec::new());
+        watched.discover(Some(&rows), &[], &mut table);
+        assert!(pids(&watched).is_empty());
     }
 
     #[test]

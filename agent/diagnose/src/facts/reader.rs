@@ -90,6 +90,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// False for a total that is in neither tick: that there is a series says nothing, a later tick may have brought it.
+    pub(super) fn has_begun(&self, series: SeriesId) -> bool {
+        self.number(Some(series)).is_some() || self.earlier(series).is_some()
+    }
+
     fn earlier(&self, series: SeriesId) -> Option<u64> {
         let at = self.before.binary_search_by_key(&series, |(id, _)| *id).ok()?;
         self.before[at].1.as_int()

@@ -56,11 +56,13 @@ impl ToldCounts {
     fn read(source: &Source<'_>, handles: &ToldHandles) -> Result<Self, Reason> {
         let gained = |series: SeriesId| source.total(series).known_or_reason().copied();
         let pair = |[one, other]: [Option<SeriesId>; 2]| match one.zip(other) {
-            Some((one, other)) => Ok(Some([gained(one)?, gained(other)?])),
-            None => Ok(None),
+            Some((one, other)) if source.has_begun(one) || source.has_begun(other) => {
+                Ok(Some([gained(one)?, gained(other)?]))
+            }
+            _ => Ok(None),
         };
         let mut errors = Vec::new();
-        for (kind, series) in &handles.errors {
+        for (kind, series) in handles.errors.iter().filter(|(_, series)| source.has_begun(*series)) {
             match gained(*series)? {
                 0 => {}
                 count => errors.push((kind.clone(), count)),

@@ -11,12 +11,18 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status, client::Grpc};
 use tonic_types::StatusExt as _;
 
+use super::connect::Connector;
 use super::outcome::{self, Fault, Outcome, printable, with_causes};
 use super::{MAX_RESPONSE, StartError, USER_AGENT, tls};
-use crate::config::{Signal, Target};
+use crate::config::{Signal, Target, without_query};
+
+/// A channel whose requests end after the target's timeout, for who does not see to that itself.
+pub(crate) fn bounded_channel(target: &Target) -> Result<Channel, StartError> {
+    open(target, |endpoint| endpoint.timeout(target.timeout))
+}
 
 /// A channel as a target wants it; connects at the first request. Must be called within a Tokio runtime.
-pub(crate) fn channel(target: &Target) -> Result<Channel, StartError> {
+fn open(target: &Target, more: impl FnOnce(Endpoint) -> Endpoint) -> Result<Channel, StartError> {
     let unusable = |error: tonic::transport::Error| StartError::Endpoint {
         variable: target.variable.clone(),
         reason: with_causes(&error),
@@ -29,15 +35,21 @@ pub(crate) fn channel(target: &Target) -> Result<Channel, StartError> {
     if target.url.starts_with("https:") {
         let mut tls = ClientTlsConfig::new();
         tls = match &target.tls.certificate {
-            Some(path) => tls.ca_certificate(Certificate::from_pem(tls::read(path, target)?)),
+            Some(path) => tls.ca_certificate(Certificate::from_pem(tls::certificates_pem(path, target)?)),
             None => tls.with_native_roots(),
         };
         if let (Some(chain), Some(key)) = (&target.tls.client_certificate, &target.tls.client_key) {
-            tls = tls.identity(Identity::from_pem(tls::read(chain, target)?, tls::read(key, target)?));
+            let chain = tls::certificates_pem(chain, target)?;
+            tls = tls.identity(Identity::from_pem(chain, tls::private_key_pem(key, target)?));
         }
-        endpoint = endpoint
-            .tls_config(tls)
-            .map_err(|error| StartError::Tls { url: target.url.clone(), reason: with_causes(&error) })?;
+        endpoint = endpoint.tls_config(tls).map_err(|error| StartError::Tls {
+            url: without_query(&target.url).to_owned(),
+            reason: with_causes(&error),
+        })?;
+    }
+    let endpoint = more(endpoint);
+    if target.proxy.is_some() {
+        return Ok(endpoint.connect_with_connector_lazy(Connector::new(target, false)?));
     }
     Ok(endpoint.connect_lazy())
 }
@@ -53,7 +65,7 @@ pub(crate) struct GrpcTransport {
 
 impl GrpcTransport {
     pub(super) fn open(target: &Target, signal: Signal) -> Result<Self, StartError> {
-        let mut client = Grpc::new(channel(target)?).max_decoding_message_size(MAX_RESPONSE);
+        let mut client = Grpc::new(open(target, |endpoint| endpoint)?).max_decoding_message_size(MAX_RESPONSE);
         if target.gzip {
             client = client.send_compressed(CompressionEncoding::Gzip).accept_compressed(CompressionEncoding::Gzip);
         }
@@ -117,7 +129,7 @@ fn judge(status: &Status) -> Outcome {
     if outcome::is_retryable_code(status.code(), after.is_some()) {
         Outcome::Retry { after, fault: Fault::Busy, why }
     } else {
-        Outcome::Refused { why }
+        Outcome::Refused { why, divisible: outcome::may_be_about_a_point_of_grpc(status.code()) }
     }
 }
 

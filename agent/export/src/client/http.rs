@@ -1,45 +1,33 @@
 //! OTLP over HTTP with binary protobuf.
 
-use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prost::Message as _;
 
+use super::connect::Connector;
 use super::outcome::{self, Fault, Outcome, printable, with_causes};
 use super::{MAX_RESPONSE, StartError, USER_AGENT, tls};
 use crate::config::{Signal, Target};
 
 /// A client for HTTP and HTTPS.
-pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub(crate) type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
 
-/// A client as a target wants it.
-pub(crate) fn client(target: &Target) -> Result<HttpClient, StartError> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_connect_timeout(Some(target.timeout));
-    connector.set_nodelay(true);
-    let builder = if target.url.starts_with("https:") {
-        HttpsConnectorBuilder::new().with_tls_config(tls::client_config(target)?)
-    } else {
-        // Never used: the connector wants a configuration, and loading the system's authorities costs milliseconds.
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let unused = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring knows the default protocol versions")
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        HttpsConnectorBuilder::new().with_tls_config(unused)
-    };
-    let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
-    Ok(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector))
+/// A client as a target wants it, and what its proxy wants to see in each request.
+pub(crate) fn client(target: &Target) -> Result<(HttpClient, Option<HeaderValue>), StartError> {
+    let connector = Connector::new(target, true)?;
+    let credentials = connector.forwarding_credentials().cloned();
+    // Loading the system's authorities costs milliseconds.
+    let tls = if target.url.starts_with("https:") { tls::client_config(target)? } else { tls::never_used() };
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+    Ok((Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector), credentials))
 }
 
 /// A way to one URL.
@@ -67,17 +55,16 @@ impl HttpTransport {
         if target.gzip {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let client = client(target)?;
+        let (client, credentials) = client(target)?;
+        if let Some(credentials) = credentials {
+            headers.insert(header::PROXY_AUTHORIZATION, credentials);
+        }
         Ok(Self { client, uri, headers, timeout: target.timeout, gzip: target.gzip, signal })
     }
 
-    pub(super) fn prepare(&self, body: Bytes) -> Bytes {
-        if !self.gzip {
-            return body;
-        }
-        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-        encoder.write_all(&body).expect("a vector takes everything");
-        encoder.finish().expect("a vector takes everything").into()
+    /// Whether what it sends is compressed.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.gzip
     }
 
     pub(super) async fn send(&self, body: Bytes) -> Outcome {
@@ -125,7 +112,7 @@ impl HttpTransport {
         if parts.status.as_u16() == 404 {
             why.push_str("; is the path of the endpoint right?");
         }
-        Outcome::Refused { why }
+        Outcome::Refused { why, divisible: outcome::may_be_about_a_point(parts.status.as_u16()) }
     }
 }
 

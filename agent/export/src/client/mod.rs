@@ -1,10 +1,11 @@
 //! Sends encoded requests and reads what the other side makes of them.
 
 pub(crate) mod backoff;
+mod connect;
 mod grpc;
 pub(crate) mod http;
+pub(crate) mod lane;
 pub(crate) mod outcome;
-pub(crate) mod sender;
 pub(crate) mod tls;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use crate::config::{Protocol, Signal, Target};
+use crate::gzip;
 use outcome::Outcome;
 
 /// Why a destination cannot even be set up.
@@ -60,11 +62,13 @@ impl Transport {
         })
     }
 
-    /// The bytes that go over the wire for an encoded request; made once and used for every attempt.
-    pub(crate) fn prepare(&self, body: Bytes) -> Bytes {
+    /// What goes over the wire for a request as it is kept, compressed; made once and used for every attempt. `None` when
+    /// it cannot be read.
+    pub(crate) fn prepare(&self, kept: Bytes) -> Option<Bytes> {
         match self {
-            Self::Http(http) => http.prepare(body),
-            Self::Grpc(_) => body,
+            Self::Http(http) if http.is_compressed() => Some(kept),
+            // gRPC compresses by itself.
+            Self::Http(_) | Self::Grpc(_) => gzip::unpack(&kept).ok().map(Bytes::from),
         }
     }
 
@@ -77,7 +81,7 @@ impl Transport {
     }
 }
 
-pub(crate) use grpc::channel;
+pub(crate) use grpc::bounded_channel;
 
 /// Who asks, as the specification wants to be told.
 pub(crate) const USER_AGENT: &str = concat!("perfwatch/", env!("CARGO_PKG_VERSION"));

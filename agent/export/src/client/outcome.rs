@@ -19,8 +19,8 @@ pub(crate) enum Outcome {
     Accepted { rejected: u64, message: String },
     /// To be sent again, not before `after`.
     Retry { after: Option<Duration>, fault: Fault, why: String },
-    /// Never to be sent again.
-    Refused { why: String },
+    /// Never to be sent again. `divisible` when a part of it may be to blame.
+    Refused { why: String, divisible: bool },
 }
 
 /// Why an attempt is to be repeated.
@@ -37,6 +37,19 @@ pub(crate) enum Fault {
 /// True for the HTTP answers after which a request is sent again. 500 is not among them.
 pub(crate) fn is_retryable_status(status: u16) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
+}
+
+/// True for the HTTP answers that may be about something within the request; the others are about who asks, or where.
+pub(crate) fn may_be_about_a_point(status: u16) -> bool {
+    matches!(status, 400 | 413 | 422 | 500)
+}
+
+/// The same for gRPC. A message that is too large exhausts resources.
+pub(crate) fn may_be_about_a_point_of_grpc(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::ResourceExhausted | Code::Internal | Code::Unknown
+    )
 }
 
 /// True for the gRPC answers after which a request is sent again; exhaustion only when the server says for how long.

@@ -8,11 +8,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::StartError;
-use crate::config::Target;
+use crate::config::{Target, without_query};
 
 /// The configuration for a target.
 pub(super) fn client_config(target: &Target) -> Result<ClientConfig, StartError> {
-    let failed = |reason: String| StartError::Tls { url: target.url.clone(), reason };
+    let failed = |reason: String| StartError::Tls { url: without_query(&target.url).to_owned(), reason };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -35,6 +35,16 @@ pub(super) fn client_config(target: &Target) -> Result<ClientConfig, StartError>
     }
 }
 
+/// For connectors that want a configuration where nothing is encrypted.
+pub(super) fn never_used() -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring knows the default protocol versions")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+}
+
 fn certificates(path: &Path, target: &Target) -> Result<Vec<CertificateDer<'static>>, StartError> {
     let pem = read(path, target)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
@@ -49,11 +59,21 @@ fn private_key(path: &Path, target: &Target) -> Result<PrivateKeyDer<'static>, S
     PrivateKeyDer::from_pem_slice(&read(path, target)?).map_err(|error| unusable(path, target, &error.to_string()))
 }
 
+/// A file with certificates, as it is: who takes any file for PEM would fail at each connection instead of at the start.
+pub(super) fn certificates_pem(path: &Path, target: &Target) -> Result<Vec<u8>, StartError> {
+    certificates(path, target).and_then(|_| read(path, target))
+}
+
+/// The same of a private key.
+pub(super) fn private_key_pem(path: &Path, target: &Target) -> Result<Vec<u8>, StartError> {
+    private_key(path, target).and_then(|_| read(path, target))
+}
+
 /// The content of a file named in the configuration.
-pub(super) fn read(path: &Path, target: &Target) -> Result<Vec<u8>, StartError> {
+fn read(path: &Path, target: &Target) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|error| unusable(path, target, &error.to_string()))
 }
 
 fn unusable(path: &Path, target: &Target, reason: &str) -> StartError {
-    StartError::TlsFile { path: path.to_owned(), url: target.url.clone(), reason: reason.to_owned() }
+    StartError::TlsFile { path: path.to_owned(), url: without_query(&target.url).to_owned(), reason: reason.to_owned() }
 }

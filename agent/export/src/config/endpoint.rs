@@ -17,11 +17,14 @@ pub(super) fn parse(
         Protocol::Grpc => "give a URL such as http://localhost:4317",
     };
     // Before anything that repeats the value in a message.
-    if authority(value).contains('@') {
+    if without_query(value).contains('@') {
         let hint = "put them into OTEL_EXPORTER_OTLP_HEADERS, as authorization=Basic%20…";
         return Err(ConfigError::secret(variable, "credentials in the URL are not sent", hint));
     }
     let shown = without_query(value);
+    if value.contains('#') {
+        return Err(ConfigError::new(variable, shown, "has a `#` behind it, which no request carries", example));
+    }
     if protocol == Protocol::Grpc && value.starts_with("unix:") {
         return Ok(value.to_owned());
     }
@@ -53,12 +56,6 @@ pub(super) fn parse(
         (Protocol::HttpProtobuf, Some(signal)) => append(&value, signal.http_path()),
         _ => value,
     })
-}
-
-/// The part of a URL between the scheme and the path.
-fn authority(value: &str) -> &str {
-    let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
-    rest.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
 /// A URL without its query, which may hold a token.

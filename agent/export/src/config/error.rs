@@ -1,5 +1,7 @@
 //! What is wrong with a variable, and the values that every variable may have.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -48,13 +50,17 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// The environment, with empty variables taken as unset.
+///
+/// A value that OpenTelemetry's specification tells to ignore does not stop the agent, as it would not stop any other
+/// program that has the same environment: it is taken as unset, and [`Lookup::warnings`] says so.
 pub(super) struct Lookup<'a> {
     get: &'a dyn Fn(&str) -> Option<String>,
+    warnings: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Lookup<'a> {
     pub(super) fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { get }
+        Self { get, warnings: RefCell::default() }
     }
 
     pub(super) fn get(&self, variable: &str) -> Option<String> {
@@ -65,24 +71,32 @@ impl<'a> Lookup<'a> {
     pub(super) fn first(&self, variables: [String; 2]) -> Option<(String, String)> {
         variables.into_iter().find_map(|variable| self.get(&variable).map(|value| (variable, value)))
     }
-}
 
-pub(super) fn parse_bool(variable: &str, value: &str) -> Result<bool, ConfigError> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(ConfigError::new(variable, value, "is neither true nor false", "use `true` or `false`")),
+    /// Says that a variable is not followed.
+    pub(super) fn ignore(&self, variable: &str, value: &str, why: &str) {
+        // Escaped: the value comes from outside and may be written to a terminal.
+        self.warnings.borrow_mut().insert(format!("{variable} is `{}`, {why}", value.escape_debug()));
     }
-}
 
-pub(super) fn parse_millis(variable: &str, value: &str) -> Result<Duration, ConfigError> {
-    match value.parse() {
-        Ok(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
-        _ => Err(ConfigError::new(
-            variable,
-            value,
-            "is no time in milliseconds",
-            "use a whole number above 0, as `10000` for 10 seconds",
-        )),
+    /// What was not followed, each thing once.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.borrow().iter().cloned().collect()
+    }
+
+    /// True only for `true`, as the specification has it.
+    pub(super) fn is_true(&self, variable: &str, value: &str) -> bool {
+        if !value.eq_ignore_ascii_case("true") && !value.eq_ignore_ascii_case("false") {
+            self.ignore(variable, value, "which counts as false; only `true` is true");
+        }
+        value.eq_ignore_ascii_case("true")
+    }
+
+    /// A time in milliseconds.
+    pub(super) fn millis(&self, variable: &str, value: &str) -> Option<Duration> {
+        let millis = value.parse().ok().map(Duration::from_millis);
+        if millis.is_none() {
+            self.ignore(variable, value, "which is no time in milliseconds, and is ignored; 10 seconds are `10000`");
+        }
+        millis
     }
 }

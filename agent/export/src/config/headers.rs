@@ -19,7 +19,7 @@ impl fmt::Debug for Headers {
 impl Headers {
     /// Reads `key=value,key=value` with percent-encoded values, as W3C Baggage writes it.
     pub(super) fn parse(variable: &str, list: &str) -> Result<Self, ConfigError> {
-        let mut headers = Vec::new();
+        let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
         for (at, pair) in list.split(',').map(str::trim).enumerate().filter(|(_, pair)| !pair.is_empty()) {
             let wrong = |what: &str, hint: &str| {
                 ConfigError::secret(variable, &format!("header {} of the list {what}", at + 1), hint)
@@ -35,6 +35,8 @@ impl Headers {
             let mut value = HeaderValue::from_bytes(&value)
                 .map_err(|_| wrong("has a value with control characters", "remove them"))?;
             value.set_sensitive(true);
+            // The last of a name wins, whatever the transport would make of both.
+            headers.retain(|(known, _)| *known != name);
             headers.push((name, value));
         }
         Ok(Self(headers))

@@ -6,6 +6,7 @@
 mod endpoint;
 mod error;
 mod headers;
+mod proxy;
 mod resource;
 
 pub(crate) use endpoint::without_query;
@@ -16,8 +17,10 @@ use std::time::Duration;
 
 pub use error::ConfigError;
 pub use headers::Headers;
+pub(crate) use proxy::Proxy;
 
-use error::{Lookup, parse_bool, parse_millis};
+use error::Lookup;
+use proxy::Proxies;
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,14 +99,17 @@ pub struct Target {
     pub gzip: bool,
     /// Files for TLS.
     pub tls: TlsFiles,
+    /// The proxy on the way, if any.
+    pub(crate) proxy: Option<Proxy>,
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
-            .field("url", &self.url)
+            .field("url", &without_query(&self.url))
             .field("protocol", &self.protocol)
             .field("headers", &self.headers)
+            .field("proxy", &self.proxy)
             .finish_non_exhaustive()
     }
 }
@@ -128,6 +134,11 @@ pub struct OtlpConfig {
 
 /// Unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise; the specification's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// What a timeout of 0 stands for: no limit, says the specification; but a receiver that never answers would hold
+/// everything up for ever.
+const NO_TIMEOUT: Duration = Duration::from_hours(1);
+/// Nothing is new more often.
+const TICK: Duration = Duration::from_secs(1);
 /// Unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -136,34 +147,31 @@ impl OtlpConfig {
     ///
     /// # Errors
     ///
-    /// When a variable has a value that cannot be followed; the error names it and says what to do.
+    /// When an endpoint, headers, or a client's identity cannot be used; the error names the variable and says what to do.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let lookup = Lookup::new(&lookup);
-        let mut warnings = Vec::new();
-        let disabled = match lookup.get("OTEL_SDK_DISABLED") {
-            Some(value) => parse_bool("OTEL_SDK_DISABLED", &value)?,
-            None => false,
-        };
+        let disabled = lookup.get("OTEL_SDK_DISABLED").is_some_and(|value| lookup.is_true("OTEL_SDK_DISABLED", &value));
         let target = |signal| if disabled { Ok(None) } else { target(&lookup, signal) };
         let (metrics, logs, traces) = (target(Signal::Metrics)?, target(Signal::Logs)?, target(Signal::Traces)?);
-        let interval = match lookup.get("OTEL_METRIC_EXPORT_INTERVAL") {
-            Some(value) => parse_millis("OTEL_METRIC_EXPORT_INTERVAL", &value)?,
-            None => INTERVAL,
-        };
-        if interval < Duration::from_secs(1) {
-            warnings.push("OTEL_METRIC_EXPORT_INTERVAL is below a tick; exporting once a second".to_owned());
-        }
         if metrics.is_some() {
-            warnings.extend(unsupported(&lookup));
+            unsupported(&lookup);
         }
-        Ok(Self {
-            metrics,
-            logs,
-            traces,
-            interval: interval.max(Duration::from_secs(1)),
-            resource: resource::attributes(&lookup)?,
-            warnings,
-        })
+        let interval = interval(&lookup);
+        let resource = resource::attributes(&lookup);
+        Ok(Self { metrics, logs, traces, interval, resource, warnings: lookup.warnings() })
+    }
+
+    /// The same, with what tells this sender from others where the environment does not: `host.name`, and as
+    /// `service.instance.id` the host's name too, for there is one agent on a host. Without the latter the hosts' own
+    /// series would all be one to a backend. It stays the same over restarts, so that their streams go on.
+    #[must_use]
+    pub fn sent_from(mut self, host: &str) -> Self {
+        for key in ["host.name", "service.instance.id"] {
+            if !host.is_empty() && !self.resource.iter().any(|(known, _)| known == key) {
+                self.resource.push((key.to_owned(), host.to_owned()));
+            }
+        }
+        self
     }
 
     /// True when nothing is exported.
@@ -172,58 +180,83 @@ impl OtlpConfig {
     }
 }
 
+/// Time between two exports.
+fn interval(lookup: &Lookup<'_>) -> Duration {
+    const VARIABLE: &str = "OTEL_METRIC_EXPORT_INTERVAL";
+    let Some(value) = lookup.get(VARIABLE) else { return INTERVAL };
+    let Some(interval) = lookup.millis(VARIABLE, &value) else { return INTERVAL };
+    if interval < TICK {
+        lookup.ignore(VARIABLE, &value, "which is less than a tick; metrics are exported once a second");
+    }
+    interval.max(TICK)
+}
+
 /// Settings of metrics that are known and not followed.
-fn unsupported(lookup: &Lookup<'_>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let temporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
-    if let Some(value) = lookup.get(temporality).filter(|value| !value.eq_ignore_ascii_case("cumulative")) {
-        warnings.push(format!("{temporality} is `{value}`, but perfwatch exports cumulative data only"));
+fn unsupported(lookup: &Lookup<'_>) {
+    for (variable, followed, why) in [
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+            "cumulative",
+            "but perfwatch exports cumulative data only",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+            "base2_exponential_bucket_histogram",
+            "but perfwatch exports its histograms as base2_exponential_bucket_histogram",
+        ),
+        (
+            "OTEL_METRIC_EXPORT_TIMEOUT",
+            "",
+            "which has no effect: requests wait until they are delivered. OTEL_EXPORTER_OTLP_TIMEOUT bounds an attempt",
+        ),
+    ] {
+        if let Some(value) = lookup.get(variable).filter(|value| !value.eq_ignore_ascii_case(followed)) {
+            lookup.ignore(variable, &value, why);
+        }
     }
-    let aggregation = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
-    let exponential = "base2_exponential_bucket_histogram";
-    if let Some(value) = lookup.get(aggregation).filter(|value| !value.eq_ignore_ascii_case(exponential)) {
-        warnings.push(format!("{aggregation} is `{value}`, but perfwatch exports its histograms as {exponential}"));
+}
+
+/// Whether the list of a signal's exporters has OTLP among them; it does without one.
+fn is_wanted(lookup: &Lookup<'_>, signal: Signal) -> bool {
+    let variable = format!("OTEL_{}_EXPORTER", signal.word());
+    let Some(list) = lookup.get(&variable) else { return true };
+    let names: Vec<_> = list.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
+    if names.iter().any(|name| name != "otlp" && name != "none") {
+        lookup.ignore(
+            &variable,
+            &list,
+            "of which perfwatch knows `otlp` and `none` alone; a Prometheus can pull /metrics",
+        );
     }
-    warnings
+    // Nothing that is known: as if it were unset.
+    names.iter().any(|name| name == "otlp") || names.iter().all(|name| name != "none")
 }
 
 /// Where a signal goes; `None` without an endpoint or when its exporter is `none`.
 fn target(lookup: &Lookup<'_>, signal: Signal) -> Result<Option<Target>, ConfigError> {
-    let exporter = format!("OTEL_{}_EXPORTER", signal.word());
-    match lookup.get(&exporter).as_deref() {
-        None | Some("otlp") => {}
-        Some("none") => return Ok(None),
-        Some(other) => {
-            return Err(ConfigError::new(&exporter, other, "is not known to perfwatch", "use `otlp` or `none`"));
-        }
-    }
     let own = |name: &str| format!("OTEL_EXPORTER_OTLP_{}_{name}", signal.word());
     let either = |name: &str| lookup.first([own(name), format!("OTEL_EXPORTER_OTLP_{name}")]);
 
     let Some((variable, value)) = either("ENDPOINT") else { return Ok(None) };
-    let protocol = match either("PROTOCOL") {
-        None => Protocol::HttpProtobuf,
-        Some((variable, value)) => parse_protocol(&variable, &value)?,
-    };
-    let insecure = match either("INSECURE") {
-        None => false,
-        Some((variable, value)) => parse_bool(&variable, &value)?,
-    };
+    if !is_wanted(lookup, signal) {
+        return Ok(None);
+    }
+    let protocol = either("PROTOCOL").and_then(|(variable, value)| protocol(lookup, &variable, &value));
+    let protocol = protocol.unwrap_or(Protocol::HttpProtobuf);
+    let insecure = either("INSECURE").is_some_and(|(variable, value)| lookup.is_true(&variable, &value));
     let is_base = variable == "OTEL_EXPORTER_OTLP_ENDPOINT";
     let url = endpoint::parse(&variable, &value, protocol, is_base.then_some(signal), insecure)?;
     let headers = match either("HEADERS") {
         None => Headers::default(),
         Some((variable, value)) => Headers::parse(&variable, &value)?,
     };
-    let timeout = match either("TIMEOUT") {
-        None => TIMEOUT,
-        Some((variable, value)) => parse_millis(&variable, &value)?,
+    let timeout = match either("TIMEOUT").map(|(variable, value)| lookup.millis(&variable, &value)) {
+        None | Some(None) => TIMEOUT,
+        Some(Some(Duration::ZERO)) => NO_TIMEOUT,
+        Some(Some(timeout)) => timeout,
     };
-    let gzip = match either("COMPRESSION") {
-        // Tick data shrinks to a fifth; every OTLP receiver must accept gzip.
-        None => true,
-        Some((variable, value)) => parse_compression(&variable, &value)?,
-    };
+    // Tick data shrinks to a fifth; every OTLP receiver must accept gzip.
+    let gzip = either("COMPRESSION").is_none_or(|(variable, value)| is_gzip(lookup, &variable, &value));
     let path = |name: &str| either(name).map(|(_, value)| PathBuf::from(value));
     let tls = TlsFiles {
         certificate: path("CERTIFICATE"),
@@ -240,27 +273,31 @@ fn target(lookup: &Lookup<'_>, signal: Signal) -> Result<Option<Target>, ConfigE
         let hint = format!("set OTEL_EXPORTER_OTLP_{missing} too");
         return Err(ConfigError::new(&variable, &value, "is only half of a client's identity", &hint));
     }
-    Ok(Some(Target { url, variable, protocol, headers, timeout, gzip, tls }))
+    let proxy = Proxies::from_lookup(lookup).on_the_way_to(&url)?;
+    Ok(Some(Target { url, variable, protocol, headers, timeout, gzip, tls, proxy }))
 }
 
-fn parse_protocol(variable: &str, value: &str) -> Result<Protocol, ConfigError> {
-    match value {
-        "http/protobuf" => Ok(Protocol::HttpProtobuf),
-        "grpc" => Ok(Protocol::Grpc),
-        "http/json" => {
-            let hint = "use `http/protobuf` (same port, same path) or `grpc`";
-            Err(ConfigError::new(variable, value, "is not spoken by perfwatch", hint))
+fn protocol(lookup: &Lookup<'_>, variable: &str, value: &str) -> Option<Protocol> {
+    match value.to_ascii_lowercase().as_str() {
+        "http/protobuf" => Some(Protocol::HttpProtobuf),
+        "grpc" => Some(Protocol::Grpc),
+        _ => {
+            lookup.ignore(
+                variable,
+                value,
+                "which perfwatch does not speak; it takes http/protobuf. `grpc` is the other",
+            );
+            None
         }
-        _ => Err(ConfigError::new(variable, value, "is no OTLP protocol", "use `http/protobuf` or `grpc`")),
     }
 }
 
-fn parse_compression(variable: &str, value: &str) -> Result<bool, ConfigError> {
-    match value {
-        "gzip" => Ok(true),
-        "none" => Ok(false),
-        _ => Err(ConfigError::new(variable, value, "is no compression of OTLP", "use `gzip` or `none`")),
+fn is_gzip(lookup: &Lookup<'_>, variable: &str, value: &str) -> bool {
+    let known = ["gzip", "none"].iter().any(|known| value.eq_ignore_ascii_case(known));
+    if !known {
+        lookup.ignore(variable, value, "which is no compression of OTLP; perfwatch takes gzip. `none` is the other");
     }
+    !value.eq_ignore_ascii_case("none")
 }
 
 #[cfg(test)]

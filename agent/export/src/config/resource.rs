@@ -1,38 +1,46 @@
 //! The resource: who sends.
 
-use super::error::{ConfigError, Lookup};
+use super::error::Lookup;
 use super::headers::percent_decode;
 use crate::otlp::attributes::is_refused;
 
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 
 /// `service.name` and `service.version`, then what the environment says, which wins.
-pub(super) fn attributes(lookup: &Lookup<'_>) -> Result<Vec<(String, String)>, ConfigError> {
+pub(super) fn attributes(lookup: &Lookup<'_>) -> Vec<(String, String)> {
     let mut out = vec![
         ("service.name".to_owned(), "perfwatch".to_owned()),
         ("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ];
-    let mut set = |key: &str, value: String| match out.iter_mut().find(|(known, _)| known == key) {
+    let mut set = |key: String, value: String| match out.iter_mut().find(|(known, _)| *known == key) {
         Some((_, old)) => *old = value,
-        None => out.push((key.to_owned(), value)),
+        None => out.push((key, value)),
     };
     let list = lookup.get(ATTRIBUTES).unwrap_or_default();
-    for pair in list.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-        let wrong = |problem: &str, hint: &str| ConfigError::new(ATTRIBUTES, pair, problem, hint);
-        let Some((key, value)) = pair.split_once('=') else {
-            return Err(wrong("has no `=`", "write `key=value,key=value`"));
-        };
-        let key = key.trim();
-        if is_refused(key) {
-            return Err(wrong("has a key that backends keep for themselves", "choose another key"));
+    let pairs: Result<Vec<_>, _> =
+        list.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| parse(pair).ok_or(pair)).collect();
+    match pairs {
+        Ok(pairs) => pairs.into_iter().for_each(|(key, value)| {
+            if is_refused(&key) {
+                lookup.ignore(ATTRIBUTES, &key, "a key that backends keep for themselves; it is left out");
+            } else {
+                set(key, value);
+            }
+        }),
+        // All or nothing, says the specification: half of a description may be another's.
+        Err(pair) => {
+            lookup.ignore(ATTRIBUTES, pair, "which is not `key=value` with `%2C` for a comma; none of them is taken");
         }
-        let value = percent_decode(value.trim())
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .ok_or_else(|| wrong("has a broken percent-encoding", "write `%2C` for a comma, `%25` for a percent"))?;
-        set(key, value);
     }
     if let Some(name) = lookup.get("OTEL_SERVICE_NAME") {
-        set("service.name", name);
+        set("service.name".to_owned(), name);
     }
-    Ok(out)
+    out
+}
+
+/// A pair with both sides percent-decoded.
+fn parse(pair: &str) -> Option<(String, String)> {
+    let text = |part: &str| String::from_utf8(percent_decode(part.trim())?).ok();
+    let (key, value) = pair.split_once('=')?;
+    Some((text(key).filter(|key| !key.is_empty())?, text(value)?))
 }

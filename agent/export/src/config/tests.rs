@@ -89,23 +89,55 @@ fn a_wrong_endpoint_is_named_with_what_to_do() {
 }
 
 #[test]
-fn other_wrong_values_are_named_too() {
+fn half_of_an_identity_is_an_error() {
+    let message = message(&[GENERIC, ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem")]);
+    let wanted = "OTEL_EXPORTER_OTLP_CLIENT_KEY: `/key.pem` is only half of a client's identity; set \
+                  OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE too";
+    assert_eq!(message, wanted);
+}
+
+#[test]
+fn what_the_specification_ignores_is_said_and_stops_nothing() {
+    let plain = config(&[GENERIC]).expect("valid variables");
     for (variable, value, expected) in [
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "is not spoken by perfwatch; use `http/protobuf`"),
-        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "udp", "is no OTLP protocol; use"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "is no time in milliseconds; use a whole number above 0"),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "0", "is no time in milliseconds"),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "is no compression of OTLP; use `gzip` or `none`"),
-        ("OTEL_EXPORTER_OTLP_INSECURE", "yes", "is neither true nor false"),
-        ("OTEL_METRICS_EXPORTER", "prometheus", "is not known to perfwatch; use `otlp` or `none`"),
-        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem", "set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE too"),
-        ("OTEL_RESOURCE_ATTRIBUTES", "le=1", "has a key that backends keep for themselves"),
-        ("OTEL_RESOURCE_ATTRIBUTES", "team", "has no `=`; write `key=value,key=value`"),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "udp", "perfwatch does not speak"),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "perfwatch does not speak"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "no time in milliseconds"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "-1", "no time in milliseconds"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "no compression of OTLP"),
+        ("OTEL_EXPORTER_OTLP_INSECURE", "yes", "only `true` is true"),
+        ("OTEL_SDK_DISABLED", "1", "only `true` is true"),
+        ("OTEL_METRICS_EXPORTER", "prometheus", "`otlp` and `none` alone"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "30000", "has no effect"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "team=a,region", "none of them is taken"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "team=%2", "none of them is taken"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "le=1", "keep for themselves"),
     ] {
-        let message = message(&[GENERIC, (variable, value)]);
-        assert!(message.starts_with(&format!("{variable}: `{value}` ")), "{message}");
-        assert!(message.contains(expected), "{message}");
+        let read = config(&[GENERIC, (variable, value)]).expect("it stops nothing");
+        let [warning] = read.warnings.as_slice() else { panic!("{variable}={value}: {:?}", read.warnings) };
+        assert!(warning.starts_with(variable) && warning.contains(expected), "{warning}");
+        assert_eq!(OtlpConfig { warnings: Vec::new(), ..read }, plain, "{variable}={value} is as if it were unset");
     }
+}
+
+#[test]
+fn a_list_of_exporters_has_otlp_in_it_or_not() {
+    let is_exported = |list| config(&[GENERIC, ("OTEL_METRICS_EXPORTER", list)]).expect("valid").metrics.is_some();
+    assert_eq!(["OTLP", "otlp,console", "console"].map(is_exported), [true; 3]);
+    assert_eq!(["none", "None", "console,none"].map(is_exported), [false; 3]);
+    let nowhere = config(&[("OTEL_METRICS_EXPORTER", "prometheus")]).expect("valid");
+    assert!(nowhere.is_off() && nowhere.warnings.is_empty(), "who exports nothing hears nothing of it");
+}
+
+#[test]
+fn words_are_known_in_any_case_and_a_timeout_of_0_is_as_good_as_none() {
+    let target = metrics(&[
+        GENERIC,
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "GRPC"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "None"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+    ]);
+    assert_eq!((target.protocol, target.gzip, target.timeout), (Protocol::Grpc, false, NO_TIMEOUT));
 }
 
 #[test]
@@ -114,20 +146,26 @@ fn credentials_are_in_no_message() {
     let url = format!("http://user:{secret}@otel:4318");
     let in_url = message(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);
     assert!(in_url.contains("OTEL_EXPORTER_OTLP_HEADERS"), "{in_url}");
+    for url in [format!("http://user:pa/{secret}@otel:4318"), format!("http://user:12/{secret}@otel:4318")] {
+        let split = message(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);
+        assert!(split.contains("credentials in the URL") && !split.contains(secret), "{split}");
+    }
     let odd_url = message(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("htp://user:{secret}@otel"))]);
     let in_query = message(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("htp://otel/?token={secret}"))]);
     let no_value = message(&[GENERIC, ("OTEL_EXPORTER_OTLP_HEADERS", secret)]);
     let broken = message(&[GENERIC, ("OTEL_EXPORTER_OTLP_HEADERS", &format!("authorization={secret}%2"))]);
     assert!(broken.contains("header 1 of the list has a broken percent-encoding"), "{broken}");
     let valid = metrics(&[GENERIC, ("OTEL_EXPORTER_OTLP_HEADERS", &format!("authorization={secret}"))]);
-    for text in [in_url, odd_url, in_query, no_value, broken, format!("{valid:?}")] {
+    let query = metrics(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("https://otel/?token={secret}"))]);
+    for text in [in_url, odd_url, in_query, no_value, broken, format!("{valid:?} {query:?}")] {
         assert!(!text.contains(secret), "{text}");
     }
 }
 
 #[test]
 fn headers_are_percent_decoded() {
-    let target = metrics(&[GENERIC, ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20YTpi, x-scope = a ,")]);
+    let target =
+        metrics(&[GENERIC, ("OTEL_EXPORTER_OTLP_HEADERS", "x-scope=b,authorization=Basic%20YTpi, x-scope = a ,")]);
     let headers: Vec<_> =
         target.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("ascii"))).collect();
     assert_eq!(headers, [("authorization", "Basic YTpi"), ("x-scope", "a")]);
@@ -162,4 +200,17 @@ fn a_signal_or_everything_can_be_switched_off() {
     let no_logs = config(&[GENERIC, ("OTEL_LOGS_EXPORTER", "none")]).expect("valid variables");
     assert!(no_logs.logs.is_none() && no_logs.metrics.is_some());
     assert!(config(&[GENERIC, ("OTEL_SDK_DISABLED", "true")]).expect("valid variables").is_off());
+}
+
+#[test]
+fn hosts_are_told_apart_unless_the_environment_does_so_itself() {
+    let resource = |variables: &[(&str, &str)]| {
+        let config = config(variables).expect("valid variables").sent_from("node-7");
+        let value = |key: &str| config.resource.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
+        (value("host.name"), value("service.instance.id"))
+    };
+    let node = Some("node-7".to_owned());
+    assert_eq!(resource(&[]), (node.clone(), node.clone()));
+    let own = ("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=blue");
+    assert_eq!(resource(&[own]), (node, Some("blue".to_owned())));
 }

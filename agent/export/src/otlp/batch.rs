@@ -8,9 +8,9 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use perfwatch_model::MetricDef;
-use prost::Message as _;
 
 use super::points::Point;
+use crate::gzip;
 
 /// A request is closed before it grows beyond this: gRPC servers refuse more than 4 MiB unless told otherwise, and the
 /// protocol's own cap is 64 MiB. A single point is at most some kilobytes.
@@ -18,12 +18,19 @@ pub(crate) const MAX_REQUEST: usize = 3 << 20;
 /// Allowance for the frame around a point and the fields of a metric besides its texts.
 const FRAME: usize = 16;
 
-/// An encoded request, as it is sent and sent again.
+/// An encoded request, as it is kept, sent and sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Encoded {
-    pub(crate) body: Bytes,
+pub struct Encoded {
+    /// The message, compressed with gzip.
+    pub body: Bytes,
     /// Data points or log records within.
-    pub(crate) items: u64,
+    pub items: u64,
+}
+
+impl Encoded {
+    pub(crate) fn new(message: &impl prost::Message, items: u64) -> Self {
+        Self { body: gzip::pack(&message.encode_to_vec()).into(), items }
+    }
 }
 
 /// The name under which perfwatch's instrumentation signs.
@@ -83,7 +90,7 @@ impl Batches {
                 ..ResourceMetrics::default()
             }],
         };
-        self.done.push(Encoded { body: request.encode_to_vec().into(), items: self.items });
+        self.done.push(Encoded::new(&request, self.items));
         (self.bytes, self.items) = (0, 0);
     }
 
@@ -98,9 +105,14 @@ impl Batches {
 mod tests {
     use super::*;
     use perfwatch_model::metrics::{gpu, host};
+    use prost::Message as _;
+
+    fn plain(encoded: &Encoded) -> Vec<u8> {
+        gzip::unpack(&encoded.body).expect("we packed it")
+    }
 
     fn decode(encoded: &Encoded) -> Vec<Metric> {
-        let request = ExportMetricsServiceRequest::decode(encoded.body.clone()).expect("we encoded it");
+        let request = ExportMetricsServiceRequest::decode(plain(encoded).as_slice()).expect("we encoded it");
         request.resource_metrics[0].scope_metrics[0].metrics.clone()
     }
 
@@ -113,7 +125,7 @@ mod tests {
         }
         let done = batches.finish();
         assert!(done.len() > 3, "{} requests", done.len());
-        assert!(done.iter().all(|encoded| encoded.body.len() <= limit + 100), "the resource and scope come on top");
+        assert!(done.iter().all(|encoded| plain(encoded).len() <= limit + 100), "the resource and scope come on top");
         assert_eq!(done.iter().map(|encoded| encoded.items).sum::<u64>(), 200);
         assert!(done.iter().all(|encoded| decode(encoded).len() == 1), "the points of a metric stay together");
     }

@@ -9,7 +9,6 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use perfwatch_model::{Evidence, Finding, SeriesTable, Severity, metrics};
-use prost::Message as _;
 
 use super::attributes::{self, text, with_value};
 use super::batch::{Encoded, scope};
@@ -112,7 +111,7 @@ impl FindingLog {
                 ..ResourceLogs::default()
             }],
         };
-        Encoded { body: request.encode_to_vec().into(), items }
+        Encoded::new(&request, items)
     }
 }
 
@@ -187,6 +186,7 @@ pub(crate) const ACTIVE: &perfwatch_model::MetricDef = &metrics::finding::ACTIVE
 pub(super) mod tests {
     use super::*;
     use perfwatch_model::{Entity, EntityKind, Quality, Remedy};
+    use prost::Message as _;
 
     pub(in crate::otlp) fn finding(severity: Severity) -> Finding {
         Finding {
@@ -210,7 +210,9 @@ pub(super) mod tests {
 
     fn records(log: &mut FindingLog) -> Vec<LogRecord> {
         let encoded = log.drain(&Resource::default());
-        let request = ExportLogsServiceRequest::decode(encoded.body).expect("we encoded it");
+        let request =
+            ExportLogsServiceRequest::decode(crate::gzip::unpack(&encoded.body).expect("we packed it").as_slice())
+                .expect("we encoded it");
         request.resource_logs[0].scope_logs[0].log_records.clone()
     }
 

@@ -31,6 +31,11 @@ pub(crate) struct Stamps {
 }
 
 impl Stamps {
+    /// Goes on after a stamp that was given before.
+    pub(crate) fn after(last: Option<u64>) -> Self {
+        Self { last }
+    }
+
     /// The stamp of a tick that ended at `end` and lasted `dt_ns`.
     pub(crate) fn stamp(&mut self, end: Stamp, dt_ns: u64) -> Stamped {
         let Some(last) = self.last.filter(|last| *last >= end.wall_ns) else {

@@ -22,6 +22,10 @@ pub enum Answer {
     Status(u16),
     /// The connection is closed without an answer; `INTERNAL` over gRPC, which shares its connection.
     Close,
+    /// Taken, but the answer is lost: the connection is closed, or `UNAVAILABLE` over gRPC.
+    Lose,
+    /// This gRPC code, with `RetryInfo` if a time is given; 500 over HTTP.
+    Code(i32, Option<Duration>),
     /// Another answer, later.
     After(Duration, Box<Answer>),
 }

@@ -67,6 +67,10 @@ impl Service {
                 self.0.keep(|received| keep(received, message));
                 return Ok(None);
             }
+            Answer::Lose => {
+                self.0.keep(|received| keep(received, message));
+                return Err(Status::unavailable("the answer is lost"));
+            }
             Answer::Partial { rejected, message: why } => {
                 self.0.keep(|received| keep(received, message));
                 return Ok(Some((rejected, why)));
@@ -80,6 +84,11 @@ impl Service {
             }
             Answer::Busy(None) => Status::unavailable("busy"),
             Answer::Refuse(message) => Status::invalid_argument(message),
+            Answer::Code(code, None) => Status::new(Code::from_i32(code), "as told"),
+            Answer::Code(code, Some(after)) => {
+                let details = ErrorDetails::with_retry_info(Some(after));
+                Status::with_error_details(Code::from_i32(code), "as told", details)
+            }
             _ => Status::internal("as told"),
         })
     }

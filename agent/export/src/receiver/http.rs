@@ -65,6 +65,10 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
     let due = shared.arrive(Attempt { signal, message: message.clone(), headers }).due().await;
     let refused = match due {
         Answer::Accept => return Ok(keep(signal, message, shared, None)),
+        Answer::Lose => {
+            keep(signal, message, shared, None);
+            return Err(io::Error::other("closing, as told"));
+        }
         Answer::Partial { rejected, message: why } => return Ok(keep(signal, message, shared, Some((rejected, why)))),
         refused => refused,
     };
@@ -80,6 +84,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
         Answer::Status(status) => {
             plain(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "as told")
         }
+        Answer::Code(..) => plain(StatusCode::INTERNAL_SERVER_ERROR, "as told"),
         _ => return Err(io::Error::other("closing, as told")),
     })
 }

@@ -66,7 +66,11 @@ impl Attempt {
 struct Store {
     received: Received,
     script: HashMap<Signal, VecDeque<Answer>>,
+    rule: Option<Rule>,
 }
+
+/// How an attempt is answered that no script is for; `None` accepts it.
+type Rule = Box<dyn Fn(&Attempt) -> Option<Answer> + Send>;
 
 /// Shared between the servers and the test.
 struct Shared {
@@ -82,7 +86,9 @@ impl Shared {
     /// Notes an attempt and says how to answer it.
     fn arrive(&self, attempt: Attempt) -> Answer {
         let mut store = self.lock();
-        let answer = store.script.get_mut(&attempt.signal).and_then(VecDeque::pop_front).unwrap_or(Answer::Accept);
+        let answer = store.script.get_mut(&attempt.signal).and_then(VecDeque::pop_front);
+        let ruled = || store.rule.as_ref().and_then(|rule| rule(&attempt));
+        let answer = answer.or_else(ruled).unwrap_or(Answer::Accept);
         store.received.attempts.push(attempt);
         drop(store);
         self.arrivals.send_modify(|count| *count += 1);
@@ -134,6 +140,11 @@ impl Receiver {
     /// Answers the next requests for a signal like this, one each; then everything is accepted again.
     pub fn script(&self, signal: Signal, answers: impl IntoIterator<Item = Answer>) {
         self.shared.lock().script.entry(signal).or_default().extend(answers);
+    }
+
+    /// From now on answers what no script is for by this rule; where it says nothing, it accepts.
+    pub fn rule(&self, rule: impl Fn(&Attempt) -> Option<Answer> + Send + 'static) {
+        self.shared.lock().rule = Some(Box::new(rule));
     }
 
     /// A copy of everything that arrived so far.

@@ -2,10 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use perfwatch_export::adder::Adder;
 use perfwatch_export::receiver::Receiver;
-use perfwatch_export::{Exporter, OtlpConfig, RetryPolicy};
+use perfwatch_export::{Encoded, Encoder, Lane, Observer, OtlpConfig, Refused, RetryPolicy, Signal, StartError, Step};
 use perfwatch_model::{
     Entity, EntityId, EntityKind, Finding, Histogram, MetricDef, Number, SeriesId, SeriesTable, Severity, Stamp, Tick,
 };
@@ -32,6 +34,85 @@ pub(crate) fn config(variables: &[(&str, &str)]) -> OtlpConfig {
     .expect("valid variables")
 }
 
+/// Retries that a test can wait for.
+pub(crate) const QUICK: RetryPolicy = RetryPolicy { first: Duration::from_millis(10), most: Duration::from_millis(50) };
+
+/// What the agent does with an encoder and lanes, without a journal: keeps nothing, drops nothing.
+pub(crate) struct Exporter {
+    encoder: Encoder,
+    totals: Adder,
+    lanes: Vec<(Signal, Lane)>,
+    settled: mpsc::Receiver<(u64, Step)>,
+    posted: u64,
+    done: u64,
+    pub(crate) sent: u64,
+    pub(crate) rejected: u64,
+    pub(crate) refused: Vec<Refused>,
+}
+
+impl Exporter {
+    pub(crate) fn start(config: &OtlpConfig) -> Result<Self, StartError> {
+        let (told, settled) = mpsc::channel();
+        let told = Mutex::new(told);
+        let observer: Observer = Arc::new(move |number, step| {
+            let _ = told.lock().expect("no test panics holding it").send((number, step));
+        });
+        let mut lanes = Vec::new();
+        for (target, signal) in [(&config.metrics, Signal::Metrics), (&config.logs, Signal::Logs)] {
+            if let Some(target) = target {
+                lanes.push((signal, Lane::start(target, signal, QUICK, &Handle::current(), Arc::clone(&observer))?));
+            }
+        }
+        let (encoder, totals) = (Encoder::new(config, false), Adder::new());
+        Ok(Self { encoder, totals, lanes, settled, posted: 0, done: 0, sent: 0, rejected: 0, refused: Vec::new() })
+    }
+
+    pub(crate) fn offer(&mut self, tick: &Tick, table: &SeriesTable, findings: &[Finding]) {
+        self.encoder.before(tick, table, &self.totals);
+        self.totals.add(tick, table);
+        let exported = self.encoder.after(tick, table, &self.totals, findings, false);
+        exported.metrics.into_iter().for_each(|request| self.post(Signal::Metrics, request));
+        exported.logs.into_iter().for_each(|request| self.post(Signal::Logs, request));
+    }
+
+    pub(crate) fn post(&mut self, signal: Signal, request: Encoded) {
+        let lane = self.lanes.iter().find(|(known, _)| *known == signal);
+        lane.expect("the signal has a lane").1.push(self.posted, request);
+        self.posted += 1;
+    }
+
+    /// Exports the rest and waits until everything is settled, at most so long; what is not stays where it is.
+    pub(crate) async fn flush(&mut self, table: &SeriesTable, within: Duration) {
+        let rest = self.encoder.rest(table, &self.totals);
+        rest.metrics.into_iter().for_each(|request| self.post(Signal::Metrics, request));
+        let until = tokio::time::Instant::now() + within;
+        while self.done < self.posted && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            while let Ok((_, step)) = self.settled.try_recv() {
+                let Step::Settled(settled) = step else { continue };
+                self.done += 1;
+                self.sent += settled.sent;
+                self.rejected += settled.rejected;
+                self.refused.extend(settled.refused);
+            }
+        }
+    }
+
+    /// Requests that are not settled.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.posted - self.done
+    }
+
+    /// How it goes with metrics.
+    pub(crate) fn state(&self) -> String {
+        self.lanes[0].1.state()
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        self.lanes[0].1.endpoint()
+    }
+}
+
 /// An exporter that is quick to try again, exporting each tick.
 pub(crate) fn exporter(endpoint: &str, protocol: &str, more: &[(&str, &str)]) -> Exporter {
     let mut variables = vec![
@@ -41,8 +122,7 @@ pub(crate) fn exporter(endpoint: &str, protocol: &str, more: &[(&str, &str)]) ->
         ("OTEL_RESOURCE_ATTRIBUTES", "host.name=node-7"),
     ];
     variables.extend_from_slice(more);
-    let retry = RetryPolicy { first: Duration::from_millis(10), most: Duration::from_millis(50) };
-    Exporter::start_with(&config(&variables), false, retry, &Handle::current()).expect("nothing is missing")
+    Exporter::start(&config(&variables)).expect("nothing is missing")
 }
 
 /// Makes ticks of one server.

@@ -14,7 +14,7 @@ pub const MEMORY_USAGE: MetricDef =
     MetricDef::gauge("perfwatch.agent.memory.usage", Bytes, "Physical memory that the agent itself holds.");
 /// By `perfwatch.probe`.
 pub const PROBE_TIME: MetricDef =
-    MetricDef::counter("perfwatch.agent.probe.time", Seconds, "Time spent in each probe.");
+    MetricDef::counter("perfwatch.agent.probe.time", Seconds, "Time spent in each probe.").full();
 /// How late ticks close.
 pub const LATENESS: MetricDef = MetricDef::gauge(
     "perfwatch.agent.tick.lateness",

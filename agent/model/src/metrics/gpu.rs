@@ -8,6 +8,13 @@ pub const UTILIZATION: MetricDef = MetricDef::gauge(
     "hw.gpu.utilization",
     Ratio,
     "Share of the driver's last sampling period in which any kernel ran.",
+)
+.with_peak(&UTILIZATION_MAX);
+/// The highest of an export's interval.
+pub const UTILIZATION_MAX: MetricDef = MetricDef::gauge(
+    "hw.gpu.utilization.max",
+    Ratio,
+    "Largest share of a sampling period in which any kernel ran since the last export.",
 );
 /// NVML's memory utilisation: not how full, but how busy.
 pub const MEMORY_BUSY: MetricDef = MetricDef::gauge(
@@ -16,7 +23,11 @@ pub const MEMORY_BUSY: MetricDef = MetricDef::gauge(
     "Share of the driver's last sampling period in which device memory was read or written.",
 );
 /// Memory in use.
-pub const MEMORY_USAGE: MetricDef = MetricDef::gauge("hw.gpu.memory.usage", Bytes, "Device memory in use.");
+pub const MEMORY_USAGE: MetricDef =
+    MetricDef::gauge("hw.gpu.memory.usage", Bytes, "Device memory in use.").with_peak(&MEMORY_USAGE_MAX);
+/// The most of an export's interval.
+pub const MEMORY_USAGE_MAX: MetricDef =
+    MetricDef::gauge("hw.gpu.memory.usage.max", Bytes, "Most device memory in use since the last export.");
 /// Memory there is.
 pub const MEMORY_LIMIT: MetricDef = MetricDef::gauge("hw.gpu.memory.limit", Bytes, "Device memory there is.");
 /// With `hw.type` = gpu.

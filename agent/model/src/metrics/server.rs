@@ -35,7 +35,14 @@ pub const REQUESTS_STARTED: MetricDef =
     MetricDef::counter("perfwatch.server.requests.started", Count("{request}"), "Requests that began.");
 /// Requests inside.
 pub const IN_FLIGHT: MetricDef =
-    MetricDef::gauge("perfwatch.server.requests.in_flight", Count("{request}"), "Requests inside the server.");
+    MetricDef::gauge("perfwatch.server.requests.in_flight", Count("{request}"), "Requests inside the server.")
+        .with_peak(&IN_FLIGHT_MAX);
+/// The most at the end of any second of an export's interval.
+pub const IN_FLIGHT_MAX: MetricDef = MetricDef::gauge(
+    "perfwatch.server.requests.in_flight.max",
+    Count("{request}"),
+    "Most requests inside the server at the end of any second since the last export.",
+);
 /// Requests that failed, by `error.type`.
 pub const ERRORS: MetricDef =
     MetricDef::counter("perfwatch.server.errors", Count("{request}"), "Requests that failed, by kind of error.");
@@ -135,6 +142,13 @@ pub const HOTTEST_THREAD: MetricDef = MetricDef::gauge(
     "perfwatch.server.cpu.hottest_thread",
     Ratio,
     "Share of one CPU that the server's busiest thread used in the last interval.",
+)
+.with_peak(&HOTTEST_THREAD_MAX);
+/// In the second in which it was busiest.
+pub const HOTTEST_THREAD_MAX: MetricDef = MetricDef::gauge(
+    "perfwatch.server.cpu.hottest_thread.max",
+    Ratio,
+    "Share of one CPU that the server's busiest thread used in its busiest second since the last export.",
 );
 
 /// All of them.

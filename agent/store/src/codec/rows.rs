@@ -4,11 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use perfwatch_model::tick::SLOTS;
-use perfwatch_model::{Bounded, EntityId, Histogram, ServerTick, Slot, SparseHdr, Stage, State};
+use perfwatch_model::{Bounded, EntityId, Histogram, ServerTick, Slot, SlowRequest, SparseHdr, Stage, State};
 
-fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
-}
+use super::invalid;
 
 /// A tick. Numbers stand in columns, because neighbours in a column resemble each other.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -29,6 +27,19 @@ pub(super) struct TickRow {
     pub(super) absent: Vec<AbsenceRow>,
     #[prost(message, repeated, tag = "8")]
     pub(super) servers: Vec<ServerRow>,
+    #[prost(bool, tag = "9")]
+    pub(super) unjudged: bool,
+    /// What counters gained where that is not the difference to the tick before.
+    #[prost(uint32, repeated, tag = "10")]
+    pub(super) gain_int_series: Vec<u32>,
+    #[prost(uint64, repeated, tag = "11")]
+    pub(super) gain_ints: Vec<u64>,
+    #[prost(uint32, repeated, tag = "12")]
+    pub(super) gain_float_series: Vec<u32>,
+    #[prost(double, repeated, tag = "13")]
+    pub(super) gain_floats: Vec<f64>,
+    #[prost(bytes = "vec", tag = "14")]
+    pub(super) scene: Vec<u8>,
 }
 
 /// A value that could not be read.
@@ -131,6 +142,66 @@ pub(super) struct ServerRow {
     max_batch_size: Option<u32>,
     #[prost(string, repeated, tag = "11")]
     custom_stages: Vec<String>,
+    #[prost(message, repeated, tag = "12")]
+    slow: Vec<SlowRow>,
+}
+
+/// One of its slowest requests.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct SlowRow {
+    #[prost(uint64, tag = "1")]
+    end_ns: u64,
+    #[prost(uint64, tag = "2")]
+    duration_ns: u64,
+    /// By stage; zeros at the end are left out.
+    #[prost(uint64, repeated, tag = "3")]
+    stages: Vec<u64>,
+    #[prost(bytes = "vec", tag = "4")]
+    trace_id: Vec<u8>,
+    #[prost(string, optional, tag = "5")]
+    error: Option<String>,
+    #[prost(uint64, tag = "6")]
+    prompt_tokens: u64,
+    #[prost(uint64, tag = "7")]
+    generated_tokens: u64,
+    #[prost(uint64, optional, tag = "8")]
+    first_token_ns: Option<u64>,
+}
+
+impl SlowRow {
+    fn of(request: &SlowRequest) -> Self {
+        let used = request.stage_ns.iter().rposition(|ns| *ns > 0).map_or(0, |last| last + 1);
+        Self {
+            end_ns: request.end_ns,
+            duration_ns: request.duration_ns,
+            stages: request.stage_ns[..used].to_vec(),
+            trace_id: request.trace_id.map(Vec::from).unwrap_or_default(),
+            error: request.error.as_deref().map(str::to_owned),
+            prompt_tokens: request.prompt_tokens,
+            generated_tokens: request.generated_tokens,
+            first_token_ns: request.first_token_ns,
+        }
+    }
+
+    fn request(self) -> io::Result<SlowRequest> {
+        let mut stage_ns = [0; Stage::COUNT];
+        let stages = stage_ns.get_mut(..self.stages.len());
+        stages.ok_or_else(|| invalid("a slow request has too many stages"))?.copy_from_slice(&self.stages);
+        let trace_id = match self.trace_id.as_slice() {
+            [] => None,
+            id => Some(id.try_into().map_err(|_| invalid("a trace id is not 16 bytes long"))?),
+        };
+        Ok(SlowRequest {
+            end_ns: self.end_ns,
+            duration_ns: self.duration_ns,
+            stage_ns,
+            trace_id,
+            error: self.error.map(Arc::from),
+            prompt_tokens: self.prompt_tokens,
+            generated_tokens: self.generated_tokens,
+            first_token_ns: self.first_token_ns,
+        })
+    }
 }
 
 impl ServerRow {
@@ -155,6 +226,7 @@ impl ServerRow {
             batch_sum: tick.batch_size.sum() as u64,
             max_batch_size: tick.max_batch_size,
             custom_stages: tick.custom_stages.to_vec(),
+            slow: tick.slow.iter().map(SlowRow::of).collect(),
         }
     }
 
@@ -187,6 +259,7 @@ impl ServerRow {
             .ok_or_else(|| invalid("a batch histogram's buckets are out of order"))?;
         tick.max_batch_size = self.max_batch_size;
         tick.custom_stages = Arc::from(self.custom_stages);
+        tick.slow = self.slow.into_iter().map(SlowRow::request).collect::<io::Result<_>>()?;
         Ok(tick)
     }
 }

@@ -2,25 +2,19 @@
 
 use std::collections::VecDeque;
 
-use perfwatch_model::{Number, Tick};
-use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 
-use super::sessions::{Progress, SESSION_BYTES, Sessions};
+use super::writing::{Row, Writing};
 use super::{JournalOptions, load, place, schema};
 use crate::failpoint::{self, Point};
-use crate::totals::{Amount, JournalId, SeriesKey, Totals};
+use crate::outbox::{self, Outgoing, Parcel};
 
 /// The least a journal may be allowed: below it the write-ahead log alone would fill it.
 pub const MIN_CAP: u64 = 16_000_000;
 /// Of the cap, left to the write-ahead log and its index.
 const WAL_ROOM: u64 = 8 << 20;
 /// `SQLite`'s page, as it makes new databases.
-const PAGE: u64 = 4096;
-/// The oldest ticks go when this much of the cap is used…
-const SHED_ABOVE: f64 = 0.95;
-/// …until it is this much, so that it does not happen every minute.
-const SHED_TO: f64 = 0.90;
+pub(super) const PAGE: u64 = 4096;
 
 impl JournalOptions {
     /// Bytes that the database may have: the cap less the room of the log.
@@ -61,77 +55,6 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-/// A tick on its way to disk.
-#[derive(Debug)]
-pub(super) struct Row {
-    seq: u64,
-    mono_ns: u64,
-    wall_ns: u64,
-    dt_ns: u64,
-    blob: Vec<u8>,
-}
-
-impl Row {
-    pub(super) fn new(seq: u64, tick: &Tick, blob: Vec<u8>) -> Self {
-        Self { seq, mono_ns: tick.end.mono_ns, wall_ns: tick.end.wall_ns, dt_ns: tick.dt_ns, blob }
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.blob.len() as u64
-    }
-}
-
-/// What a transaction writes beside ticks, copied out so that no lock is held while the disk works.
-#[derive(Debug, Default)]
-pub(super) struct Writing {
-    listed: Vec<(JournalId, SeriesKey, String, f64, &'static str)>,
-    counters: Vec<(JournalId, Value, Value)>,
-    histograms: Vec<(JournalId, u64, u128, Vec<u8>, u64, f64)>,
-    gone: Vec<JournalId>,
-    sessions: Vec<(Progress, u64)>,
-    sessions_gone: Vec<[u8; SESSION_BYTES]>,
-}
-
-impl Writing {
-    /// What differs from the disk.
-    pub(super) fn of(totals: &Totals, sessions: &Sessions) -> Self {
-        let mut writing = Self {
-            gone: totals.gone().to_vec(),
-            sessions: sessions.unwritten().collect(),
-            sessions_gone: sessions.gone().to_vec(),
-            ..Self::default()
-        };
-        for (id, entry) in totals.unwritten() {
-            let instrument = match entry.amount() {
-                Amount::None => "gauge",
-                Amount::Counter(_) | Amount::Measured(_) => "counter",
-                Amount::Histogram(_) => "histogram",
-            };
-            if !entry.is_listed() {
-                let unit = entry.unit().to_owned();
-                writing.listed.push((id, entry.key().clone(), unit, entry.scale(), instrument));
-            }
-            match entry.amount() {
-                Amount::None => {}
-                Amount::Counter(total) => writing.counters.push((id, last(entry.last()), exact(*total))),
-                Amount::Measured(total) => {
-                    let last = entry.last().map(|last| match last {
-                        Number::Int(value) => Number::Float(value as f64 * entry.scale()),
-                        Number::Float(_) => last,
-                    });
-                    writing.counters.push((id, self::last(last), Value::Real(*total)));
-                }
-                Amount::Histogram(all) => {
-                    let buckets = load::pack(&all.hdr);
-                    let (count, sum) = (all.hdr.count(), all.hdr.sum());
-                    writing.histograms.push((id, count, sum, buckets, all.bounded_count, all.bounded_sum));
-                }
-            }
-        }
-        writing
-    }
-}
-
 /// An open database.
 #[derive(Debug)]
 pub(super) struct File {
@@ -145,8 +68,8 @@ pub(super) struct File {
 impl File {
     /// Opens the journal there, or makes one. What is damaged or newer is set aside first.
     pub(super) fn open(options: &JournalOptions) -> Result<(Self, load::Loaded), Failure> {
-        let found = Self::connect(options).and_then(|file| {
-            let loaded = load::load(&file.connection, options)?;
+        let found = Self::connect(options).and_then(|mut file| {
+            let loaded = file.load(options)?;
             Ok((file, loaded))
         });
         let why = match found {
@@ -161,7 +84,7 @@ impl File {
                 file.make(options, options.now_wall_ns)?;
                 return Ok((file, load::Loaded::fresh(options.now_wall_ns)));
             }
-            Ok((_, load::Found::Newer(version))) => {
+            Ok((_, load::Found::Newer(version) | load::Found::Older(version))) => {
                 tracing::warn!(version, ours = schema::VERSION, "journal written by a newer agent");
                 "newer"
             }
@@ -190,6 +113,9 @@ impl File {
         match load::load(&connection, options)? {
             load::Found::Journal(loaded) => Ok(Some(*loaded)),
             load::Found::Nothing => Ok(None),
+            load::Found::Older(_) => Err(Failure::Refused(
+                "an older agent wrote it, and its layout cannot be changed while there is no room".to_owned(),
+            )),
             load::Found::Newer(_) | load::Found::Foreign => {
                 Err(Failure::Refused("it is not a journal that this agent writes".to_owned()))
             }
@@ -198,8 +124,8 @@ impl File {
 
     /// Opens the journal that [`File::peek`] read, and whose next tick was to be this.
     pub(super) fn reopen(options: &JournalOptions, next_seq: u64) -> Result<Self, Failure> {
-        let file = Self::connect(options)?;
-        let load::Found::Journal(loaded) = load::load(&file.connection, options)? else {
+        let mut file = Self::connect(options)?;
+        let load::Found::Journal(loaded) = file.load(options)? else {
             return Err(Failure::Damaged("it was a journal, and is none any more".to_owned()));
         };
         if loaded.next_seq != next_seq {
@@ -207,6 +133,17 @@ impl File {
         }
         loaded.note_boot(&file.connection, &options.boot)?;
         Ok(file)
+    }
+
+    /// Reads what is there, once it is of our version.
+    fn load(&mut self, options: &JournalOptions) -> Result<load::Found, Failure> {
+        match load::load(&self.connection, options)? {
+            load::Found::Older(version) => {
+                schema::migrate(&mut self.connection, version)?;
+                load::load(&self.connection, options)
+            }
+            found => Ok(found),
+        }
     }
 
     /// Makes a journal where there is none.
@@ -240,7 +177,7 @@ impl File {
 
     fn make(&mut self, options: &JournalOptions, since_wall_ns: u64) -> Result<(), Failure> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(schema::TABLES)?;
+        schema::create(&transaction)?;
         {
             let mut meta = transaction.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
             meta.execute(params!["created_wall_ns", since_wall_ns as i64])?;
@@ -266,54 +203,19 @@ impl File {
     }
 
     /// Writes everything in one transaction: all of it is there afterwards, or nothing.
-    pub(super) fn write(&mut self, writing: &Writing, ticks: &VecDeque<Row>) -> Result<(), Failure> {
+    pub(super) fn write(
+        &mut self,
+        writing: &Writing,
+        ticks: &VecDeque<Row>,
+        outgoing: &Outgoing,
+    ) -> Result<(), Failure> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            // First, so that what comes finds their room.
-            for id in &writing.gone {
-                transaction.prepare_cached("DELETE FROM series WHERE id = ?1")?.execute([id])?;
-                transaction.prepare_cached("DELETE FROM totals WHERE series = ?1")?.execute([id])?;
-            }
-            let mut insert = transaction.prepare_cached(
-                "INSERT INTO series (id, metric, unit, scale, instrument, entity, attributes) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?;
-            for (id, key, unit, scale, instrument) in &writing.listed {
-                insert.execute(params![id, key.metric, unit, scale, instrument, key.entity, key.attributes])?;
-            }
-            let mut count = transaction
-                .prepare_cached("INSERT OR REPLACE INTO totals (series, last, total) VALUES (?1, ?2, ?3)")?;
-            for (id, last, total) in &writing.counters {
-                count.execute(params![id, last, total])?;
-            }
-            let mut spread = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO totals (series, count, sum, buckets, bounded_count, bounded_sum) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?;
-            for (id, count, sum, buckets, bounded_count, bounded_sum) in &writing.histograms {
-                let counts = (count.cast_signed(), bounded_count.cast_signed());
-                spread.execute(params![id, counts.0, exact(*sum), buckets, counts.1, bounded_sum])?;
-            }
-            failpoint::pass(Point::TotalsWritten);
-            let mut advance = transaction
-                .prepare_cached("INSERT OR REPLACE INTO sessions (id, seq, seen_wall_ns) VALUES (?1, ?2, ?3)")?;
-            for (progress, seen) in &writing.sessions {
-                advance.execute(params![progress.session, progress.seq.cast_signed(), seen.cast_signed()])?;
-            }
-            for session in &writing.sessions_gone {
-                transaction.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([session])?;
-            }
-            let mut keep = transaction
-                .prepare_cached("INSERT INTO ticks (seq, mono_ns, wall_ns, dt_ns, data) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-            for row in ticks {
-                let [seq, mono, wall, dt] = [row.seq, row.mono_ns, row.wall_ns, row.dt_ns].map(u64::cast_signed);
-                keep.execute(params![seq, mono, wall, dt, row.blob])?;
-            }
-        }
+        writing.write(&transaction, ticks)?;
+        outbox::write(&transaction, outgoing)?;
         failpoint::pass(Point::RowsWritten);
         transaction.commit()?;
         failpoint::pass(Point::Committed);
-        self.grown += ticks.iter().map(Row::bytes).sum::<u64>();
+        self.grown += ticks.iter().map(Row::bytes).sum::<u64>() + writing.judged.bytes() + outgoing.bytes();
         Ok(())
     }
 
@@ -322,29 +224,28 @@ impl File {
         self.grown.saturating_add(growth) > self.max_pages * PAGE / 100
     }
 
-    /// Drops the oldest ticks when the cap is near, counting `waiting` bytes that are about to be written; the number of
-    /// the oldest that is left. The newest always is: it says where the journal goes on.
-    pub(super) fn tidy(&mut self, waiting: u64) -> Result<Option<u64>, Failure> {
+    /// Looks at the size.
+    pub(super) fn measure(&mut self) -> Result<(), Failure> {
         self.pages_used = self.pages()?;
         self.grown = 0;
-        // A large blob leaves the rest of its last page empty.
-        let room = waiting * 5 / 4 / PAGE;
-        let limit = |share: f64| ((self.max_pages as f64 * share) as u64).saturating_sub(room);
-        let mut goal = limit(SHED_ABOVE);
-        loop {
-            let edge = |which: &str| -> rusqlite::Result<Option<i64>> {
-                self.connection.query_row(&format!("SELECT {which}(seq) FROM ticks"), [], |row| row.get(0))
-            };
-            let (Some(oldest), Some(newest)) = (edge("min")?, edge("max")?) else { return Ok(None) };
-            if self.pages_used <= goal || newest == oldest {
-                return Ok(u64::try_from(oldest).ok());
-            }
-            goal = limit(SHED_TO);
-            let before = oldest + (newest - oldest) / 20 + 1;
-            let shed = self.connection.execute("DELETE FROM ticks WHERE seq < ?1", [before])?;
-            tracing::debug!(ticks = shed, "oldest ticks left the journal");
-            self.pages_used = self.pages()?;
-        }
+        Ok(())
+    }
+
+    pub(super) fn pages_used(&self) -> u64 {
+        self.pages_used
+    }
+
+    pub(super) fn max_pages(&self) -> u64 {
+        self.max_pages
+    }
+
+    pub(super) fn begin(&mut self) -> Result<Transaction<'_>, Failure> {
+        Ok(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+
+    /// See [`outbox::parcels`].
+    pub(super) fn parcels(&self, signal: &str, after: u64, most_bytes: u64) -> Result<Vec<Parcel>, Failure> {
+        Ok(outbox::parcels(&self.connection, signal, after, most_bytes)?)
     }
 
     /// Makes the database as good as full.
@@ -355,21 +256,7 @@ impl File {
         self.connection.pragma_update(None, "max_page_count", max).expect("accepted");
     }
 
-    #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
-}
-
-fn last(number: Option<Number>) -> Value {
-    match number {
-        None => Value::Null,
-        Some(Number::Int(value)) => Value::Integer(value.cast_signed()),
-        Some(Number::Float(value)) => Value::Real(value),
-    }
-}
-
-/// An integer where `SQLite` has room for it, else its digits.
-fn exact(number: u128) -> Value {
-    i64::try_from(number).map_or_else(|_| Value::Text(number.to_string()), Value::Integer)
 }

@@ -8,7 +8,10 @@ use rusqlite::{Connection, Row};
 use super::file::Failure;
 use super::sessions::{Progress, SESSION_BYTES, Sessions};
 use super::{JournalOptions, schema};
-use crate::totals::{Amount, Distribution, Entry, SeriesKey, SeriesTotal, Totals};
+use crate::entities::{Entities, EntityRow};
+use crate::judged::{Judged, LedgerKind, Line};
+use crate::outbox::{self, Restored};
+use crate::totals::{Amount, Distribution, Entry, JournalId, SeriesKey, SeriesTotal, Totals};
 
 /// Everything that goes on where the last agent stopped.
 #[derive(Debug, Default)]
@@ -17,6 +20,9 @@ pub(super) struct Loaded {
     pub(super) sessions: Sessions,
     pub(super) next_seq: u64,
     pub(super) since_wall_ns: u64,
+    pub(super) entities: Entities,
+    pub(super) judged: Judged,
+    pub(super) export: Restored,
     /// The machine was started anew since it was written.
     rebooted: bool,
 }
@@ -42,6 +48,8 @@ pub(super) enum Found {
     Nothing,
     /// A journal of this layout.
     Journal(Box<Loaded>),
+    /// A journal of an earlier layout.
+    Older(i32),
     /// A journal of a later layout.
     Newer(i32),
     /// Somebody else's database.
@@ -68,6 +76,7 @@ pub(super) fn load(connection: &Connection, options: &JournalOptions) -> Result<
     match version {
         schema::VERSION => Ok(Found::Journal(Box::new(everything(connection, options)?))),
         newer if newer > schema::VERSION => Ok(Found::Newer(newer)),
+        older if older > 0 => Ok(Found::Older(older)),
         _ => Err(Failure::Damaged(format!("its header says version {version}"))),
     }
 }
@@ -79,14 +88,21 @@ fn everything(connection: &Connection, options: &JournalOptions) -> Result<Loade
     let boot: String = connection.query_row(meta, ["boot"], |row| row.get(0))?;
     let mut totals = Totals::default();
     let mut series = connection.prepare(
-        "SELECT id, metric, unit, scale, instrument, entity, attributes, last, total, sum, buckets, bounded_count, \
-         bounded_sum FROM series LEFT JOIN totals ON totals.series = series.id",
+        "SELECT id, metric, unit, scale, instrument, entity, attributes, integers, last, total, sum, buckets, \
+         bounded_count, bounded_sum FROM series LEFT JOIN totals ON totals.series = series.id",
     )?;
     let mut rows = series.query([])?;
     while let Some(row) = rows.next()? {
-        let last = last(row)?;
-        totals.restore(row.get("id")?, Entry::restored(series_total(row)?, last, next_seq));
+        let (last, integers): (_, String) = (last(row)?, row.get("integers")?);
+        let id: JournalId = row.get("id")?;
+        if id == JournalId::MAX {
+            return Err(Failure::Damaged("a series has a number that is none".to_owned()));
+        }
+        totals.restore(id, Entry::restored(series_total(row)?, &integers, last, next_seq));
     }
+    let next: Option<JournalId> =
+        connection.query_row("SELECT max(value) FROM meta WHERE key = 'next_series'", [], |row| row.get(0))?;
+    totals.never_below(next.unwrap_or_default());
     let rebooted = boot != options.boot;
     if rebooted {
         totals.rebooted();
@@ -99,13 +115,51 @@ fn everything(connection: &Connection, options: &JournalOptions) -> Result<Loade
         let (seq, seen): (i64, i64) = (row.get(1)?, row.get(2)?);
         sessions.restore(Progress { session, seq: seq.cast_unsigned() }, seen.cast_unsigned());
     }
-    Ok(Loaded { totals, sessions, next_seq, since_wall_ns: since.cast_unsigned(), rebooted })
+    let export = outbox::load(connection)?.map_err(Failure::Damaged)?;
+    Ok(Loaded {
+        totals,
+        sessions,
+        next_seq,
+        since_wall_ns: since.cast_unsigned(),
+        entities: entities(connection)?,
+        judged: judged(connection, next_seq)?,
+        export,
+        rebooted,
+    })
+}
+
+fn entities(connection: &Connection) -> Result<Entities, Failure> {
+    let mut entities = Entities::default();
+    let mut known = connection.prepare("SELECT id, kind, attributes FROM entities")?;
+    let mut rows = known.query([])?;
+    while let Some(row) = rows.next()? {
+        entities.restore(EntityRow { id: row.get(0)?, kind: row.get(1)?, attributes: row.get(2)? });
+    }
+    Ok(entities)
+}
+
+fn judged(connection: &Connection, next_seq: u64) -> Result<Judged, Failure> {
+    let mut judged = Judged::default();
+    let mut lines = connection.prepare("SELECT id, entity, ledger, label FROM lines")?;
+    let mut rows = lines.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, ledger): (u32, String) = (row.get(0)?, row.get(2)?);
+        let kind = LedgerKind::find(&ledger);
+        let kind = kind.ok_or_else(|| Failure::Damaged(format!("there is no ledger `{ledger}`")))?;
+        if id == u32::MAX {
+            return Err(Failure::Damaged("a ledger's line has a number that is none".to_owned()));
+        }
+        judged.restore_line(id, Line { entity: row.get(1)?, kind, label: row.get(3)? }, next_seq);
+    }
+    let newest: Option<i64> = connection.query_row("SELECT max(id) FROM findings", [], |row| row.get(0))?;
+    judged.restore_episodes(newest.map_or(0, |newest| newest.saturating_add(1)));
+    Ok(judged)
 }
 
 /// Number of the tick that is to be written next.
 pub(super) fn next_seq(connection: &Connection) -> Result<u64, Failure> {
     let newest: Option<i64> = connection.query_row("SELECT max(seq) FROM ticks", [], |row| row.get(0))?;
-    Ok(newest.map_or(0, |newest| newest.cast_unsigned() + 1))
+    Ok(newest.map_or(0, |newest| newest.cast_unsigned().saturating_add(1)))
 }
 
 fn series_total(row: &Row<'_>) -> Result<SeriesTotal, Failure> {
@@ -155,7 +209,7 @@ fn exact(row: &Row<'_>, column: &str) -> Result<u128, Failure> {
 }
 
 /// Buckets as varints: distance to the bucket before, count.
-pub(super) fn pack(hdr: &SparseHdr) -> Vec<u8> {
+pub(crate) fn pack(hdr: &SparseHdr) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(hdr.buckets().len() * 3);
     let mut before = 0;
     for (bucket, count) in hdr.buckets() {
@@ -166,7 +220,7 @@ pub(super) fn pack(hdr: &SparseHdr) -> Vec<u8> {
     bytes
 }
 
-fn unpack(mut bytes: &[u8], sum: u128) -> Option<SparseHdr> {
+pub(crate) fn unpack(mut bytes: &[u8], sum: u128) -> Option<SparseHdr> {
     let mut buckets = Vec::new();
     let mut bucket = 0u16;
     while !bytes.is_empty() {

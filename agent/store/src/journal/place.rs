@@ -1,7 +1,7 @@
 //! The place of a journal: its folder, its lock, and what must be moved out of its way.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,16 @@ pub(super) fn prepare(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a file lies there that never was a journal, and is not ours to set aside. Where a journal is written its lock stays
+/// beside it, whatever becomes of the journal; a header of zeros is what a crash of the machine makes of one.
+pub(super) fn holds_something_else(path: &Path) -> bool {
+    let mut head = Vec::new();
+    // Nothing else is opened: a pipe would wait for its other end.
+    let read = path.is_file() && File::open(path).and_then(|file| file.take(100).read_to_end(&mut head)).is_ok();
+    let is_database = head.starts_with(b"SQLite format 3\0");
+    read && !is_database && head.iter().any(|byte| *byte != 0) && !beside(path, ".lock").exists()
+}
+
 /// Whether something was written there.
 pub(super) fn holds_anything(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|about| about.len() > 0)
@@ -60,7 +70,7 @@ pub(super) fn has_log(path: &Path) -> bool {
 }
 
 /// The path as part of a `file:` address.
-pub(super) fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     let mut address = String::new();
     for byte in path.as_os_str().as_bytes() {
         match byte {
@@ -72,7 +82,7 @@ pub(super) fn escaped(path: &Path) -> String {
 }
 
 /// The path with something after its name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -7,7 +7,12 @@ use perfwatch_model::{Entity, EntityKind, Histogram, Number, SeriesId, SparseHdr
 use rusqlite::Connection;
 
 use super::*;
+use crate::SeriesTotal;
+use crate::outbox::NoShipper;
 use crate::totals::Amount;
+
+mod damage;
+mod history;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -26,6 +31,8 @@ fn options(folder: &Path) -> JournalOptions {
     JournalOptions {
         path: folder.join("state/journal.db"),
         cap_bytes: MIN_CAP,
+        keep_s: crate::DEFAULT_KEEP_S,
+        keep_minutes_s: crate::DEFAULT_KEEP_MINUTES_S,
         boot: "first".to_owned(),
         now_wall_ns: 1_700_000_000 * SECOND,
     }
@@ -68,7 +75,10 @@ impl Run {
         };
         tick.seal();
         let sessions = [Progress { session: [7; SESSION_BYTES], seq }];
-        self.journal.commit(&Commit { tick: &tick, table: &self.table, sessions: &sessions })
+        self.journal.commit(
+            &Commit { tick: &tick, table: &self.table, sessions: &sessions, ledgers: &[], findings: &[], judged: true },
+            &mut NoShipper,
+        )
     }
 
     fn requests(&self) -> u128 {
@@ -220,7 +230,10 @@ fn a_measured_counter_goes_on_after_a_kill() {
         let mut run = Run::start(options(folder.path()));
         for value in values {
             let tick = Tick { values: vec![(run.requests, Number::Float(value))], ..Tick::default() };
-            let kept = run.journal.commit(&Commit { tick: &tick, table: &run.table, sessions: &[] });
+            let kept = run.journal.commit(
+                &Commit { tick: &tick, table: &run.table, sessions: &[], ledgers: &[], findings: &[], judged: true },
+                &mut NoShipper,
+            );
             assert_eq!(kept, Kept::OnDisk);
         }
         drop(run);
@@ -248,7 +261,10 @@ fn names_without_end_and_wide_distributions_never_fill_the_journal_for_good() {
         }
         let mut tick = Tick { histograms, values: vec![(run.requests, Number::Int(seq))], ..Tick::default() };
         tick.seal();
-        let kept = run.journal.commit(&Commit { tick: &tick, table: &run.table, sessions: &[] });
+        let kept = run.journal.commit(
+            &Commit { tick: &tick, table: &run.table, sessions: &[], ledgers: &[], findings: &[], judged: true },
+            &mut NoShipper,
+        );
         refused += u32::from(kept == Kept::InMemory);
     }
     assert_eq!(refused, 0, "{:?}", run.place());
@@ -349,6 +365,21 @@ fn the_database_of_another_program_is_left_alone() {
 }
 
 #[test]
+fn a_file_that_is_no_database_is_left_as_it_is_and_a_header_of_zeros_is_not_taken_for_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = options(folder.path()).path;
+    std::fs::create_dir(folder.path().join("state")).expect("a folder");
+    std::fs::write(&path, "my notes").expect("written");
+    let mut run = Run::start(options(folder.path()));
+    assert_eq!(run.serve(1), Kept::InMemory);
+    assert!(run.place().to_string().ends_with("it is a file of something else)"), "{}", run.place());
+    assert_eq!(beside(folder.path()), ["journal.db"], "and nothing was written");
+    assert_eq!(std::fs::read(&path).expect("there"), b"my notes");
+    std::fs::write(&path, vec![0; 9_000]).expect("written");
+    assert_eq!(Run::start(options(folder.path())).serve(1), Kept::OnDisk);
+}
+
+#[test]
 fn two_agents_do_not_write_one_journal() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = Run::start(options(folder.path()));
@@ -389,7 +420,10 @@ fn the_oldest_ticks_go_before_the_cap_is_reached_and_totals_stay() {
         values.push((run.requests, Number::Int(run.count)));
         let tick = Tick { values, dt_ns: SECOND, ..Tick::default() };
         let sessions = [Progress { session: [7; SESSION_BYTES], seq }];
-        let kept = run.journal.commit(&Commit { tick: &tick, table: &run.table, sessions: &sessions });
+        let kept = run.journal.commit(
+            &Commit { tick: &tick, table: &run.table, sessions: &sessions, ledgers: &[], findings: &[], judged: true },
+            &mut NoShipper,
+        );
         assert_eq!(kept, Kept::OnDisk, "tick {seq}: {:?}", run.place());
     }
     let size: u64 = std::fs::read_dir(folder.path().join("state"))
@@ -419,7 +453,10 @@ fn what_waited_through_an_outage_makes_its_own_room_under_the_cap() {
         values.push((run.requests, Number::Int(run.count)));
         let tick = Tick { values, dt_ns: SECOND, ..Tick::default() };
         let sessions = [Progress { session: [7; SESSION_BYTES], seq }];
-        run.journal.commit(&Commit { tick: &tick, table: &run.table, sessions: &sessions })
+        run.journal.commit(
+            &Commit { tick: &tick, table: &run.table, sessions: &sessions, ledgers: &[], findings: &[], judged: true },
+            &mut NoShipper,
+        )
     };
     // Until the oldest have to go, so that the journal is as full as its cap allows.
     let mut seq = 0;

@@ -1,6 +1,7 @@
 //! One series of the journal.
 
-use perfwatch_model::{Bounded, Instrument, MetricDef, Number, Series, SeriesTable, SparseHdr};
+use crate::minute::difference;
+use perfwatch_model::{AttrValue, Bounded, Instrument, Number, Series, SeriesTable, SparseHdr};
 
 /// What names a series for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,13 +78,19 @@ pub struct SeriesTotal {
 
 /// A series with its state between ticks.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     key: SeriesKey,
     unit: String,
     scale: f64,
+    /// JSON list of its attributes whose values are integers.
+    integers: Box<str>,
     amount: Amount,
     /// Raw value of the counter in the last tick that had one; `None` before the first.
     last: Option<Number>,
+    /// The newest tick of this run with a value, and the value.
+    raw: Option<(u64, Number)>,
+    /// What the counter gained then.
+    gained: Option<Number>,
     /// Last tick that had a value.
     seen: u64,
     /// Differs from what is on disk.
@@ -94,26 +101,61 @@ pub(crate) struct Entry {
     written_weight: usize,
 }
 
+fn integers_of(series: &Series) -> String {
+    let integers = series.attrs.iter().filter(|attr| matches!(attr.value, AttrValue::Int(_)));
+    let quoted: Vec<_> = integers.map(|attr| serde_json::Value::from(attr.key).to_string()).collect();
+    format!("[{}]", quoted.join(","))
+}
+
 /// Bytes of a series with empty names: the entry, its second key in the index, and what the allocator takes beside.
 const PLAIN_BYTES: usize = 384;
 /// Bytes of a bucket.
 const BUCKET_BYTES: usize = size_of::<(u16, u64)>();
 
 impl Entry {
-    pub(super) fn new(key: SeriesKey, metric: &MetricDef) -> Self {
+    pub(super) fn new(key: SeriesKey, series: &Series) -> Self {
+        let metric = series.metric;
         let amount = match metric.instrument {
             Instrument::Gauge => Amount::None,
             Instrument::Counter => Amount::Counter(0),
             Instrument::Histogram => Amount::Histogram(Distribution::default()),
         };
         let (unit, scale) = (metric.unit.ucum().to_owned(), metric.unit.scale());
-        Self { key, unit, scale, amount, last: None, seen: 0, changed: true, listed: false, written_weight: 0 }
+        let (last, seen, integers) = (None, 0, integers_of(series).into());
+        Self {
+            key,
+            unit,
+            scale,
+            integers,
+            amount,
+            last,
+            raw: None,
+            gained: None,
+            seen,
+            changed: true,
+            listed: false,
+            written_weight: 0,
+        }
     }
 
     /// A series as it was written; `seen` is the newest tick on disk.
-    pub(crate) fn restored(total: SeriesTotal, last: Option<Number>, seen: u64) -> Self {
+    pub(crate) fn restored(total: SeriesTotal, integers: &str, last: Option<Number>, seen: u64) -> Self {
         let SeriesTotal { key, unit, scale, amount } = total;
-        let mut entry = Self { key, unit, scale, amount, last, seen, changed: false, listed: true, written_weight: 0 };
+        let (integers, changed, listed) = (integers.into(), false, true);
+        let mut entry = Self {
+            key,
+            unit,
+            scale,
+            integers,
+            amount,
+            last,
+            raw: None,
+            gained: None,
+            seen,
+            changed,
+            listed,
+            written_weight: 0,
+        };
         entry.written_weight = entry.weight();
         entry
     }
@@ -125,15 +167,33 @@ impl Entry {
         }
     }
 
-    pub(super) fn count_up(&mut self, seq: u64, number: Number) {
+    /// Adds the value of tick `seq`; false when its gain is not the difference to the value of the tick before.
+    pub(super) fn count_up(&mut self, seq: u64, number: Number) -> bool {
         self.seen = seq;
+        let before = self.raw.replace((seq, number)).filter(|(before, _)| before + 1 == seq).map(|(_, before)| before);
+        self.gained = None;
+        if matches!(self.amount, Amount::None | Amount::Histogram(_)) {
+            return true;
+        }
+        let gained = self.gain(number);
+        self.gained = Some(gained);
+        before.and_then(|before| difference(before, number)) == Some(gained)
+    }
+
+    /// What the counter gained in the newest tick: an integer in the inside unit, else a number in its unit.
+    pub(super) fn gained(&self) -> Option<Number> {
+        self.gained
+    }
+
+    fn gain(&mut self, number: Number) -> Number {
         // The journal begins with a counter's first reading; one that went back began anew at 0.
-        match (&mut self.amount, self.last, number) {
-            (Amount::None | Amount::Histogram(_), ..) => return,
+        let gained = match (&mut self.amount, self.last, number) {
+            (Amount::None | Amount::Histogram(_), ..) => return Number::Int(0),
             (Amount::Counter(total), None | Some(Number::Int(_)), Number::Int(now)) => {
                 let before = self.last.and_then(Number::as_int);
                 let gained = before.map_or(0, |before| now.checked_sub(before).unwrap_or(now));
                 *total = total.saturating_add(u128::from(gained));
+                Number::Int(gained)
             }
             (Amount::Counter(_) | Amount::Measured(_), ..) => {
                 let outside = |number| match number {
@@ -142,7 +202,7 @@ impl Entry {
                 };
                 let (now, before) = (outside(number), self.last.map(outside));
                 if !now.is_finite() {
-                    return;
+                    return Number::Float(0.0);
                 }
                 let gained = before.map_or(0.0, |before| if now >= before { now - before } else { now });
                 let total = match self.amount {
@@ -151,10 +211,12 @@ impl Entry {
                     Amount::None | Amount::Histogram(_) => 0.0,
                 };
                 self.amount = Amount::Measured(total + gained);
+                Number::Float(gained)
             }
-        }
+        };
         self.changed |= self.last != Some(number);
         self.last = Some(number);
+        gained
     }
 
     /// Bytes of memory, about. On disk it is less: there a bucket takes 3 bytes as a rule and 13 at most.
@@ -200,15 +262,22 @@ impl Entry {
         })
     }
 
-    pub(crate) fn key(&self) -> &SeriesKey {
+    /// Which series it is.
+    pub fn key(&self) -> &SeriesKey {
         &self.key
     }
 
-    pub(crate) fn unit(&self) -> &str {
+    pub(crate) fn integers(&self) -> &str {
+        &self.integers
+    }
+
+    /// UCUM unit of its metric.
+    pub fn unit(&self) -> &str {
         &self.unit
     }
 
-    pub(crate) fn amount(&self) -> &Amount {
+    /// What it amounts to since the journal began.
+    pub fn amount(&self) -> &Amount {
         &self.amount
     }
 

@@ -30,7 +30,9 @@ def test_fastapi_under_uvicorn(agent, start, port):
 
 
 def test_fastapi_with_uvicorn_workers(agent, start, port):
-    start("-m", "uvicorn", "--workers", 2, "--port", port, "--log-level", "warning", "fastapi_server:app")
+    # On a busy machine a worker may need more than uvicorn's five seconds to start, and would be killed amid a request.
+    patient = ["--timeout-worker-healthcheck", 60]
+    start("-m", "uvicorn", "--workers", 2, *patient, "--port", port, "--log-level", "warning", "fastapi_server:app")
     answers = drive(port, PATHS)
     assert answers == {200: 80, 503: 20, 500: 20, 404: 20}
     seen = agent.wait("fastapi-example", lambda seen: seen.ended == 140)

@@ -182,9 +182,9 @@ fn agent(scene: Scene<'_>, width: usize) -> Line<'static> {
         row = row.left(5, span(words, dim));
     }
     for export in &agent.exports {
-        let role = if export.state == "ok" { Role::Text } else { Role::Warn };
+        let role = if export.state == "ok" && export.dropped == 0 { Role::Text } else { Role::Warn };
         let arrow = theme.pick("→", ">");
-        row = row.left(3, span(format!("{arrow} {} {}", export.endpoint, export.state), theme.style(role)));
+        row = row.left(3, span(format!("{arrow} {} {}", export.endpoint, export.standing()), theme.style(role)));
     }
     row.line(width)
 }

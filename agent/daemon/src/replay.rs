@@ -1,0 +1,485 @@
+//! A recording, or an agent's journal, judged and shown anew.
+//!
+//! Ledgers and findings are not read back: they are made again of the ticks, by the same code, and then compared with what
+//! was said when the ticks were measured.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use perfwatch_diagnose::{Config, Engine, Judgement};
+use perfwatch_model::{Finding, Snapshot};
+use perfwatch_store::{Archive, ArchiveError, Archived, Cursor, LedgerRow, Span, Unnamed};
+
+use crate::assemble::Teller;
+use crate::assemble::scene::{Follows, SceneReader, WHOLE_EVERY};
+use crate::pipeline::ledgers;
+
+/// Ticks that are judged before the one that is asked for: the rules' windows, what a finding takes to fall, the slowest
+/// probes, and the way to the next whole scene.
+pub(crate) const WARM_UP: u64 = WHOLE_EVERY + 30;
+/// Ticks after a beginning that cannot be compared: whoever measured them had seen more than the file holds.
+const UNSURE: u64 = 30;
+
+/// Why a file cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// It is ours, without a single tick.
+    #[error("{path} holds no ticks", path = .0.display())]
+    Empty(PathBuf),
+}
+
+impl ReplayError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Archive(error) => error.hint(),
+            Self::Empty(_) => "record for longer than a second",
+        }
+    }
+}
+
+/// One tick of a replay.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Number of the tick.
+    pub seq: u64,
+    /// End of the tick, nanoseconds since 1970.
+    pub wall_ns: u64,
+    /// What was shown.
+    pub snapshot: Arc<Snapshot>,
+    /// Ledgers and findings, made anew.
+    pub judged: Vec<JudgedRow>,
+    /// Whether they are what was said then; `None` where the file does not tell, or begins too late to know.
+    pub as_recorded: Option<bool>,
+}
+
+/// The way through a file.
+#[derive(Debug)]
+pub struct Replay {
+    archive: Archive,
+    cursor: Cursor,
+    engine: Engine,
+    teller: Teller,
+    scenes: SceneReader,
+    /// Ticks since the rules began to listen.
+    heard: u64,
+}
+
+impl std::fmt::Debug for Teller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Teller").finish_non_exhaustive()
+    }
+}
+
+impl Replay {
+    /// Opens a file and stands at its beginning.
+    ///
+    /// # Errors
+    /// It cannot be replayed.
+    pub fn open(path: &Path) -> Result<Self, ReplayError> {
+        let archive = Archive::open(path)?;
+        let mut replay = Self {
+            archive,
+            cursor: Cursor::at(0),
+            engine: Engine::new(Config::default()),
+            teller: Teller::default(),
+            scenes: SceneReader::default(),
+            heard: 0,
+        };
+        let first = replay.span()?.first_seq;
+        replay.seek(first)?;
+        Ok(replay)
+    }
+
+    /// What the file covers, less what only warms the rules up, and how many ticks that is.
+    ///
+    /// # Errors
+    /// It holds nothing, or cannot be read.
+    pub fn span(&self) -> Result<Span, ReplayError> {
+        let Some(mut span) = self.archive.span()? else {
+            return Err(ReplayError::Empty(self.archive.path().to_owned()));
+        };
+        if let Some(shown) = self.archive.shown_from().filter(|shown| (span.first_seq..=span.last_seq).contains(shown))
+        {
+            span.first_seq = shown;
+            span.first.wall_ns = self.archive.wall_of(shown)?.unwrap_or(span.first.wall_ns);
+        }
+        Ok(span)
+    }
+
+    /// Number of the tick that is read next.
+    pub fn position(&self) -> u64 {
+        self.cursor.position()
+    }
+
+    /// The file.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    /// Goes to a tick, so that it is the next: everything before it that matters to it is judged on the way.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn seek(&mut self, seq: u64) -> Result<(), ReplayError> {
+        self.frames_to(seq, 0).map(drop)
+    }
+
+    /// Goes to a tick, and brings up to so many before it, oldest first; it is the next then.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn frames_to(&mut self, seq: u64, frames: u64) -> Result<Vec<Frame>, ReplayError> {
+        let kept_from = self.archive.before(seq, frames)?;
+        let from = self.archive.before(kept_from, WARM_UP)?;
+        self.forget(None)?;
+        self.scenes = SceneReader::default();
+        self.cursor = Cursor::at(from);
+        let mut kept = Vec::new();
+        while self.cursor.position() < seq {
+            let Some(read) = self.read()? else { break };
+            if read.seq() >= seq {
+                self.cursor = Cursor::at(read.seq());
+                break;
+            }
+            let wanted = read.seq() >= kept_from;
+            let frame = self.judge(read, wanted)?;
+            kept.extend(frame);
+        }
+        Ok(kept)
+    }
+
+    /// The next tick; `None` at the end, which a running agent moves on.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, ReplayError> {
+        match self.read()? {
+            Some(read) => self.judge(read, true),
+            None => Ok(None),
+        }
+    }
+
+    /// The cursor's tick, or the next that there is, and moves on. What was left of a second when an agent ended was never on
+    /// its screen, and is passed over.
+    fn read(&mut self) -> Result<Option<Unnamed>, ReplayError> {
+        self.archive.refresh()?;
+        loop {
+            let read = self.archive.unnamed(self.cursor.position())?;
+            let Some(read) = read else { return Ok(None) };
+            self.cursor = Cursor::at(read.seq().saturating_add(1));
+            if !read.scene().is_empty() || self.scenes.living().is_none() {
+                return Ok(Some(read));
+            }
+        }
+    }
+
+    /// As if nothing had been read; `living` as [`Archive::begin_anew`] takes it.
+    fn forget(&mut self, living: Option<&[&str]>) -> Result<(), ReplayError> {
+        self.archive.begin_anew(living)?;
+        self.engine = Engine::new(Config::default());
+        self.teller = Teller::default();
+        self.heard = 0;
+        Ok(())
+    }
+
+    fn judge(&mut self, read: Unnamed, wanted: bool) -> Result<Option<Frame>, ReplayError> {
+        let seq = read.seq();
+        let knew = self.scenes.living().is_some();
+        let follows = self.scenes.read(read.scene());
+        let living = self.scenes.living().map(|living| living.into_iter().map(str::to_owned).collect::<Vec<_>>());
+        if let Some(living) = living {
+            let living: Vec<&str> = living.iter().map(String::as_str).collect();
+            // An agent's first tick: it knew nothing of the one before it. And the first of which is known who lived.
+            if follows == Follows::First || !knew {
+                self.forget(Some(&living))?;
+            } else {
+                self.archive.living(&living);
+            }
+        }
+        let Archived { tick, judged: comparable, .. } = self.archive.resolve(read)?;
+        let table = self.archive.table();
+        let judgement = self.engine.push(&tick, &table);
+        let told = self.teller.tell(&tick, &table, &judgement);
+        self.heard += 1;
+        if !wanted {
+            return Ok(None);
+        }
+        let judged = rows(&judgement);
+        let as_recorded = if comparable && self.heard > UNSURE { Some(self.recorded(seq)? == judged) } else { None };
+        let snapshot = Arc::new(self.scenes.shown(told));
+        Ok(Some(Frame { seq, wall_ns: tick.end.wall_ns, snapshot, judged, as_recorded }))
+    }
+}
+
+/// A part of a ledger, or a finding, in words that can be compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JudgedRow {
+    /// Where some of the time went.
+    Ledger(LedgerRow),
+    /// What was wrong: rule, entity, severity.
+    Finding(String, String, &'static str),
+}
+
+impl JudgedRow {
+    fn finding(finding: &Finding) -> Self {
+        Self::Finding(finding.id.to_string(), finding.entity.clone(), finding.severity.name())
+    }
+}
+
+impl std::fmt::Display for JudgedRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ledger(row) => {
+                write!(f, "{} {} {} {} ns ({:?})", row.entity, row.kind.name(), row.label, row.ns, row.quality)
+            }
+            Self::Finding(rule, entity, severity) => write!(f, "{severity} {rule} {entity}"),
+        }
+    }
+}
+
+/// The words of a judgement, sorted.
+fn rows(judgement: &Judgement) -> Vec<JudgedRow> {
+    let ledgers = ledgers(judgement);
+    let ledgers = ledgers.iter().flat_map(perfwatch_store::LedgerOf::rows).map(JudgedRow::Ledger);
+    let mut rows: Vec<_> = ledgers.chain(judgement.findings.iter().map(JudgedRow::finding)).collect();
+    rows.sort();
+    rows.dedup();
+    rows
+}
+
+/// What comes of judging a whole file anew.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    /// Ticks of the file.
+    pub ticks: u64,
+    /// Of these, how many could be compared.
+    pub compared: u64,
+    /// Numbers of the ticks that were judged otherwise, with what is new in them and what is missing; the first few.
+    pub differing: Vec<(u64, Vec<JudgedRow>, Vec<JudgedRow>)>,
+    /// How many those are.
+    pub differ: u64,
+}
+
+/// As many are told in full.
+const TOLD: usize = 5;
+
+impl Replay {
+    /// What was said of a tick when it was measured, sorted.
+    fn recorded(&self, seq: u64) -> Result<Vec<JudgedRow>, ReplayError> {
+        let ledgers = self.archive.ledgers(seq, seq)?.into_iter().map(|(_, row)| JudgedRow::Ledger(row));
+        let findings = self.archive.findings(seq, seq)?;
+        let findings = findings.iter().map(|row| JudgedRow::finding(&row.finding));
+        let mut rows: Vec<_> = ledgers.chain(findings).collect();
+        rows.sort();
+        rows.dedup();
+        Ok(rows)
+    }
+
+    /// Judges everything from here to the end anew and compares.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn compare(&mut self) -> Result<Comparison, ReplayError> {
+        let mut result = Comparison::default();
+        while let Some(frame) = self.next_frame()? {
+            result.ticks += 1;
+            result.compared += u64::from(frame.as_recorded.is_some());
+            if frame.as_recorded == Some(false) {
+                result.differ += 1;
+                if result.differing.len() < TOLD {
+                    let then = self.recorded(frame.seq)?;
+                    let only = |a: &[JudgedRow], b: &[JudgedRow]| {
+                        a.iter().filter(|row| !b.contains(row)).cloned().collect::<Vec<_>>()
+                    };
+                    result.differing.push((frame.seq, only(&frame.judged, &then), only(&then, &frame.judged)));
+                }
+            }
+        }
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use perfwatch_model::metrics::host;
+    use perfwatch_model::{Attr, AttrValue, Entity, EntityKind, Number, SeriesTable, Severity, Stamp, Tick};
+    use perfwatch_store::{Commit, Journal, JournalOptions, NoShipper};
+
+    use super::*;
+    use crate::recording::{Asked, of_journal};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn forged() -> Finding {
+        Finding {
+            id: "forged".into(),
+            severity: Severity::Critical,
+            entity: "server:shop/1".to_owned(),
+            summary: "".into(),
+            detail: String::new(),
+            evidence: Vec::new(),
+            cost: None,
+            remedies: Vec::new(),
+        }
+    }
+
+    fn options(path: &Path) -> JournalOptions {
+        JournalOptions {
+            path: path.to_owned(),
+            cap_bytes: 64 << 20,
+            boot: String::new(),
+            now_wall_ns: SECOND,
+            keep_s: perfwatch_store::DEFAULT_KEEP_S,
+            keep_minutes_s: perfwatch_store::DEFAULT_KEEP_MINUTES_S,
+        }
+    }
+
+    fn tick(second: u64) -> Tick {
+        let end = Stamp { mono_ns: second * SECOND, wall_ns: (1000 + second) * SECOND };
+        Tick { end, dt_ns: SECOND, ..Tick::default() }
+    }
+
+    fn keep(journal: &mut Journal, tick: &Tick, table: &SeriesTable, findings: &[Finding]) {
+        let commit = Commit { tick, table, sessions: &[], ledgers: &[], findings, judged: true };
+        journal.commit(&commit, &mut NoShipper);
+    }
+
+    /// A journal of so many seconds; the second `lie` says that something was found.
+    fn journal(path: &Path, seconds: u64, lie: u64) {
+        let mut journal = Journal::open(options(path));
+        let mut table = SeriesTable::new();
+        let machine = table.entity(Entity::new(EntityKind::Host, "here"));
+        let limit = table.series(&host::MEMORY_LIMIT, machine, &[]);
+        for second in 1..=seconds {
+            let tick = Tick { values: vec![(limit, Number::Int(second))], ..tick(second) };
+            let findings: Vec<_> = (second == lie).then(forged).into_iter().collect();
+            keep(&mut journal, &tick, &table, &findings);
+        }
+    }
+
+    #[test]
+    fn a_tick_that_was_judged_otherwise_is_named_with_what_differs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        journal(&path, 50, 40);
+        let result = Replay::open(&path).expect("a journal").compare().expect("whole");
+        assert_eq!((result.ticks, result.compared, result.differ), (50, 50 - UNSURE, 1));
+        let [(seq, anew, then)] = result.differing.as_slice() else { panic!("{result:?}") };
+        let at = Archive::open(&path).expect("a journal").wall_of(*seq).expect("whole");
+        assert_eq!((at, anew.len()), (Some(1040 * SECOND), 0));
+        assert_eq!(then[0].to_string(), "critical forged server:shop/1");
+    }
+
+    #[test]
+    fn wherever_one_goes_the_next_tick_is_the_one_asked_for_after_those_before_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        journal(&path, 300, 0);
+        let mut replay = Replay::open(&path).expect("a journal");
+        let span = replay.span().expect("ticks");
+        for (to, past) in [(250, 119), (3, 119), (0, 0), (299, 10), (120, 0)] {
+            let seq = span.first_seq + to;
+            let frames: Vec<_> = replay.frames_to(seq, past).expect("whole").iter().map(|frame| frame.seq).collect();
+            assert_eq!(frames, (seq.saturating_sub(past).max(span.first_seq)..seq).collect::<Vec<_>>());
+            assert_eq!(replay.next_frame().expect("whole").map(|frame| frame.seq), Some(seq));
+        }
+        replay.seek(span.last_seq + 1).expect("whole");
+        assert!(replay.next_frame().expect("whole").is_none());
+    }
+
+    #[test]
+    fn an_agent_that_starts_on_a_journal_is_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        journal(&path, 3, 0);
+        let mut replay = Replay::open(&path).expect("a journal");
+        while replay.next_frame().expect("whole").is_some() {}
+        let mut agent = Journal::open(options(&path));
+        let mut table = SeriesTable::new();
+        table.entity(Entity::new(EntityKind::Host, "here"));
+        for second in 4..=6 {
+            keep(&mut agent, &tick(second), &table, &[]);
+        }
+        let seconds = |replay: &mut Replay| {
+            std::iter::from_fn(|| replay.next_frame().expect("whole"))
+                .map(|frame| frame.wall_ns / SECOND)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(seconds(&mut replay), [1004, 1005, 1006]);
+    }
+
+    #[test]
+    fn what_was_left_of_a_second_when_the_agent_ended_is_not_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let mut journal = Journal::open(options(&path));
+        let mut table = SeriesTable::new();
+        table.entity(Entity::new(EntityKind::Host, "here"));
+        for second in 1..=4 {
+            let scene = r#"{"n":N,"whole":true,"d":{"living":[],"view":{"host":{"name":["here"]}}}}"#;
+            let scene = scene.replace('N', &(second - 1).to_string()).into_bytes();
+            let scene = if second == 4 { Vec::new() } else { scene };
+            keep(&mut journal, &Tick { scene, ..tick(second) }, &table, &[]);
+        }
+        let mut replay = Replay::open(&path).expect("a journal");
+        let end = replay.span().expect("ticks").last_seq;
+        let frames = replay.frames_to(end, 119).expect("whole");
+        assert!(replay.next_frame().expect("whole").is_none());
+        let names: Vec<_> = frames.iter().map(|frame| frame.snapshot.host.name.as_str()).collect();
+        assert_eq!(names, ["here"; 3]);
+    }
+
+    #[test]
+    fn a_cpu_that_came_later_is_not_shown_before_it_came() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let mut journal = Journal::open(options(&path));
+        let mut table = SeriesTable::new();
+        let machine = table.entity(Entity::new(EntityKind::Host, "here"));
+        for second in 1..=60 {
+            let mut tick = tick(second);
+            for cpu in 0..=u64::from(second > 50) {
+                let number = Attr { key: "cpu.logical_number", value: AttrValue::Int(cpu.cast_signed()) };
+                let mode = Attr { key: "cpu.mode", value: AttrValue::from("user".to_owned()) };
+                let time = table.series(&host::CPU_CORE_TIME, machine, &[number, mode]);
+                tick.values.push((time, Number::Int(second * SECOND)));
+            }
+            tick.seal();
+            keep(&mut journal, &tick, &table, &[]);
+        }
+        let mut replay = Replay::open(&path).expect("a journal");
+        while let Some(frame) = replay.next_frame().expect("whole") {
+            let cpus = frame.snapshot.host.per_cpu_utilization.len();
+            assert_eq!(cpus, if frame.wall_ns > 1050 * SECOND { 2 } else { 1 }, "{}", frame.snapshot.time);
+        }
+    }
+
+    #[test]
+    fn a_recording_is_seen_from_where_it_was_asked_for_and_warmed_up_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, part) = (folder.path().join("journal.db"), folder.path().join("part"));
+        journal(&path, 300, 0);
+        let of = |from, to| Asked::Between(from * SECOND, to * SECOND);
+        of_journal(&path, &part, of(1200, 1210)).expect("recorded");
+        let mut replay = Replay::open(&part).expect("a recording");
+        let span = replay.span().expect("ticks");
+        assert_eq!((span.first.wall_ns, span.last.wall_ns), (1200 * SECOND, 1210 * SECOND));
+        let result = replay.compare().expect("whole");
+        assert_eq!((result.ticks, result.compared, result.differ), (11, 11, 0));
+        let none = of_journal(&path, &folder.path().join("none"), of(1, 2));
+        assert!(none.is_err_and(|error| error.to_string().contains("the journal goes from")));
+    }
+
+    #[test]
+    fn a_file_without_ticks_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        journal(&path, 0, 0);
+        assert!(matches!(Replay::open(&path), Err(ReplayError::Empty(_))));
+    }
+}
