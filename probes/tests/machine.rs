@@ -227,16 +227,101 @@ fn in_a_container_its_only_interface_is_the_outward_one_and_alone_with_the_loopb
     assert!(reason(&alone, &io::NETWORK_TOTAL).is_some_and(|text| text.contains("loopback")));
 }
 
+fn interface_line(name: &str, bytes: u64) -> String {
+    format!("{name}: {bytes} 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n")
+}
+
+#[test]
+fn a_card_that_is_lent_to_a_container_or_renamed_is_not_counted_again_when_it_is_back() {
+    let mut machine = Machine::start("two-nodes", "network");
+    let bytes = |machine: &mut Machine, lines: &[(&str, u64)]| {
+        let lines: String = lines.iter().map(|(name, bytes)| interface_line(name, *bytes)).collect();
+        machine.write("proc/net/dev", &lines);
+        machine.sample();
+        int(machine, &io::NETWORK_TOTAL, &[RECEIVE])
+    };
+    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 500)]), Some(1500));
+    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000)]), Some(1500));
+    // The container moved 300 bytes with it, which are the container's.
+    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 800)]), Some(1500));
+    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 810)]), Some(1510));
+    machine.write("sys/class/net/ens7/device/vendor", "0x15b3\n");
+    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("ens7", 810)]), Some(1510));
+    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("ens7", 830)]), Some(1530));
+    let of = Attr::fixed("network.interface.name", "ens7");
+    assert_eq!(int(&machine, &io::NETWORK_IO, &[of, RECEIVE]), Some(20), "since it has this name");
+}
+
+#[test]
+fn a_virtual_function_is_not_counted_beside_the_card_it_serves_even_if_it_comes_late() {
+    let mut machine = Machine::start("two-nodes", "network");
+    let lines = |card, function| interface_line("eno1", card) + &interface_line("enP1s1", function);
+    machine.write("proc/net/dev", &interface_line("eno1", 100));
+    for _ in 0..10 {
+        machine.sample();
+    }
+    machine.write("sys/class/net/enP1s1/device/vendor", "0x15b3\n");
+    machine.write("proc/net/dev", &lines(150, 40));
+    machine.sample();
+    machine.write("sys/class/net/enP1s1/master/device/vendor", "0x1414\n");
+    machine.write("proc/net/dev", &lines(160, 50));
+    machine.sample();
+    let total = int(&machine, &io::NETWORK_TOTAL, &[RECEIVE]).expect("there is a card");
+    machine.write("proc/net/dev", &lines(1160, 1050));
+    machine.sample();
+    assert_eq!(int(&machine, &io::NETWORK_TOTAL, &[RECEIVE]), Some(total + 1000));
+    let of = Attr::fixed("network.interface.name", "enP1s1");
+    assert_eq!(int(&machine, &io::NETWORK_IO, &[of, RECEIVE]), Some(1010), "it has a series of its own");
+}
+
+#[test]
+fn a_card_that_comes_after_the_agent_takes_the_sum_over_from_what_is_made_of_it() {
+    let mut machine = Machine::start("linux-3.10", "network");
+    let mut bytes = |lines: &[(&str, u64)], hardware: Option<&str>| {
+        if let Some(name) = hardware {
+            machine.write(&format!("sys/class/net/{name}/device/vendor"), "0x8086\n");
+        }
+        machine
+            .write("proc/net/dev", &lines.iter().map(|(name, bytes)| interface_line(name, *bytes)).collect::<String>());
+        machine.sample();
+        int(&machine, &io::NETWORK_TOTAL, &[RECEIVE])
+    };
+    // Without sysfs nothing is hardware; the tree has none.
+    assert_eq!(bytes(&[("flannel.1", 10)], None), Some(10));
+    assert_eq!(bytes(&[("flannel.1", 20), ("ens5", 900)], Some("ens5")), Some(20));
+    for _ in 0..3 {
+        bytes(&[("flannel.1", 20), ("ens5", 900)], None);
+    }
+    let before = bytes(&[("flannel.1", 20), ("ens5", 900)], None).expect("outward");
+    assert_eq!(bytes(&[("flannel.1", 520), ("ens5", 1400)], None), Some(before + 500));
+}
+
+#[test]
+fn the_paths_to_a_disk_and_the_disk_are_counted_once() {
+    let mut machine = Machine::start("two-nodes", "disk");
+    for name in ["nvme1c0n1", "nvme1c1n1", "nvme12c0n1"] {
+        machine.write(&format!("sys/block/{name}/device/model"), "x\n");
+    }
+    let line = |disk: &str, sectors: u64| format!(" 259 0 {disk} 1 0 {sectors} 1 0 0 0 0 0 1 1\n");
+    let lines = line("nvme0n1", 1) + &line("nvme1c0n1", 10) + &line("nvme1c1n1", 20) + &line("nvme1n1", 30);
+    machine.write("proc/diskstats", &lines);
+    machine.sample();
+    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(31 * 512));
+    for (name, sectors) in [("nvme1n1", 30), ("nvme1c1n1", 20)] {
+        assert_eq!(int(&machine, &io::DISK_IO, &[disk(name), READ]), Some(sectors * 512), "{name}");
+    }
+}
+
 #[test]
 fn containers_that_come_and_go_make_no_series() {
     let mut machine = Machine::start("two-nodes", "network");
     machine.sample();
     let before = machine.tick.values.len();
     for round in 0..600 {
-        machine.write(
-            "proc/net/dev",
-            &format!("veth{round}: 1 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\neno1: 1 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n"),
-        );
+        let id = format!("{round:012x}");
+        let ends =
+            ["veth", "eni", "azv", "gke", "vnet", "tap", "br-"].map(|end| interface_line(&(end.to_owned() + &id), 1));
+        machine.write("proc/net/dev", &(ends.concat() + &interface_line("eno1", 1)));
         machine.sample();
     }
     let named = |table: &SeriesTable| table.len();

@@ -141,6 +141,28 @@ fn version_1_writes_its_largest_number_for_no_limit() {
     assert_eq!(machine.reason(&metrics::CGROUP_CPU_LIMIT, group), Some(&*host::NO_QUOTA.text));
 }
 
+#[test]
+fn a_limit_that_cannot_be_read_is_not_the_same_as_none() {
+    let mut machine = Machine::start("v2-pod", "cgroup");
+    machine.serve(4021);
+    machine.sample();
+    let group = machine.cgroup(CONTAINER);
+    let limits = |machine: &Machine| {
+        [&metrics::CGROUP_CPU_LIMIT, &metrics::CGROUP_MEMORY_LIMIT].map(|metric| {
+            machine.value(metric, group, &[]).ok_or_else(|| machine.reason(metric, group).map(str::to_owned))
+        })
+    };
+    assert!(limits(&machine).iter().all(Result::is_ok));
+    for file in ["cpu.max", "memory.max"] {
+        machine.write(&format!("cgroup{CONTAINER}/{file}"), "");
+    }
+    machine.sample();
+    for limit in limits(&machine) {
+        let why = limit.expect_err("unknown").expect("and told");
+        assert!(why.contains("cannot be read"), "{why}");
+    }
+}
+
 /// `/proc/pid/stat` with this much user time.
 fn stat(pid: u32, ticks: u64) -> String {
     format!(

@@ -10,8 +10,8 @@ use perfwatch_model::metrics::host::{
 use perfwatch_model::{Attr, Entity, EntityId, EntityKind, MetricDef, Reason, Sample, SeriesId, SeriesTable, Stamp};
 
 use super::pressure::Stalls;
-use super::served::NO_QUOTA;
-use crate::kernel::control_group::{CpuGroup, MEMORY_EVENTS, MemoryGroup, Mounts, Version, membership};
+use super::served::{NO_QUOTA, UNREADABLE_LIMIT};
+use crate::kernel::control_group::{CpuGroup, Limit, MEMORY_EVENTS, MemoryGroup, Mounts, Version, membership};
 use crate::kernel::counter::Rising;
 use crate::kernel::held::HeldFile;
 use crate::kernel::threads::process_folder;
@@ -284,8 +284,9 @@ impl Group {
             None => out.unavailable(&CGROUP_CPU_TIME, self.entity, NO_CPU),
         }
         match sample.limit {
-            Some(cpus) => out.gauge(series.cpu_limit, cpus),
-            None => out.unavailable(&CGROUP_CPU_LIMIT, self.entity, NO_QUOTA),
+            Limit::At(cpus) => out.gauge(series.cpu_limit, cpus),
+            Limit::Unlimited => out.unavailable(&CGROUP_CPU_LIMIT, self.entity, NO_QUOTA),
+            Limit::Unreadable => out.unavailable(&CGROUP_CPU_LIMIT, self.entity, UNREADABLE_LIMIT),
         }
         out.counter(series.periods, sample.denied.periods);
         out.counter(series.throttled_periods, sample.denied.throttled_periods);
@@ -300,9 +301,10 @@ impl Group {
             None => out.unavailable(&CGROUP_MEMORY_USAGE, self.entity, NO_MEMORY),
         }
         match sample.limit {
-            Some(bytes) => out.gauge_int(series.memory_limit, bytes),
-            None if self.memory.is_some() => out.unavailable(&CGROUP_MEMORY_LIMIT, self.entity, NO_LIMIT),
-            None => out.unavailable(&CGROUP_MEMORY_LIMIT, self.entity, NO_MEMORY),
+            _ if self.memory.is_none() => out.unavailable(&CGROUP_MEMORY_LIMIT, self.entity, NO_MEMORY),
+            Limit::At(bytes) => out.gauge_int(series.memory_limit, bytes),
+            Limit::Unlimited => out.unavailable(&CGROUP_MEMORY_LIMIT, self.entity, NO_LIMIT),
+            Limit::Unreadable => out.unavailable(&CGROUP_MEMORY_LIMIT, self.entity, UNREADABLE_LIMIT),
         }
         if sample.events.iter().all(Option::is_none) {
             out.unavailable(&CGROUP_MEMORY_EVENTS, self.entity, NO_MEMORY);

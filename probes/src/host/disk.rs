@@ -67,6 +67,7 @@ impl ProbeKind for Disk {
             host,
             block,
             disks: Roster::new(),
+            whole: None,
             sums: [&DISKS_IO, &DISKS_OPERATIONS, &DISKS_OPERATION_TIME].map(|metric| both(table, metric, host, None)),
             busiest: table.series(&DISKS_BUSIEST, host, &[]),
             last_ns: None,
@@ -92,6 +93,8 @@ struct DiskProbe {
     /// `/sys/block`, where it is to be seen: it knows a disk from a partition, and a real one from one made of others.
     block: Option<PathBuf>,
     disks: Roster<Device>,
+    /// Of the physical ones; `None` as long as there was none.
+    whole: Option<[[u64; 2]; 3]>,
     sums: [[SeriesId; 2]; 3],
     busiest: SeriesId,
     last_ns: Option<u64>,
@@ -104,7 +107,6 @@ struct Device {
     physical: bool,
     listed: bool,
     totals: [Rising; FIELDS],
-    busy_before: u64,
     io: [SeriesId; 2],
     operations: [SeriesId; 2],
     time: [SeriesId; 2],
@@ -113,56 +115,43 @@ struct Device {
 }
 
 impl Device {
-    fn new(table: &mut SeriesTable, host: EntityId, name: &str, physical: bool) -> Self {
+    fn new(table: &mut SeriesTable, host: EntityId, name: &str, physical: bool, from: Rising) -> Self {
         let disk = Attr::text("system.device", name.to_owned());
         let mut of = |metric| both(table, metric, host, Some(&disk));
         let (io, operations) = (of(&DISK_IO), of(&DISK_OPERATIONS));
         let (time, merged) = (of(&DISK_OPERATION_TIME), of(&DISK_MERGED));
         let io_time = table.series(&DISK_IO_TIME, host, &[disk]);
-        let totals = [Rising::default(); FIELDS];
-        Self { physical, listed: false, totals, busy_before: 0, io, operations, time, merged, io_time }
+        Self { physical, listed: false, totals: [from; FIELDS], io, operations, time, merged, io_time }
     }
 
-    fn total(&self, field: Field) -> u64 {
-        self.totals[field as usize].total()
-    }
-
-    /// Bytes, operations and nanoseconds, of reads and of writes.
-    fn sums(&self) -> [[u64; 2]; 3] {
-        [
-            [self.total(Field::SectorsRead) * SECTOR_BYTES, self.total(Field::SectorsWritten) * SECTOR_BYTES],
-            [self.total(Field::Reads), self.total(Field::Writes)],
-            [self.total(Field::ReadMs) * MS, self.total(Field::WriteMs) * MS],
-        ]
-    }
-
-    fn take(&mut self, stats: &[u64; FIELDS]) {
+    /// Returns what that added.
+    fn take(&mut self, stats: &[u64; FIELDS]) -> Stats {
         self.listed = true;
+        let mut added = Stats::default();
         for (at, (total, value)) in self.totals.iter_mut().zip(stats).enumerate() {
             // The kernel writes its milliseconds in 32 bits: they begin anew after 50 days of work.
-            if [Field::ReadMs as usize, Field::WriteMs as usize, Field::BusyMs as usize].contains(&at) {
-                total.follow_u32(*value);
-            } else {
-                total.follow(*value);
-            }
+            let in_32_bits = [Field::ReadMs as usize, Field::WriteMs as usize, Field::BusyMs as usize].contains(&at);
+            added.0[at] = if in_32_bits { total.grow_u32(*value) } else { total.grow(*value) };
         }
+        added
     }
 
     fn push(&self, out: &mut Sample<'_>) {
-        let [io, operations, time] = self.sums();
-        let merged = [self.total(Field::ReadsMerged), self.total(Field::WritesMerged)];
+        let stats = Stats(self.totals.map(|total| total.total()));
+        let [io, operations, time] = stats.sums();
+        let merged = [stats.of(Field::ReadsMerged), stats.of(Field::WritesMerged)];
         for (series, values) in [(self.io, io), (self.operations, operations), (self.time, time), (self.merged, merged)]
         {
             out.counter(series[0], values[0]);
             out.counter(series[1], values[1]);
         }
-        out.counter(self.io_time, self.total(Field::BusyMs) * MS);
+        out.counter(self.io_time, stats.of(Field::BusyMs) * MS);
     }
 }
 
 impl Probe for DiskProbe {
     fn sample(&mut self, now: Stamp, out: &mut Sample<'_>) {
-        let Self { file, host, block, disks, sums, busiest, last_ns, scratch } = self;
+        let Self { file, host, block, disks, whole, sums, busiest, last_ns, scratch } = self;
         let elapsed_ns = last_ns.replace(now.mono_ns).map(|last| now.mono_ns.saturating_sub(last)).filter(|ns| *ns > 0);
         let Ok(text) = file.read_records(scratch) else {
             for metric in ALL {
@@ -175,7 +164,9 @@ impl Probe for DiskProbe {
             return;
         };
         disks.begin();
+        let from = if disks.is_first_pass() { Rising::default() } else { Rising::from_now() };
         let mut full = false;
+        let mut most_ns = None;
         for (name, stats) in parse::lines(text).filter_map(parse_line) {
             let make = || {
                 let name = std::str::from_utf8(name).ok()?;
@@ -184,10 +175,17 @@ impl Probe for DiskProbe {
                     Kind::Composed => false,
                     Kind::Unwanted => return None,
                 };
-                Some(Device::new(out.table(), *host, name, physical))
+                Some(Device::new(out.table(), *host, name, physical, from))
             };
             match disks.meet(name, make) {
-                Ok(Some(device)) => device.take(&stats),
+                Ok(Some(device)) => {
+                    let added = device.take(&stats);
+                    if device.physical {
+                        let sums = whole.get_or_insert_default().as_flattened_mut().iter_mut();
+                        sums.zip(added.sums().as_flattened()).for_each(|(sum, added)| *sum += added);
+                        most_ns = most_ns.max(Some(added.of(Field::BusyMs) * MS));
+                    }
+                }
                 Ok(None) => {}
                 Err(_) => full = true,
             }
@@ -199,24 +197,7 @@ impl Probe for DiskProbe {
         if full {
             out.unavailable(&DISK_IO, *host, FULL);
         }
-        let mut whole: Option<[[u64; 2]; 3]> = None;
-        let mut most_ns = None;
-        for device in disks.items_mut() {
-            if device.physical {
-                let whole = whole.get_or_insert_default();
-                for (sums, own) in whole.iter_mut().flatten().zip(device.sums().as_flattened()) {
-                    *sums += own;
-                }
-            }
-            let busy_ns = device.total(Field::BusyMs) * MS;
-            if device.listed {
-                device.push(out);
-                if device.physical {
-                    most_ns = most_ns.max(Some(busy_ns - device.busy_before));
-                }
-            }
-            device.busy_before = busy_ns;
-        }
+        disks.items_mut().filter(|(_, device)| device.listed).for_each(|(_, device)| device.push(out));
         match whole {
             Some(whole) => {
                 for (series, total) in sums.as_flattened().iter().zip(whole.as_flattened()) {
@@ -247,6 +228,25 @@ enum Field {
     BusyMs,
 }
 const FIELDS: usize = 9;
+
+/// What the kernel counts of a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stats([u64; FIELDS]);
+
+impl Stats {
+    const fn of(&self, field: Field) -> u64 {
+        self.0[field as usize]
+    }
+
+    /// Bytes, operations and nanoseconds, of reads and of writes.
+    const fn sums(&self) -> [[u64; 2]; 3] {
+        [
+            [self.of(Field::SectorsRead) * SECTOR_BYTES, self.of(Field::SectorsWritten) * SECTOR_BYTES],
+            [self.of(Field::Reads), self.of(Field::Writes)],
+            [self.of(Field::ReadMs) * MS, self.of(Field::WriteMs) * MS],
+        ]
+    }
+}
 
 /// Name and numbers of a line. Newer kernels append discards (4.18) and flushes (5.5); before 2.6.25 partitions had four
 /// numbers, and such a line is no disk.
@@ -289,6 +289,7 @@ fn kind(block: Option<&std::path::Path>, name: &str) -> Kind {
             let folder = block.join(name.replace('/', "!"));
             match (folder.exists(), folder.join("device").exists()) {
                 (false, _) => Kind::Unwanted,
+                (true, true) if has_paths(block, name) => Kind::Composed,
                 (true, true) => Kind::Physical,
                 (true, false) => Kind::Composed,
             }
@@ -297,6 +298,19 @@ fn kind(block: Option<&std::path::Path>, name: &str) -> Kind {
         None if begins(&COMPOSED) => Kind::Composed,
         None => Kind::Physical,
     }
+}
+
+/// The paths to a namespace of NVMe with native multipath (`nvme0c1n1` for `nvme0n1`) are listed beside it: since Linux 6.4
+/// both count what passes, before only the paths.
+fn has_paths(block: &std::path::Path, name: &str) -> bool {
+    let Some(("", head)) = name.split_once("nvme") else { return false };
+    let Some((subsystem, namespace)) = head.split_once('n') else { return false };
+    let is_path = |other: &str| {
+        let controller = other.strip_prefix("nvme").and_then(|rest| rest.strip_prefix(subsystem)?.strip_prefix('c'));
+        controller.and_then(|rest| rest.split_once('n')).is_some_and(|(_, of)| of == namespace)
+    };
+    let Ok(entries) = block.read_dir() else { return false };
+    entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_path))
 }
 
 /// By its name alone: `sda1`, `nvme0n1p2`, `mmcblk0p1`.

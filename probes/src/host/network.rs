@@ -53,21 +53,15 @@ impl ProbeKind for Network {
         let file = HeldFile::open(&path)
             .map_err(|error| Reason::new(format!("cannot read {}: {error}", path.display()), "mount procfs"))?;
         let host = context.host;
-        let class = Some(context.sys.join("class/net")).filter(|folder| folder.is_dir());
-        let mut scratch = Vec::new();
-        let text = file.read_records(&mut scratch).unwrap_or_default();
-        let any_hardware = parse::lines(text)
-            .filter_map(parse_line)
-            .any(|(name, _)| std::str::from_utf8(name).is_ok_and(|name| is_hardware(class.as_ref(), name)));
         Ok(Box::new(NetworkProbe {
             file,
             host,
-            class,
-            any_hardware,
+            outward: Outward { class: context.sys.join("class/net"), any_hardware: false, looks_left: LOOKS },
             interfaces: Roster::new(),
+            whole: None,
             sums: [&NETWORK_TOTAL, &NETWORK_TOTAL_DROPPED, &NETWORK_TOTAL_ERRORS]
                 .map(|metric| both(table, metric, host, None)),
-            scratch,
+            scratch: Vec::new(),
         }))
     }
 }
@@ -91,13 +85,49 @@ fn both(
 struct NetworkProbe {
     file: HeldFile,
     host: EntityId,
-    /// `/sys/class/net`, where it is to be seen.
-    class: Option<PathBuf>,
-    /// There is an interface with hardware behind it: then those are the outward ones. In a container there is none.
-    any_hardware: bool,
+    outward: Outward,
     interfaces: Roster<Interface>,
+    /// What passed the outward interfaces; `None` as long as there was none.
+    whole: Option<[[u64; 2]; 3]>,
     sums: [[SeriesId; 2]; 3],
     scratch: Vec<u8>,
+}
+
+/// Tells interfaces that lead out of the machine, or the container, from those that carry the same traffic again.
+struct Outward {
+    /// `/sys/class/net`. Where it is not to be seen, nothing is hardware.
+    class: PathBuf,
+    /// An interface with hardware behind it was seen: then those are the outward ones. In a container there is none.
+    any_hardware: bool,
+    /// Looks that are still due after a change: a virtual function joins its master shortly after it appeared.
+    looks_left: u8,
+}
+
+const LOOKS: u8 = 3;
+
+impl Outward {
+    fn is_hardware(&self, name: &str) -> bool {
+        self.class.join(name).join("device").exists()
+    }
+
+    /// What a virtual function carries, its master counts too, where that is hardware itself: Azure's `hv_netvsc`, a
+    /// `net_failover`. The members of a bond are under one that is not.
+    fn is_counted_by_its_master(&self, name: &str) -> bool {
+        self.class.join(name).join("master/device").exists()
+    }
+
+    fn leads_out(&self, name: &str) -> bool {
+        if self.is_hardware(name) {
+            return !self.is_counted_by_its_master(name);
+        }
+        !(self.any_hardware || begins(name, &INWARD))
+    }
+
+    /// The machine's ends of its containers' links come and go by the hundred, and what passes them passes an interface
+    /// that is counted.
+    fn is_wanted(&self, name: &str) -> bool {
+        !is_container_end(name) || self.is_hardware(name) || !(self.any_hardware || begins(name, &INWARD))
+    }
 }
 
 struct Interface {
@@ -116,7 +146,7 @@ const ERRORS: usize = 2;
 const DROPS: usize = 3;
 
 impl Interface {
-    fn new(table: &mut SeriesTable, host: EntityId, name: &str, outward: bool) -> Self {
+    fn new(table: &mut SeriesTable, host: EntityId, name: &str, from: Rising) -> Self {
         let mut of = |metric, key| both(table, metric, host, Some(&Attr::text(key, name.to_owned())));
         let series = [
             of(&NETWORK_IO, "network.interface.name"),
@@ -124,42 +154,56 @@ impl Interface {
             of(&NETWORK_ERRORS, "network.interface.name"),
             of(&NETWORK_DROPPED, "network.interface.name"),
         ];
-        Self { outward, listed: false, totals: Default::default(), series }
+        Self { outward: false, listed: false, totals: [[from; 2]; KINDS], series }
     }
 
-    fn take(&mut self, stats: &[[u64; 2]; KINDS]) {
+    /// Returns what that added.
+    fn take(&mut self, stats: &[[u64; 2]; KINDS]) -> [[u64; 2]; KINDS] {
         self.listed = true;
-        for (total, value) in self.totals.as_flattened_mut().iter_mut().zip(stats.as_flattened()) {
-            total.follow(*value);
+        let mut added = [[0; 2]; KINDS];
+        let totals = self.totals.as_flattened_mut().iter_mut().zip(stats.as_flattened());
+        for (added, (total, value)) in added.as_flattened_mut().iter_mut().zip(totals) {
+            *added = total.grow(*value);
         }
+        added
     }
 }
 
 impl Probe for NetworkProbe {
     fn sample(&mut self, _now: Stamp, out: &mut Sample<'_>) {
-        let Self { file, host, class, any_hardware, interfaces, sums, scratch } = self;
+        let Self { file, host, outward, interfaces, whole, sums, scratch } = self;
         let Ok(text) = file.read_records(scratch) else {
             for metric in ALL {
                 out.unavailable(metric, *host, Reason::fixed("/proc/net/dev cannot be read any more", "mount procfs"));
             }
             return;
         };
+        if outward.looks_left > 0 {
+            // A machine with hardware stays one while a card is lent to a container.
+            outward.any_hardware |= parse::lines(text)
+                .filter_map(parse_line)
+                .any(|(name, _)| std::str::from_utf8(name).is_ok_and(|name| outward.is_hardware(name)));
+        }
         interfaces.begin();
+        let from = if interfaces.is_first_pass() { Rising::default() } else { Rising::from_now() };
         let mut full = false;
         for (name, stats) in parse::lines(text).filter_map(parse_line) {
             let make = || {
-                let name = std::str::from_utf8(name).ok()?;
-                let hardware = is_hardware(class.as_ref(), name);
-                let inward = begins(name, &INWARD);
-                // The far ends of containers come and go by the hundred, and what passes them passes their bridge too.
-                if !hardware && begins(name, &CONTAINER_ENDS) && (*any_hardware || inward) {
-                    return None;
-                }
-                let outward = hardware || !(*any_hardware || inward);
-                Some(Interface::new(out.table(), *host, name, outward))
+                let name = std::str::from_utf8(name).ok().filter(|name| outward.is_wanted(name))?;
+                let mut interface = Interface::new(out.table(), *host, name, from);
+                interface.outward = outward.leads_out(name);
+                Some(interface)
             };
             match interfaces.meet(name, make) {
-                Ok(Some(interface)) => interface.take(&stats),
+                Ok(Some(interface)) => {
+                    let added = interface.take(&stats);
+                    if interface.outward {
+                        for (sum, kind) in whole.get_or_insert_default().iter_mut().zip([BYTES, DROPS, ERRORS]) {
+                            sum[0] += added[kind][0];
+                            sum[1] += added[kind][1];
+                        }
+                    }
+                }
                 Ok(None) => {}
                 Err(_) => full = true,
             }
@@ -171,14 +215,12 @@ impl Probe for NetworkProbe {
         if full {
             out.unavailable(&NETWORK_IO, *host, FULL);
         }
-        let mut whole: Option<[[u64; 2]; 3]> = None;
-        for interface in interfaces.items_mut() {
-            if interface.outward {
-                let whole = whole.get_or_insert_default();
-                for (sum, kind) in whole.iter_mut().zip([BYTES, DROPS, ERRORS]) {
-                    sum[0] += interface.totals[kind][0].total();
-                    sum[1] += interface.totals[kind][1].total();
-                }
+        outward.looks_left = if interfaces.changed() { LOOKS } else { outward.looks_left.saturating_sub(1) };
+        for (name, interface) in interfaces.items_mut() {
+            if outward.looks_left > 0
+                && let Ok(name) = std::str::from_utf8(name)
+            {
+                interface.outward = outward.leads_out(name);
             }
             if interface.listed {
                 for (series, total) in interface.series.as_flattened().iter().zip(interface.totals.as_flattened()) {
@@ -204,15 +246,18 @@ impl Probe for NetworkProbe {
 /// The loopback, and interfaces that carry nothing of their own.
 const INWARD: [&str; 12] =
     ["lo", "ifb", "dummy", "br-", "docker", "virbr", "cni", "veth", "cali", "lxc", "sit", "tunl"];
-/// The machine's ends of its containers' links.
-const CONTAINER_ENDS: [&str; 3] = ["veth", "cali", "lxc"];
+/// The machine's ends of the links of containers and virtual machines: Docker and most others, Calico, Cilium, the networks of
+/// AWS, Azure and Google, libvirt and QEMU.
+const CONTAINER_ENDS: [&str; 8] = ["veth", "cali", "lxc", "eni", "azv", "gke", "vnet", "tap"];
 
 fn begins(name: &str, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn is_hardware(class: Option<&PathBuf>, name: &str) -> bool {
-    class.is_some_and(|class| class.join(name).join("device").exists())
+/// Docker names the bridge of a network after the first twelve digits of its identity.
+fn is_container_end(name: &str) -> bool {
+    let of_docker = |id: &str| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    begins(name, &CONTAINER_ENDS) || name.strip_prefix("br-").is_some_and(of_docker)
 }
 
 /// Name of an interface, and bytes, packets, errors and drops, each received and transmitted. The two lines of headings are

@@ -13,7 +13,7 @@ use perfwatch_model::metrics::server::{
 };
 use perfwatch_model::{EntityId, MetricDef, Reason, Sample, SeriesId, SeriesTable, Stamp};
 
-use crate::kernel::control_group::{CpuGroupSample, Mounts};
+use crate::kernel::control_group::{CpuGroupSample, Limit, Mounts};
 use crate::kernel::core_steps::CoreSteps;
 use crate::kernel::followed_group::FollowedGroup;
 use crate::kernel::held::HeldFile;
@@ -69,6 +69,11 @@ const NO_GROUP: Reason = Reason::fixed(
 );
 /// The reason that stands for the absence of a quota: not a failure to read one.
 pub const NO_QUOTA: Reason = Reason::fixed("no CPU quota is set on the control group or its ancestors", "");
+/// There may be a limit.
+pub(super) const UNREADABLE_LIMIT: Reason = Reason::fixed(
+    "a limit of the control group or of an ancestor cannot be read",
+    "mount /sys/fs/cgroup readable for the agent",
+);
 
 impl ProbeKind for Served {
     fn name(&self) -> &'static str {
@@ -310,8 +315,9 @@ fn push_denied(series: &AllSeries, entity: EntityId, group: Option<CpuGroupSampl
     out.counter(series.throttled_periods, group.denied.throttled_periods);
     out.counter(series.periods, group.denied.periods);
     match group.limit {
-        Some(cpus) => out.gauge(series.quota, cpus),
-        None => out.unavailable(&CPU_QUOTA, entity, NO_QUOTA),
+        Limit::At(cpus) => out.gauge(series.quota, cpus),
+        Limit::Unlimited => out.unavailable(&CPU_QUOTA, entity, NO_QUOTA),
+        Limit::Unreadable => out.unavailable(&CPU_QUOTA, entity, UNREADABLE_LIMIT),
     }
 }
 

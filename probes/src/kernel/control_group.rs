@@ -165,11 +165,32 @@ impl CpuDenied {
     }
 }
 
+/// The tightest limit of a group and its ancestors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Limit<T> {
+    At(T),
+    /// No level has one.
+    #[default]
+    Unlimited,
+    /// A level has one that cannot be read, and it might be the tightest.
+    Unreadable,
+}
+
+impl<T: PartialOrd> Limit<T> {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unreadable, _) | (_, Self::Unreadable) => Self::Unreadable,
+            (Self::Unlimited, limit) | (limit, Self::Unlimited) => limit,
+            (Self::At(one), Self::At(other)) => Self::At(if other < one { other } else { one }),
+        }
+    }
+}
+
 /// One look at a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CpuGroupSample {
-    /// CPUs that the tightest quota allows; `None` without one.
-    pub(crate) limit: Option<f64>,
+    /// CPUs that the tightest quota allows.
+    pub(crate) limit: Limit<f64>,
     pub(crate) denied: CpuDenied,
     /// CPU time of the group since it exists.
     pub(crate) usage_ns: Option<u64>,
@@ -193,12 +214,10 @@ impl CpuGroup {
     /// Takes one look. A child and its parent may both have a quota, and time throttled by both is one time: the level
     /// that denied most since the last look counts.
     pub(crate) fn sample(&mut self, scratch: &mut Vec<u8>) -> CpuGroupSample {
-        let mut limit: Option<f64> = None;
+        let mut limit = Limit::Unlimited;
         let mut worst = CpuDenied::default();
         for level in &mut self.levels {
-            if let Some(quota) = level.limit(scratch) {
-                limit = Some(limit.map_or(quota, |tightest| tightest.min(quota)));
-            }
+            limit = limit.and(level.limit(scratch));
             if let Some(denied) = level.denied(scratch)
                 && (denied.throttled_ns, denied.throttled_periods, denied.periods)
                     > (worst.throttled_ns, worst.throttled_periods, worst.periods)
@@ -234,15 +253,20 @@ impl CpuLevel {
         Some(Self { version, stat, quota, period, periods: step, throttled_periods: step, throttled_ns: step })
     }
 
-    fn limit(&self, scratch: &mut Vec<u8>) -> Option<f64> {
-        let mut text = self.quota.read(scratch).ok()?;
-        // `max` and -1 are no numbers.
-        let quota = parse::next_number(&mut text)?;
+    fn limit(&self, scratch: &mut Vec<u8>) -> Limit<f64> {
+        let Ok(mut text) = self.quota.read(scratch) else { return Limit::Unreadable };
+        if matches!(text.trim_ascii_start(), [b'm', b'a', b'x', ..] | [b'-', ..]) {
+            return Limit::Unlimited;
+        }
+        let Some(quota) = parse::next_number(&mut text) else { return Limit::Unreadable };
         let period = match &self.period {
-            Some(period) => parse::only_number(period.read(scratch).ok()?)?,
-            None => parse::next_number(&mut text)?,
+            Some(period) => period.read(scratch).ok().and_then(parse::only_number),
+            None => parse::next_number(&mut text),
         };
-        (period > 0).then(|| quota as f64 / period as f64)
+        match period {
+            Some(period) if period > 0 => Limit::At(quota as f64 / period as f64),
+            _ => Limit::Unreadable,
+        }
     }
 
     fn denied(&mut self, scratch: &mut Vec<u8>) -> Option<CpuDenied> {
@@ -280,8 +304,7 @@ pub(crate) struct MemoryGroup {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryGroupSample {
     pub(crate) current: Option<u64>,
-    /// The tightest limit of the group and its ancestors; `None` without one.
-    pub(crate) limit: Option<u64>,
+    pub(crate) limit: Limit<u64>,
     /// In the order of [`MEMORY_EVENTS`]; `None` for what this version does not count.
     pub(crate) events: [Option<u64>; 5],
 }
@@ -303,12 +326,16 @@ impl MemoryGroup {
 
     pub(crate) fn sample(&self, scratch: &mut Vec<u8>) -> MemoryGroupSample {
         let current = self.current.read(scratch).ok().and_then(parse::only_number);
-        let limit = self
-            .limits
-            .iter()
-            .filter_map(|file| parse::only_number(file.read(scratch).ok()?))
-            .filter(|limit| *limit < V1_UNLIMITED)
-            .min();
+        let limits = self.limits.iter().map(|file| match file.read(scratch) {
+            Ok(text) if text.trim_ascii() == b"max" => Limit::Unlimited,
+            Ok(text) => match parse::only_number(text) {
+                Some(V1_UNLIMITED..) => Limit::Unlimited,
+                Some(bytes) => Limit::At(bytes),
+                None => Limit::Unreadable,
+            },
+            Err(_) => Limit::Unreadable,
+        });
+        let limit = limits.fold(Limit::Unlimited, Limit::and);
         let mut events = [None; 5];
         if let Some(text) = self.events.as_ref().and_then(|file| file.read(scratch).ok()) {
             for (event, name) in events.iter_mut().zip(MEMORY_EVENTS) {

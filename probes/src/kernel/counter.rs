@@ -4,33 +4,64 @@
 /// the same name). A step back adds nothing; counting goes on from there.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rising {
-    last: Option<u64>,
+    next: Next,
     total: u64,
 }
 
+/// What the next value is compared with.
+#[derive(Clone, Copy, Debug, Default)]
+enum Next {
+    /// It is the total so far.
+    #[default]
+    Whole,
+    /// It was counted elsewhere, or by nobody: counting begins there.
+    Baseline,
+    After(u64),
+    /// Its source was away: a lower value is that of a new counter and counts whole; any other may have gone on where nobody
+    /// looked (a network card that was lent to a container), and is a baseline.
+    Back(u64),
+}
+
 impl Rising {
-    /// Takes the counter's present value and returns the total. The first value is the total so far.
+    /// For a source that appears amid counting: what it counted before, it may have counted under another name.
+    pub(crate) const fn from_now() -> Self {
+        Self { next: Next::Baseline, total: 0 }
+    }
+
+    /// Takes the counter's present value and returns the total.
     pub(crate) fn follow(&mut self, value: u64) -> u64 {
-        self.total += match self.last {
-            Some(last) => value.saturating_sub(last),
-            None => value,
-        };
-        self.last = Some(value);
+        self.grow(value);
         self.total
+    }
+
+    /// Likewise, and returns what that added.
+    pub(crate) fn grow(&mut self, value: u64) -> u64 {
+        let added = match self.next {
+            Next::Whole => value,
+            Next::Baseline => 0,
+            Next::After(last) => value.saturating_sub(last),
+            Next::Back(last) if value < last => value,
+            Next::Back(_) => 0,
+        };
+        self.next = Next::After(value);
+        self.total += added;
+        added
     }
 
     /// Likewise for a counter that the kernel keeps in 32 bits and that begins again at 0 when they are full. Only a fall
     /// from the last sixteenth of the range into the first is taken for that, any other step back for a reset.
-    pub(crate) fn follow_u32(&mut self, value: u64) -> u64 {
+    pub(crate) fn grow_u32(&mut self, value: u64) -> u64 {
         const RANGE: u64 = 1 << 32;
-        if let Some(last) = self.last
+        let mut wrapped = 0;
+        if let Next::After(last) = self.next
             && (RANGE / 16 * 15..RANGE).contains(&last)
             && value < RANGE / 16
         {
-            self.total += RANGE - last;
-            self.last = Some(0);
+            wrapped = RANGE - last;
+            self.total += wrapped;
+            self.next = Next::After(0);
         }
-        self.follow(value)
+        wrapped + self.grow(value)
     }
 
     /// The total so far.
@@ -38,9 +69,11 @@ impl Rising {
         self.total
     }
 
-    /// What fed it is gone: should one of the same name come, its whole value is still to be counted.
-    pub(crate) fn gone(&mut self) {
-        self.last = self.last.map(|_| 0);
+    /// What fed it is not there any more; one of the same name may come.
+    pub(crate) const fn gone(&mut self) {
+        if let Next::After(last) = self.next {
+            self.next = Next::Back(last);
+        }
     }
 }
 
@@ -79,17 +112,28 @@ mod tests {
     fn a_full_32_bit_counter_goes_on_and_a_reset_one_adds_nothing() {
         let mut total = Rising::default();
         let full = u64::from(u32::MAX);
-        let seen: Vec<u64> = [full - 9, 5, 4, 10].into_iter().map(|value| total.follow_u32(value)).collect();
-        assert_eq!(seen, [full - 9, full + 6, full + 6, full + 12]);
+        let added: Vec<u64> = [full - 9, 5, 4, 10].into_iter().map(|value| total.grow_u32(value)).collect();
+        assert_eq!((added, total.total()), (vec![full - 9, 15, 0, 6], full + 12));
     }
 
     #[test]
-    fn what_comes_back_under_a_name_counts_from_zero() {
+    fn what_comes_back_counts_whole_where_it_began_anew_and_from_now_where_it_may_have_gone_on() {
         let mut total = Rising::default();
         total.gone();
-        assert_eq!(total.follow(100), 100);
-        total.gone();
-        assert_eq!((total.total(), total.follow(120)), (100, 220));
+        assert_eq!(total.follow(100), 100, "it was never there");
+        for (value, sum) in [(20, 120), (500, 120), (510, 130)] {
+            if value != 510 {
+                total.gone();
+                total.gone();
+            }
+            assert_eq!(total.follow(value), sum, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_appears_amid_counting_begins_there() {
+        let mut total = Rising::from_now();
+        assert_eq!([1000, 1007].map(|value| total.follow(value)), [0, 7]);
     }
 
     #[test]

@@ -59,7 +59,9 @@ impl Machine {
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) {
-        fs::write(self.folder.path().join(file), text).expect("writable");
+        let path = self.folder.path().join(file);
+        fs::create_dir_all(path.parent().expect("below the folder")).expect("writable");
+        fs::write(path, text).expect("writable");
     }
 
     pub(crate) fn sample(&mut self) {
