@@ -11,6 +11,7 @@ use crate::feed::{Control, FeedEvent, Goto, ReplayState};
 use crate::history::History;
 use crate::keys::{self, Action};
 use crate::plain::{Clean, plain};
+use crate::scroll::Scroll;
 use crate::views::{Arrows, VIEWS};
 
 /// Something that happened.
@@ -79,12 +80,12 @@ pub struct App {
     history: History,
     connection: Connection,
     /// Lines that the list of keys is scrolled down by; `None` while it is closed.
-    help: Option<usize>,
+    help: Option<Scroll>,
     view: usize,
     server: Option<String>,
     finding: Option<(String, String)>,
     detail: bool,
-    scroll: usize,
+    scroll: Scroll,
     /// Number of the tick that the cursor stands on, as [`History::now`] counts them.
     cursor: Option<u64>,
     quit_at_end: bool,
@@ -105,7 +106,7 @@ impl App {
             server: None,
             finding: None,
             detail: false,
-            scroll: 0,
+            scroll: Scroll::default(),
             cursor: None,
             quit_at_end,
         }
@@ -222,7 +223,7 @@ impl App {
         if self.finding.as_ref().is_some_and(|key| snapshot.findings.iter().all(|finding| key_of(finding) != *key)) {
             self.finding = None;
             self.detail = false;
-            self.scroll = 0;
+            self.scroll = Scroll::default();
         }
         self.shown = Some(snapshot);
     }
@@ -232,11 +233,12 @@ impl App {
             Action::Quit => return Effect::Quit,
             Action::Suspend => return Effect::Suspend,
             Action::Redraw => return Effect::Redraw,
-            Action::Help => self.help = if self.help.is_none() { Some(0) } else { None },
-            Action::Up if self.help.is_some() => self.help = self.help.map(|top| top.saturating_sub(1)),
-            Action::Down if self.help.is_some() => self.help = self.help.map(|top| (top + 1).min(keys::BINDINGS.len())),
-            // A key pressed at an open help closes it, rather than moving something out of sight.
-            _ if self.help.is_some() => self.help = None,
+            Action::Help => self.help = if self.help.is_none() { Some(Scroll::default()) } else { None },
+            // A key pressed at an open help scrolls or closes it, rather than moving something out of sight.
+            _ if self.help.is_some() => match (lines(action), &self.help) {
+                (Some(by), Some(help)) => help.by(by),
+                _ => self.help = None,
+            },
             Action::Pause if self.replay.is_some() => return Effect::Steer(Control::PlayOrPause),
             Action::Pause => self.pause(),
             Action::Travel(by) => return self.travel(by),
@@ -245,7 +247,7 @@ impl App {
             Action::Beginning if self.replay.is_some() => return Effect::Steer(Control::Go(Goto::First)),
             Action::Faster if self.replay.is_some() => return Effect::Steer(Control::Faster),
             Action::Slower if self.replay.is_some() => return Effect::Steer(Control::Slower),
-            Action::Back if self.detail => (self.detail, self.scroll) = (false, 0),
+            Action::Back if self.detail => (self.detail, self.scroll) = (false, Scroll::default()),
             Action::Back if self.cursor().is_some() && self.arrows() == Arrows::Seconds => self.cursor = None,
             Action::Back => self.go_to(0),
             Action::Open if self.selected_finding().is_some() => {
@@ -263,12 +265,9 @@ impl App {
             Action::Right if self.arrows() == Arrows::Seconds => self.later(),
             Action::Left => self.move_server(-1),
             Action::Right => self.move_server(1),
-            Action::Up => self.step(-1),
-            Action::Down => self.step(1),
-            Action::PageUp => self.step(-PAGE),
-            Action::PageDown => self.step(PAGE),
-            Action::First => self.step(isize::MIN),
-            Action::Last => self.step(isize::MAX),
+            Action::Up | Action::Down | Action::PageUp | Action::PageDown | Action::First | Action::Last => {
+                lines(action).into_iter().for_each(|by| self.step(by));
+            }
         }
         Effect::Draw
     }
@@ -276,12 +275,12 @@ impl App {
     fn go_to(&mut self, view: usize) {
         self.view = view;
         self.detail = false;
-        self.scroll = 0;
+        self.scroll = Scroll::default();
     }
 
     fn step(&mut self, by: isize) {
         if self.scrolls() {
-            self.scroll = self.scroll.saturating_add_signed(by).min(self.scroll_limit());
+            self.scroll.by(by);
             return;
         }
         if self.arrows() == Arrows::Seconds {
@@ -292,11 +291,6 @@ impl App {
         let last = snapshot.findings.len().saturating_sub(1);
         let at = self.finding_index().saturating_add_signed(by).min(last);
         self.finding = snapshot.findings.get(at).map(key_of);
-    }
-
-    /// Generous: views clip the scroll to what they have; this only keeps `G` from running away.
-    fn scroll_limit(&self) -> usize {
-        self.shown.as_ref().map_or(0, |snapshot| snapshot.unavailable.len().max(200))
     }
 
     fn move_server(&mut self, by: isize) {
@@ -371,8 +365,8 @@ impl App {
     }
 
     /// Lines that the open list of keys is scrolled down by; `None` while it is closed.
-    pub fn help(&self) -> Option<usize> {
-        self.help
+    pub fn help(&self) -> Option<&Scroll> {
+        self.help.as_ref()
     }
 
     /// Whether up and down scroll here, rather than select.
@@ -391,8 +385,8 @@ impl App {
     }
 
     /// Lines that the view is scrolled down by.
-    pub fn scroll(&self) -> usize {
-        self.scroll
+    pub fn scroll(&self) -> &Scroll {
+        &self.scroll
     }
 
     /// How many ticks before the newest the cursor stands; `None` without one, or when its tick is no longer remembered.
@@ -425,6 +419,19 @@ impl App {
 
 /// Rows that `PgUp` and `PgDn` move by.
 const PAGE: isize = 10;
+
+/// How many lines a key goes down, where it goes anywhere.
+fn lines(action: Action) -> Option<isize> {
+    match action {
+        Action::Up => Some(-1),
+        Action::Down => Some(1),
+        Action::PageUp => Some(-PAGE),
+        Action::PageDown => Some(PAGE),
+        Action::First => Some(isize::MIN),
+        Action::Last => Some(isize::MAX),
+        _ => None,
+    }
+}
 
 /// The server that the first finding about one names; findings come worst first.
 fn worst_server(snapshot: &Clean) -> Option<String> {

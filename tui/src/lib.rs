@@ -22,6 +22,7 @@ mod parts;
 pub mod plain;
 mod run;
 mod screen;
+pub mod scroll;
 mod terminal;
 pub mod theme;
 mod units;

@@ -10,6 +10,7 @@ use crate::feed::ReplayState;
 use crate::keys::{Action, BINDINGS, Hint};
 use crate::line::{Row, span};
 use crate::plain::Clean;
+use crate::scroll::Scroll;
 use crate::theme::{Role, Theme};
 use crate::units;
 use crate::views::{Arrows, Scene, VIEWS, put};
@@ -253,7 +254,7 @@ fn waiting(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
 }
 
 /// All keys, over the view.
-fn help(scroll: usize, theme: Theme, area: Rect, buffer: &mut Buffer) {
+fn help(scroll: &Scroll, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let labels =
         BINDINGS.iter().map(|binding| theme.pick(binding.label, binding.ascii).chars().count()).max().unwrap_or(0);
     let words = BINDINGS.iter().map(|binding| binding.words.chars().count()).max().unwrap_or(0);
@@ -270,7 +271,7 @@ fn help(scroll: usize, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let place = Rect { x, y, width, height };
     let inside = place.inner(Margin { horizontal: 1, vertical: 1 });
     let hidden = rows.saturating_sub(usize::from(inside.height));
-    let top = scroll.min(hidden);
+    let top = scroll.clipped(hidden);
     let title = match (hidden > 0, theme.is_ascii()) {
         (false, _) => " Keys ",
         (true, false) => " Keys (↑↓ for more) ",

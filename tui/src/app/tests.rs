@@ -122,6 +122,24 @@ fn enter_opens_escape_goes_back_and_never_quits() {
 }
 
 #[test]
+fn the_list_of_keys_pages_and_any_other_key_closes_it() {
+    let mut app = App::new(false);
+    push(&mut app, &fixtures::two_findings());
+    press(&mut app, '?');
+    let key = |app: &mut App, code| app.update(Event::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+    let top = |app: &App| app.help().map(|help| help.clipped(16));
+    for (code, expected) in
+        [(KeyCode::PageDown, 10), (KeyCode::PageDown, 16), (KeyCode::Up, 15), (KeyCode::Home, 0), (KeyCode::End, 16)]
+    {
+        key(&mut app, code);
+        assert_eq!(top(&app), Some(expected), "{code:?}");
+    }
+    press(&mut app, 'j');
+    key(&mut app, KeyCode::Tab);
+    assert_eq!((top(&app), app.view(), app.finding_index()), (None, 0, 0), "and does nothing else");
+}
+
+#[test]
 fn the_detail_of_a_finding_that_cleared_closes() {
     let mut app = App::new(false);
     push(&mut app, &fixtures::overload());

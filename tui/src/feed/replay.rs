@@ -79,6 +79,8 @@ pub struct ReplayFeed<R> {
     asked: Receiver<Control>,
     ask: Sender<Control>,
     state: ReplayState,
+    /// The instant that is shown.
+    shown: String,
     events: VecDeque<FeedEvent>,
 }
 
@@ -87,7 +89,7 @@ impl<R: Recording> ReplayFeed<R> {
     pub fn new(recording: R, start: Vec<Shot>, playing: bool) -> Self {
         let (ask, asked) = channel();
         let state = ReplayState { playing, ..ReplayState::default() };
-        let mut feed = Self { recording, asked, ask, state, events: VecDeque::new() };
+        let mut feed = Self { recording, asked, ask, state, shown: String::new(), events: VecDeque::new() };
         feed.jumped(Ok(start));
         feed
     }
@@ -102,6 +104,7 @@ impl<R: Recording> ReplayFeed<R> {
                 if let Some(last) = shots.last() {
                     self.state.differs = last.differs;
                     self.state.trouble = None;
+                    self.shown.clone_from(&last.snapshot.time);
                     self.events.push_back(FeedEvent::Jump(shots.into_iter().map(|shot| shot.snapshot).collect()));
                 }
             }
@@ -127,8 +130,11 @@ impl<R: Recording> ReplayFeed<R> {
                     }
                 }
                 // A step is to be looked at; the beginning and the end are to be seen from.
-                (self.state.at_end, self.state.playing) = (false, false);
+                self.state.playing = false;
                 let shots = self.recording.go(Goto::By(by), LENGTH);
+                // Where a step on leads nowhere, there is nothing later.
+                let leads_to = shots.as_ref().ok().and_then(|shots| shots.last()).map(|last| &last.snapshot.time);
+                self.state.at_end = by > 0 && leads_to.is_some_and(|time| *time == self.shown);
                 self.jumped(shots);
                 return then.map_or((), |then| self.obey(then));
             }
@@ -146,6 +152,7 @@ impl<R: Recording> ReplayFeed<R> {
             Ok(Some(shot)) => {
                 let before = self.state.clone();
                 (self.state.at_end, self.state.differs, self.state.trouble) = (false, shot.differs, None);
+                self.shown.clone_from(&shot.snapshot.time);
                 self.events.push_back(FeedEvent::Snapshot(shot.snapshot));
                 if self.state != before {
                     self.tell();
@@ -203,6 +210,7 @@ mod tests {
     fn shot(second: u64) -> Shot {
         let mut snapshot = fixtures::healthy();
         snapshot.window_s = second as f64;
+        snapshot.time = format!("2026-01-01T00:00:{second:02}Z");
         Shot { snapshot: Arc::new(snapshot), differs: second == 5 }
     }
 
@@ -217,7 +225,7 @@ mod tests {
                 Goto::First => 0,
                 Goto::Last => 9,
                 Goto::By(99) => return Err("it broke".to_owned()),
-                Goto::By(by) => self.0.saturating_add_signed(by),
+                Goto::By(by) => self.0.saturating_add_signed(by).min(9),
             };
             let first = (self.0 + 1).saturating_sub(count as u64);
             Ok((first..=self.0).map(shot).collect())
@@ -255,6 +263,11 @@ mod tests {
         ask.send(Control::Go(Goto::Last)).expect("heard");
         let (shown, state) = after(&mut feed, 2);
         assert_eq!((shown, state.at_end), (9.0, true));
+        for (by, at, at_end) in [(1, 9.0, true), (-2, 7.0, false), (1, 8.0, false), (60, 9.0, false), (60, 9.0, true)] {
+            ask.send(Control::Go(Goto::By(by))).expect("heard");
+            let (shown, state) = after(&mut feed, 2);
+            assert_eq!((shown, state.at_end), (at, at_end), "{by}");
+        }
     }
 
     #[allow(clippy::float_cmp, reason = "whole numbers, exact in an f64")]

@@ -47,7 +47,7 @@ impl View for Findings {
         };
         if scene.app.detail() {
             let lines = detail(scene, finding, true, width);
-            let top = scene.app.scroll().min(lines.len().saturating_sub(height));
+            let top = scene.app.scroll().clipped(lines.len().saturating_sub(height));
             put(&lines[top..], area, buffer);
             return;
         }

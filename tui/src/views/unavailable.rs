@@ -33,7 +33,7 @@ impl View for Unavailable {
     fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         let (width, height) = (usize::from(area.width), usize::from(area.height));
         let lines = lines(scene, width);
-        let top = scene.app.scroll().min(lines.len().saturating_sub(height));
+        let top = scene.app.scroll().clipped(lines.len().saturating_sub(height));
         put(&lines[top..], area, buffer);
     }
 }
