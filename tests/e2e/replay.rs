@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use perfwatch_agent::Replay;
@@ -153,6 +153,62 @@ fn without_an_agent_one_runs_inside_and_ctrl_c_keeps_what_is_there() {
         .filter(|name| name.starts_with("memory-leak"))
         .collect();
     assert_eq!(left, ["memory-leak.pwrec"], "one file");
+}
+
+/// A recording that goes on until it is told to end.
+fn recording(dir: &Path, file: &Path) -> Child {
+    let mut command = perfwatch(PERFWATCH, dir);
+    command.args(["record", "--duration", "5m", "-o"]).arg(file);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+}
+
+/// Exit code, stdout and stderr once it has ended.
+fn ended(child: Child) -> (Option<i32>, String, String) {
+    let output = child.wait_with_output().expect("our child");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn an_agent_that_is_killed_amid_a_recording_is_missed_at_once_and_what_it_had_is_kept() {
+    let mut agent = Agent::spawn(PERFWATCH, &[], &[]);
+    let dir = agent.dir().to_owned();
+    std::thread::sleep(Duration::from_secs(5));
+    let file = dir.join("short.pwrec");
+    let child = recording(&dir, &file);
+    std::thread::sleep(Duration::from_secs(5));
+    agent.kill();
+    std::thread::sleep(Duration::from_secs(3));
+    kill_process(Pid::from_child(&child), Signal::INT).expect("our child");
+    let (code, told, stderr) = ended(child);
+    assert!(code == Some(0) && stderr.contains("is gone after") && stderr.contains("journal.db"), "{told}{stderr}");
+    let span = Replay::open(&file).expect("a recording").span().expect("ticks");
+    let seconds = span.last_seq + 1 - span.first_seq;
+    assert!((2..=6).contains(&seconds), "what was before the recording, or after it, is not in it: {span:?}");
+    // Another agent goes on with the journal; what lies between is told.
+    let mut command = perfwatch(PERFWATCH, &dir);
+    let mut next = command.arg("agent").stderr(Stdio::null()).spawn().expect("the binary starts");
+    wait_for("an agent that measures", || {
+        let (status, body) = get(&agent.api_socket(), "/v1/snapshot").ok()?;
+        (status == 200 && serde_json::from_str::<Snapshot>(&body).ok()?.agent.uptime_s > 3.0).then_some(())
+    });
+    let (code, told, stderr) = record(&dir, &["--last", "1m"], &dir.join("both.pwrec"));
+    next.kill().expect("our child");
+    next.wait().expect("our child");
+    assert!(code == Some(0) && stderr.contains("s of that time are missing"), "{told}{stderr}");
+}
+
+#[test]
+fn a_recording_of_an_agent_without_a_journal_ends_with_the_agent() {
+    let mut agent = Agent::spawn(PERFWATCH, &["--journal-mode", "memory"], &[]);
+    let dir = agent.dir().to_owned();
+    std::thread::sleep(Duration::from_secs(4));
+    let child = recording(&dir, &dir.join("none.pwrec"));
+    std::thread::sleep(Duration::from_secs(3));
+    agent.kill();
+    let (code, _, stderr) = ended(child);
+    assert!(code == Some(1) && stderr.contains("is gone, and so is what it measured"), "{stderr}");
+    assert!(!dir.join("none.pwrec").exists());
 }
 
 #[test]

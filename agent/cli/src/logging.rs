@@ -55,13 +55,13 @@ pub(crate) fn flush() {
     drop(WAITING.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// Logs to `$XDG_STATE_HOME/perfwatch/top.log`, because the screen belongs to somebody else. Without a home, or where that
-/// place cannot be written, nothing is logged: a log is not worth refusing to show anything.
-pub(crate) fn to_file(config: &Config) {
+/// Logs to a file of this name in `$XDG_STATE_HOME/perfwatch`, because the screen belongs to somebody else. Without a home, or
+/// where that place cannot be written, nothing is logged: a log is not worth refusing to show anything.
+pub(crate) fn to_file(config: &Config, name: &str) {
     let state = |name: &str| config.environment().path(name).filter(|path| path.is_absolute());
     let home = || state("HOME").map(|home| home.join(".local/state"));
     let Some(dir) = state("XDG_STATE_HOME").or_else(home).map(|base| base.join("perfwatch")) else { return };
-    let file = std::fs::create_dir_all(&dir).and_then(|()| File::create(dir.join("top.log")));
+    let file = std::fs::create_dir_all(&dir).and_then(|()| File::create(dir.join(name)));
     if let Ok(file) = file {
         install(config, file, None);
     }

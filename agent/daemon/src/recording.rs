@@ -3,6 +3,7 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use perfwatch_model::{SeriesTable, Tick};
 use perfwatch_store::{Archive, ArchiveError, Commit, Journal, JournalOptions, Kept, NoShipper, Place, When};
@@ -13,7 +14,7 @@ use crate::replay::WARM_UP;
 /// Why there is no recording.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum RecordError {
+pub enum RecordError {
     /// The journal cannot be read, or the file cannot be written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -28,6 +29,14 @@ pub(crate) enum RecordError {
         /// What the system says.
         why: String,
     },
+}
+
+/// Copies the newest of a journal, whose agent may run or not, into a new file.
+///
+/// # Errors
+/// There is nothing, or the journal cannot be read, or the file cannot be written.
+pub fn take(journal: &Path, newest: Duration, to_file: &Path) -> Result<(), RecordError> {
+    of_journal(journal, to_file, Asked::Newest(u64::try_from(newest.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// What is asked for.

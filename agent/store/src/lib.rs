@@ -27,7 +27,7 @@ pub use codec::{StoredTick, decode};
 pub use cursor::{Cursor, History, Step};
 pub use journal::{
     Commit, DEFAULT_KEEP_MINUTES_S, DEFAULT_KEEP_S, Journal, JournalOptions, Kept, MIN_CAP, Place, Progress, Reader,
-    SESSION_BYTES, Status,
+    SESSION_BYTES, Status, holds_something_else,
 };
 pub use judged::{FindingRow, LedgerKind, LedgerOf, LedgerRow};
 pub use minute::{Minute, Spread};

@@ -9,13 +9,14 @@ use std::time::Duration;
 use perfwatch_agent::config::Described;
 use perfwatch_model::printable;
 
-use crate::failure::{Failure, print};
+use crate::failure::{Failure, print, tell};
 use crate::settings::SettingFlags;
 use crate::source::api_sockets;
 
 /// Show every setting with its value and where that came from.
 ///
-/// Endpoints and names are checked as the agent would. Where an agent runs with other values, they are listed after.
+/// Endpoints, addresses, names and the journal's file are checked as the agent would; what is set and has no effect is told on
+/// stderr. Where an agent runs with other values, they are listed after.
 ///
 /// A flag wins over the environment variable, the variable over the file, the file over the default.
 #[derive(Debug, clap::Args)]
@@ -63,6 +64,9 @@ impl Config {
             text.push_str(&differences(&socket, &running, &described));
         }
         print(&text)?;
+        for doubt in config.doubts() {
+            tell(&format!("warning: {doubt}"));
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

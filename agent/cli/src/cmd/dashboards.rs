@@ -35,7 +35,8 @@ impl Dashboards {
         let What::Export { output } = self.what;
         for file in perfwatch_dashboards::files() {
             let path = output.join(file.path);
-            write(&path, &file.text)?;
+            write(&path, &file.text)
+                .map_err(|error| Failure::usage(error).hint(Some("choose a folder that you may write with -o")))?;
             print(&format!("{}\n", path.display()))?;
         }
         Ok(ExitCode::SUCCESS)

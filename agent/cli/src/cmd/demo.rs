@@ -30,11 +30,16 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(20);
 /// and watches it with an agent of its own. With a terminal the live screen opens (q quits); without one it prints a
 /// report. `--fault` breaks something; the diagnosis is never told what.
 ///
+/// The agent and the server are the demo's own: no other agent sees them, nor does `top` in another terminal. Nothing is kept,
+/// unless `--journal-path FILE` says where; `perfwatch replay FILE` shows it again.
+///
+/// Findings need 10 s of load and some more to be sure: a --duration below 20 s may show none.
+///
 /// Exit code: 0 done, 2 the fault cannot be injected here (it says what it needs), 3 the fault had no visible effect.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
     /// How long to load the server, after warm-up and calibration: seconds, or 90s, 2m [default: 20 s without a terminal]
-    #[arg(long, value_name = "TIME", value_parser = crate::instant::duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::instant::duration, allow_hyphen_values = true)]
     duration: Option<Duration>,
     /// Load, as a share of what the server can do: 0.3, 0.6, 0.8 are healthy, 1.3 is too much [default: the fault's own, else 0.6]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
@@ -83,7 +88,7 @@ impl Demo {
         let report_file = self.report.as_deref().map(create).transpose()?;
         let mut run = Run::prepare(options, tell).map_err(failure)?;
         if interactive {
-            logging::to_file(&config);
+            logging::to_file(&config, "demo.log");
         } else {
             logging::to_stderr(&config);
         }

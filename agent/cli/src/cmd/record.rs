@@ -1,5 +1,7 @@
 //! `perfwatch record`: what is measured, into a file.
 
+mod attached;
+
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -14,9 +16,9 @@ use super::replay::replay_failure;
 use crate::failure::{self, Failure, print};
 use crate::hosted::Hosted;
 use crate::instant::duration;
+use crate::logging;
 use crate::settings::SettingFlags;
 use crate::source::Source;
-use crate::{logging, runtime};
 
 /// What is recorded unless told otherwise.
 const DEFAULT: Duration = Duration::from_mins(10);
@@ -26,15 +28,17 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Record what is measured into a file that `perfwatch replay` shows.
 ///
 /// From a running agent it takes the seconds that the agent keeps; without one an agent runs inside for as long. ^C ends
-/// it early and keeps what is there. The file is for its owner alone; it holds names, pids and numbers of servers and
-/// processes, no request's content.
+/// it early and keeps what is there, and so does an agent that dies and does not come back: its journal has it. The file is for
+/// its owner alone; it holds names, pids and numbers of servers and processes, no request's content.
+///
+/// Rules look at 10 s and a finding must hold for some more; a minute is enough for `perfwatch replay --check` to compare.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Record {
     /// How long: 90s, 10m, 2h [default: 10m, or until ^C]
-    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "last")]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true, conflicts_with = "last")]
     duration: Option<Duration>,
     /// Take what a running agent kept in this time before now, and wait for nothing.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     last: Option<Duration>,
     /// Where to; must not be there yet [default: perfwatch-TIME.pwrec in this folder]
     #[arg(short, long, value_name = "FILE")]
@@ -48,7 +52,10 @@ impl Record {
             PathBuf::from(format!("perfwatch-{}Z.pwrec", &name[..19]))
         });
         match Source::open(settings)? {
-            Source::Attached(socket) => self.of_agent(&socket, &output),
+            Source::Attached(socket) => match self.last {
+                Some(last) => attached::newest(&socket, &output, last),
+                None => attached::from_now_on(&socket, &output, self.duration.unwrap_or(DEFAULT)),
+            },
             Source::InProcess(_) if self.last.is_some() => {
                 Err(Failure::usage(anyhow!("no agent runs here, so nothing was kept of the time before now"))
                     .hint(Some("start `perfwatch agent`, or record from now on with --duration")))
@@ -57,38 +64,11 @@ impl Record {
         }
     }
 
-    fn of_agent(&self, socket: &Path, output: &Path) -> Result<ExitCode, Failure> {
-        let began = now();
-        let (last, signal) = if let Some(last) = self.last {
-            (last, None)
-        } else {
-            // Before ten minutes are spent on something that cannot be written down.
-            drop(create(output)?);
-            let _ = std::fs::remove_file(output);
-            let duration = self.duration.unwrap_or(DEFAULT);
-            let signal = wait(duration)?;
-            (began.elapsed().saturating_sub(SETTLE).min(duration), signal)
-        };
-        // By length, not by times: the wall clock may be set meanwhile.
-        let path = format!("/v1/recording?last={}", last.as_secs_f64());
-        let mut file = create(output)?;
-        let got = perfwatch_tui::api::download(socket, &path, &mut file).map_err(anyhow::Error::from);
-        let got = got.and_then(|()| file.sync_all().with_context(|| format!("cannot write {}", output.display())));
-        drop(file);
-        if let Err(error) = got {
-            let _ = std::fs::remove_file(output);
-            return Err(error.into());
-        }
-        let in_memory = perfwatch_tui::api::snapshot(socket).is_ok_and(|one| one.agent.keeps_in_memory());
-        tell(output, in_memory.then_some("the agent keeps no journal: it has only its last two minutes"))?;
-        Ok(code(signal))
-    }
-
     fn inside(&self, mut config: Config, output: &Path) -> Result<ExitCode, Failure> {
         drop(create(output)?);
         // The journal makes it anew, with what belongs into it.
         std::fs::remove_file(output)?;
-        logging::to_file(&config);
+        logging::to_file(&config, "record.log");
         let duration = self.duration.unwrap_or(DEFAULT);
         let limit = duration + SETTLE;
         let settings = &mut config.settings;
@@ -139,21 +119,6 @@ fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// Waits, or until a signal says that it is enough; which one.
-fn wait(limit: Duration) -> Result<Option<i32>, Failure> {
-    failure::tell(&format!("recording for {} s; ^C ends it and keeps what is there", limit.as_secs()));
-    runtime::runtime()?.block_on(async {
-        let stop = runtime::stop_signal()?;
-        tokio::select! {
-            () = tokio::time::sleep(limit + SETTLE) => Ok(None),
-            signal = stop => {
-                tokio::time::sleep(SETTLE).await;
-                Ok(Some(signal))
-            }
-        }
-    })
-}
-
 /// ^C is how a recording is meant to end; other signals end a command as ever.
 fn code(signal: Option<i32>) -> ExitCode {
     match signal {
@@ -173,18 +138,24 @@ fn create(output: &Path) -> Result<File, Failure> {
 }
 
 fn tell(output: &Path, but: Option<&str>) -> Result<(), Failure> {
-    let span = Replay::open(output).and_then(|replay| replay.span()).map_err(replay_failure)?;
+    let replay = Replay::open(output).map_err(replay_failure)?;
+    let span = replay.span().map_err(replay_failure)?;
     let bytes = std::fs::metadata(output).map_or(0, |meta| meta.len());
     let time = perfwatch_agent::rfc3339;
+    let ticks = span.last_seq + 1 - span.first_seq;
     let text = format!(
-        "{}: {} s, {} to {}, {} kB\n",
+        "{}: {ticks} s, {} to {}, {} kB\n",
         output.display(),
-        span.last_seq + 1 - span.first_seq,
         time(span.first.wall_ns),
         time(span.last.wall_ns),
         bytes.div_ceil(1000)
     );
     print(&text)?;
+    // What cannot be read here is found by whoever replays it.
+    let absent_s = replay.archive().absent_ns().unwrap_or(0).div_euclid(1_000_000_000);
+    if absent_s > 0 {
+        failure::tell(&format!("note: {absent_s} s of that time are missing: no agent measured them"));
+    }
     if let Some(but) = but {
         failure::tell(&format!("note: {but}"));
     }

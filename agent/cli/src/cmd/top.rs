@@ -92,7 +92,7 @@ impl Top {
         let exit = match source {
             Source::Attached(socket) => perfwatch_tui::run(LiveFeed::new(socket)?, &options),
             Source::InProcess(config) => {
-                logging::to_file(&config);
+                logging::to_file(&config, "top.log");
                 let (_agent, snapshots) = Hosted::start(*config, Role::InProcess, false)?;
                 perfwatch_tui::run(ChannelFeed::new(snapshots), &options)
             }

@@ -222,7 +222,19 @@ fn a_time_is_found_though_the_wall_clock_was_stepped() {
     let newest = |seconds: u64| archive.newest(seconds * SECOND).expect("whole");
     assert_eq!((newest(1), newest(100), newest(101)), (Some((299, 299)), Some((200, 299)), Some((199, 299))));
     assert_eq!((newest(250), newest(9_999)), (Some((50, 299)), Some((0, 299))), "steps take nothing away");
+    assert_eq!(archive.absent_ns().expect("whole"), 0, "a step is no absence");
     assert_eq!(archive.oldest().expect("whole"), Some(1_011 * SECOND));
+}
+
+#[test]
+fn what_nobody_measured_is_known_however_little_it_is_of_the_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut agent = Agent::start(folder.path());
+    (0..100).for_each(|_| _ = agent.keep(&[]));
+    agent.at += 7;
+    (0..100).for_each(|_| _ = agent.keep(&[]));
+    let archive = Archive::open(options(folder.path()).path).expect("opens");
+    assert_eq!(archive.absent_ns().expect("whole"), 7 * SECOND);
 }
 
 #[test]

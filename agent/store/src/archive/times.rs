@@ -103,6 +103,22 @@ impl Archive {
         Ok(Some((first, span.last_seq)))
     }
 
+    /// Nanoseconds between its ticks that nobody measured: no agent ran, or the machine slept.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn absent_ns(&self) -> Result<u64, ArchiveError> {
+        let Some(span) = self.span()? else { return Ok(0) };
+        let (mut later, mut absent): (Option<When>, u64) = (None, 0);
+        self.back_from(span.last_seq, |tick| {
+            if let Some(later) = later.replace(tick) {
+                absent = absent.saturating_add(later.end.passed_since(tick.end, later.dt_ns) - later.dt_ns);
+            }
+            true
+        })?;
+        Ok(absent)
+    }
+
     /// Shows ticks from this number down, for as long as it is answered with true.
     fn back_from(&self, seq: u64, mut show: impl FnMut(When) -> bool) -> Result<(), ArchiveError> {
         let mut read = || -> rusqlite::Result<()> {

@@ -34,6 +34,7 @@ use writing::{Row, Writing};
 
 pub use file::MIN_CAP;
 pub(crate) use load::{pack, unpack};
+pub use place::holds_something_else;
 pub(crate) use place::{beside, escaped};
 pub use reader::Reader;
 pub use sessions::{Progress, SESSION_BYTES};

@@ -51,7 +51,7 @@ pub(super) fn prepare(path: &Path) -> io::Result<()> {
 
 /// Whether a file lies there that never was a journal, and is not ours to set aside. Where a journal is written its lock stays
 /// beside it, whatever becomes of the journal; a header of zeros is what a crash of the machine makes of one.
-pub(super) fn holds_something_else(path: &Path) -> bool {
+pub fn holds_something_else(path: &Path) -> bool {
     let mut head = Vec::new();
     // Nothing else is opened: a pipe would wait for its other end.
     let read = path.is_file() && File::open(path).and_then(|file| file.take(100).read_to_end(&mut head)).is_ok();
