@@ -116,14 +116,23 @@ fn over_tcp_only_metrics_and_health_are_served_and_only_on_loopback() {
     for path in ["/v1/snapshot", "/v1/config", "/"] {
         assert_eq!(get(path).0, 404, "{path}");
     }
-    drop(agent);
+    // The port is taken now, which is no matter of who may reach it.
     let dir = tempfile::tempdir().expect("a folder");
     let mut command = perfwatch(PERFWATCH, dir.path());
-    command.args(["agent", "--metrics-listen", "0.0.0.0:0"]);
+    command.args(["agent", "--metrics-listen", &format!("127.0.0.1:{port}")]);
     let output = run(command, Duration::from_secs(30));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("loopback") && stderr.contains("metrics.reach"), "{stderr}");
+    assert!(stderr.contains("metrics.listen") && stderr.contains("another port"), "{stderr}");
+    drop(agent);
+    for command in ["agent", "config"] {
+        let mut refused = perfwatch(PERFWATCH, dir.path());
+        refused.args([command, "--metrics-listen", "0.0.0.0:0"]);
+        let output = run(refused, Duration::from_secs(30));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("loopback") && stderr.contains("metrics.reach"), "{command}: {stderr}");
+    }
 }
 
 #[test]

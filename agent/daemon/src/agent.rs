@@ -62,16 +62,16 @@ impl Agent {
     /// do as long as it is driven.
     ///
     /// # Errors
-    /// The runtime folder is taken or unusable, a socket cannot be made, `probes_off` names an unknown probe, or the
-    /// exporter refuses its configuration. Nothing is left behind then.
+    /// The runtime folder is taken or unusable, a socket cannot be made, or [`Config::check`] finds something. Nothing is left
+    /// behind then.
     #[allow(clippy::unused_async, reason = "it needs a runtime, and only an async caller is sure to be inside one")]
     pub async fn start(config: Config, role: Role, clock: Arc<dyn Clock>) -> Result<Running, Error> {
         let started = clock.now();
         let mut folder = RuntimeFolder::claim(&role, &config)?;
         config.check().map_err(Error::Config)?;
         let otlp = config.otlp().map_err(|error| Error::Export(error.to_string()))?;
-        for warning in &otlp.warnings {
-            tracing::warn!(warning, "export setting not followed");
+        for doubt in config.doubts() {
+            tracing::warn!(doubt, "setting not followed");
         }
         let resource = otlp.resource.clone();
         let export = Plan {

@@ -1,5 +1,6 @@
 //! Why an agent cannot start.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Why an agent cannot start. The message says what and which; [`Error::hint`] what to do.
@@ -49,21 +50,15 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The intake must not listen where it was told to, or cannot.
-    #[error("cannot take in otlp on {address}: {reason}")]
-    Intake {
+    /// The address of a setting cannot be listened on.
+    #[error("cannot listen on {address} (`{key}`): {source}")]
+    Listen {
+        /// The setting.
+        key: &'static str,
         /// The address.
         address: std::net::SocketAddr,
-        /// Why.
-        reason: String,
-    },
-    /// `/metrics` must not be served where it was told to, or cannot.
-    #[error("cannot serve /metrics on {address}: {reason}")]
-    Metrics {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Why.
-        reason: String,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The exporter does not accept its configuration.
     #[error("cannot export: {0}")]
@@ -88,8 +83,12 @@ impl Error {
             Self::Folder { .. } | Self::Unsafe { .. } | Self::Bind { .. } => {
                 Some("set PERFWATCH_RUNTIME_DIR to a folder that belongs to you")
             }
-            Self::Intake { .. } => Some("use an address of loopback, or set intake.reach to network"),
-            Self::Metrics { .. } => Some("use a free port of loopback, or set metrics.reach to network"),
+            Self::Listen { source, .. } => match source.kind() {
+                ErrorKind::AddrInUse => Some("stop the program that listens there, or choose another port"),
+                ErrorKind::AddrNotAvailable => Some("choose an address of this machine; `ip address` lists them"),
+                ErrorKind::PermissionDenied => Some("choose a port above 1023, or grant CAP_NET_BIND_SERVICE"),
+                _ => None,
+            },
             Self::Config(_) | Self::Export(_) | Self::Thread(_) => None,
         }
     }

@@ -202,3 +202,35 @@ fn no_form_of_a_secret_in_an_endpoint_is_described() {
         assert_eq!(line.toml, shown, "{given}");
     }
 }
+
+#[test]
+fn what_is_open_to_the_network_must_be_meant_to_be() {
+    for (key, reach) in
+        [("metrics.listen", "metrics.reach"), ("intake.grpc", "intake.reach"), ("intake.http", "intake.reach")]
+    {
+        let check = |address: &str, reached: &str| {
+            let set = flags(&[(key, address), (reach, reached)]);
+            Config::load(&set, Environment::default()).expect("each value is fine").check()
+        };
+        let refused = check("0.0.0.0:9464", "loopback").expect_err("open to everybody").to_string();
+        assert!(refused.contains(key) && refused.contains("loopback") && refused.contains(reach), "{refused}");
+        for (address, reached) in [("0.0.0.0:9464", "network"), ("127.0.0.1:9464", "loopback"), ("[::1]:0", "loopback")]
+        {
+            assert!(check(address, reached).is_ok(), "{key} {address} {reached}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_is_not_written_into_a_file_of_something_else() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let notes = dir.path().join("notes.txt");
+    let check = |path: &Path| {
+        let set = flags(&[("journal.path", path.to_str().expect("text"))]);
+        Config::load(&set, Environment::default()).expect("any path is a value").check()
+    };
+    assert!(check(&notes).is_ok(), "it is not there yet");
+    std::fs::write(&notes, "buy milk").expect("writable");
+    let refused = check(&notes).expect_err("no journal").to_string();
+    assert!(refused.contains("notes.txt") && refused.contains("no journal"), "{refused}");
+}

@@ -24,8 +24,9 @@ use tokio::net::TcpListener;
 use super::answer::Problem;
 use super::{Api, health};
 use crate::bounded::BoundedTotals;
-use crate::config::{Detail, Reach, Settings};
+use crate::config::{Detail, Settings};
 use crate::error::Error;
+use crate::listen;
 
 /// One exposition for each level of detail, so that names and labels are made once.
 #[derive(Clone, Debug)]
@@ -111,20 +112,7 @@ impl perfwatch_export::prometheus::Totals for Known<'_> {
 
 /// Binds the address of `metrics.listen`, and says which one it became.
 pub(crate) fn bind(settings: &Settings) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
-    let Some(address) = settings.metrics_listen else { return Ok(None) };
-    let refused = |reason: String| Error::Metrics { address, reason };
-    if settings.metrics_reach == Reach::Loopback && !address.ip().is_loopback() {
-        return Err(refused(
-            "it is not an address of loopback, and whoever reaches it can read what is measured".into(),
-        ));
-    }
-    let bound = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let bound = listener.local_addr()?;
-        Ok((TcpListener::from_std(listener)?, bound))
-    };
-    bound().map(Some).map_err(|error: std::io::Error| refused(error.to_string()))
+    settings.metrics_listen.map(|address| listen::on(address, "metrics.listen")).transpose()
 }
 
 /// What is served there: what a scraper and its orchestrator need, and nothing else of the local API.
@@ -134,6 +122,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .fallback(nothing_here)
+        .method_not_allowed_fallback(super::only_get)
         .with_state(api)
 }
 

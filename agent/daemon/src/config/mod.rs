@@ -3,6 +3,7 @@
 //! To add a setting, add one field with its documentation to [`Settings`]; its key, its variable, the default file and the
 //! output of `perfwatch config` derive from it.
 
+mod doubts;
 mod environment;
 mod error;
 mod file;
@@ -218,7 +219,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Looks at what no single value tells: whether the exporter can follow its settings, and whether all probes exist.
+    /// Looks at what no single value tells: whether the exporter can follow its settings, whether all probes exist, whether
+    /// the journal's file is one, and whether what is open to the network was meant to be.
     ///
     /// # Errors
     /// What is wrong, and in which file and line, variable or flag.
@@ -229,6 +231,26 @@ impl Config {
                 let known: Vec<_> = Probes::known().collect();
                 let reason = format!("names the unknown probe `{off}`; there are: {}", known.join(", "));
                 return Err(self.bad("probes_off", &reason));
+            }
+        }
+        if let Some(path) =
+            self.settings.journal_path.as_deref().filter(|path| perfwatch_store::holds_something_else(path))
+        {
+            let reason = format!("is {}, a file that is no journal; it is left as it is", path.display());
+            return Err(self.bad("journal.path", &reason));
+        }
+        let Settings { metrics_listen, metrics_reach, intake_grpc, intake_http, intake_reach, .. } = &self.settings;
+        for (key, address, reach, reach_key, can) in [
+            ("metrics.listen", metrics_listen, metrics_reach, "metrics.reach", "read what is measured"),
+            ("intake.grpc", intake_grpc, intake_reach, "intake.reach", "send what he likes"),
+            ("intake.http", intake_http, intake_reach, "intake.reach", "send what he likes"),
+        ] {
+            if let Some(address) = address.filter(|address| *reach == Reach::Loopback && !address.ip().is_loopback()) {
+                let reason = format!(
+                    "is {address}, no address of loopback: whoever reaches it can {can}; set {reach_key} to network if \
+                     that is meant"
+                );
+                return Err(self.bad(key, &reason));
             }
         }
         Ok(())

@@ -15,27 +15,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
 use super::authority::Corrected;
-use super::is_allowed;
-use crate::config::Reach;
-use crate::error::Error;
 
 /// Connections of one listener; the next ones wait in its backlog.
 pub(super) const MAX_CONNECTIONS: usize = 256;
-
-/// Binds an address, and says which one it became.
-pub(super) fn bind(address: SocketAddr, reach: Reach) -> Result<(TcpListener, SocketAddr), Error> {
-    if !is_allowed(address, reach) {
-        let reason = "it is not an address of loopback, and whoever reaches it can send what he likes".to_owned();
-        return Err(Error::Intake { address, reason });
-    }
-    let bound = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let bound = listener.local_addr()?;
-        Ok((TcpListener::from_std(listener)?, bound))
-    };
-    bound().map_err(|error: io::Error| Error::Intake { address, reason: error.to_string() })
-}
 
 /// Something that accepts connections.
 pub(super) trait Accept: Send + 'static {

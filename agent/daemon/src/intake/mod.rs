@@ -115,7 +115,7 @@ use perfwatch_model::{Clock, EntityId, SeriesTable, Tick};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
-use crate::config::{Reach, Settings};
+use crate::config::Settings;
 use crate::error::Error;
 use book::Book;
 pub(crate) use book::Counts;
@@ -190,12 +190,12 @@ impl Intake {
             .map_err(|source| Error::Bind { socket: SOCKET.into(), source })?;
         intake.tasks.push(tokio::spawn(grpc::serve(listen::accepted(socket), Arc::clone(&shared))));
         if let Some(address) = settings.intake_grpc {
-            let (listener, address) = listen::bind(address, settings.intake_reach)?;
+            let (listener, address) = crate::listen::on(address, "intake.grpc")?;
             intake.grpc = Some(address);
             intake.tasks.push(tokio::spawn(grpc::serve(listen::accepted(listener), Arc::clone(&shared))));
         }
         if let Some(address) = settings.intake_http {
-            let (listener, address) = listen::bind(address, settings.intake_reach)?;
+            let (listener, address) = crate::listen::on(address, "intake.http")?;
             intake.http = Some(address);
             intake.tasks.push(tokio::spawn(http::serve(listener, shared)));
         }
@@ -237,9 +237,4 @@ impl Intake {
     pub(crate) fn counts(&self) -> Counts {
         self.shared.book().counts
     }
-}
-
-/// Whether an address may be listened on.
-fn is_allowed(address: SocketAddr, reach: Reach) -> bool {
-    reach == Reach::Network || address.ip().is_loopback()
 }

@@ -352,16 +352,3 @@ async fn a_server_that_fell_silent_is_shown_as_such_before() {
     assert_eq!(live_after(90), ("otlp".to_owned(), true), "metrics come every minute");
     assert_eq!(live_after(91), ("otlp".to_owned(), false));
 }
-
-#[tokio::test]
-async fn only_loopback_is_listened_on_unless_told_otherwise() {
-    let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let error = listen::bind(anywhere, Reach::Loopback).expect_err("not loopback");
-    assert!(
-        error.to_string().starts_with("cannot take in otlp on 0.0.0.0:0: it is not an address of loopback"),
-        "{error}"
-    );
-    assert!(error.is_usage() && error.hint().is_some_and(|hint| hint.contains("intake.reach")));
-    assert!(is_allowed(anywhere, Reach::Network));
-    assert!(is_allowed("[::1]:4317".parse().expect("an address"), Reach::Loopback));
-}
