@@ -18,7 +18,7 @@ use perfwatch_model::tick::{SLOT_NS, SLOTS, ServerTick};
 use perfwatch_model::{Entity, EntityId, EntityKind, SeriesTable, Stage, Tick};
 use perfwatch_store::failpoint::{self, Point};
 use perfwatch_wire::limits::SESSION_BYTES;
-use perfwatch_wire::message::{ControlGroup, Flush};
+use perfwatch_wire::message::{self, ControlGroup, Flush};
 
 use self::catalog::Catalog;
 use self::inside::{Inside, Told};
@@ -32,6 +32,9 @@ const ON_TIME_NS: u64 = 2_000_000_000;
 /// A flush that ends this much after the tick comes from another clock (a time namespace) or means harm. It enters the totals
 /// at once: waiting for its tick it would wait for ever.
 const AHEAD_NS: u64 = 5_000_000_000;
+/// A slow request says itself when it ended: one that a late flush brings, or the first after an absence, is shown as long as
+/// screens look back. Counts beside it would be another second's.
+const SLOW_FOR_NS: u64 = 120_000_000_000;
 /// Ticks for which a server without sessions is kept: a restart within a minute goes on with the same series.
 const KEEP_TICKS: u32 = 60;
 /// Flushes that wait for the tick that they belong to; an SDK sends one per second.
@@ -256,6 +259,10 @@ impl Server {
                 worker.add(&flush, start_ns);
                 self.totals.add(&flush, &mut self.stage_names, catalog, table);
                 failpoint::pass(Point::FlushMerged);
+                if !ahead(&flush) {
+                    let shown = |slow: &&message::SlowRequest| slow.end_ns.saturating_add(SLOW_FOR_NS) > end_ns;
+                    tick.slow.extend(flush.slow.iter().filter(shown).map(slow::request));
+                }
                 if flush.end_ns <= start_ns || ahead(&flush) {
                     *flushes_late += 1;
                 } else if flush.end_ns - flush.start_ns <= ON_TIME_NS {
@@ -311,7 +318,7 @@ fn key(peer: &Peer) -> (String, String) {
     (peer.hello.service.clone(), peer.hello.instance.clone())
 }
 
-/// Adds a flush's counts to the tick.
+/// Adds the counts of a flush that came in time to the tick.
 fn count(tick: &mut ServerTick, flush: &Flush) {
     for (sum, gained) in [
         (&mut tick.started, flush.requests_started),
@@ -324,7 +331,6 @@ fn count(tick: &mut ServerTick, flush: &Flush) {
     ] {
         *sum = sum.saturating_add(gained);
     }
-    tick.slow.extend(flush.slow.iter().map(slow::request));
     for histogram in flush.histograms.iter().filter(|histogram| histogram.name == "batch.size") {
         if let Some(sizes) = totals::sparse(histogram) {
             tick.batch_size.add(&sizes);

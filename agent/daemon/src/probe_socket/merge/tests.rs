@@ -1,6 +1,6 @@
 use perfwatch_model::metrics::server;
 use perfwatch_model::{Attr, Histogram, Number, Stamp, State};
-use perfwatch_wire::message::{ErrorCode, Hello, Slot as WireSlot, StageCount, StageName, StageTime};
+use perfwatch_wire::message::{ErrorCode, Hello, Slot as WireSlot, SlowRequest, StageCount, StageName, StageTime};
 
 use super::super::sessions::Sessions;
 use super::*;
@@ -284,7 +284,6 @@ fn kinds_of_errors_are_bounded() {
 
 #[test]
 fn the_slowest_of_all_workers_are_kept_in_the_tick() {
-    use perfwatch_wire::message::SlowRequest;
     let mut rig = Rig::default();
     for session in 1..=2u8 {
         let peer = rig.join(session);
@@ -306,6 +305,26 @@ fn the_slowest_of_all_workers_are_kept_in_the_tick() {
     assert_eq!(slow.iter().map(|slow| slow.duration_ns).collect::<Vec<_>>(), [82, 81, 72, 71, 62, 61, 52, 51]);
     assert_eq!((slow[0].stage_ns[5], slow[0].trace_id), (82, Some([2; 16])));
     assert!(rig.close(7).0.servers[0].slow.is_empty());
+}
+
+#[test]
+fn a_slow_request_is_not_lost_with_the_second_of_a_late_flush() {
+    let mut rig = Rig::default();
+    let peer = rig.join(1);
+    rig.send(&peer, flush(1, 4, 5, State::Queue));
+    rig.close(5);
+    rig.close(300);
+    let slow = |end: u64| SlowRequest {
+        end_ns: end * SECOND,
+        duration_ns: end,
+        stages: vec![StageTime { stage: 5, ns: end }],
+        ..SlowRequest::default()
+    };
+    let late = vec![slow(6), slow(200), slow(299)];
+    rig.send(&peer, Flush { slow: late, ..flush(2, 5, 299, State::Queue) });
+    let (tick, _) = rig.close(301);
+    let kept: Vec<_> = tick.servers[0].slow.iter().map(|slow| slow.duration_ns).collect();
+    assert_eq!((kept, tick.servers[0].started), (vec![299, 200], 0), "what no screen looks back to is not new");
 }
 
 #[test]
