@@ -266,7 +266,9 @@ impl App {
             Action::Left => self.move_server(-1),
             Action::Right => self.move_server(1),
             Action::Up | Action::Down | Action::PageUp | Action::PageDown | Action::First | Action::Last => {
-                lines(action).into_iter().for_each(|by| self.step(by));
+                if let Some(by) = lines(action) {
+                    self.step(by);
+                }
             }
         }
         Effect::Draw

@@ -300,7 +300,7 @@ fn kind(block: Option<&std::path::Path>, name: &str) -> Kind {
     }
 }
 
-/// The paths to a namespace of NVMe with native multipath (`nvme0c1n1` for `nvme0n1`) are listed beside it: since Linux 6.4
+/// The paths to a namespace of `NVMe` with native multipath (`nvme0c1n1` for `nvme0n1`) are listed beside it: since Linux 6.4
 /// both count what passes, before only the paths.
 fn has_paths(block: &std::path::Path, name: &str) -> bool {
     let Some(("", head)) = name.split_once("nvme") else { return false };

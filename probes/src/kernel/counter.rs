@@ -38,10 +38,9 @@ impl Rising {
     pub(crate) fn grow(&mut self, value: u64) -> u64 {
         let added = match self.next {
             Next::Whole => value,
-            Next::Baseline => 0,
             Next::After(last) => value.saturating_sub(last),
             Next::Back(last) if value < last => value,
-            Next::Back(_) => 0,
+            Next::Baseline | Next::Back(_) => 0,
         };
         self.next = Next::After(value);
         self.total += added;
