@@ -35,6 +35,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     command.args(["dashboards", "export", "-o"]).arg(dir.path().join("file/below"));
     let output = run(command, LIMIT);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("cannot make the folder") && stderr.contains("file/below"), "{stderr}");
+    assert!(stderr.contains("-o"), "{stderr}");
 }
