@@ -30,6 +30,24 @@ fn disk(name: &'static str) -> Attr {
     Attr::fixed("system.device", name)
 }
 
+/// One look at a file's counters at 0, and one at what they are.
+fn sample_from_zero(machine: &mut Machine, file: &str) {
+    let text = fs::read_to_string(machine.folder.path().join(file)).expect("present");
+    let zeros: String = text.lines().map(|line| zeroed(line) + "\n").collect();
+    machine.write(file, &zeros);
+    machine.sample();
+    machine.write(file, &text);
+    machine.sample();
+}
+
+/// A line of `/proc/diskstats` or `/proc/net/dev` of a device that has not done anything.
+fn zeroed(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let names = if line.contains(':') { 1 } else { 3 };
+    let zeros = std::iter::repeat_n("0", words.len().saturating_sub(names));
+    words.iter().copied().take(names).chain(zeros).collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn each_cpu_has_its_clock_and_policy_is_the_tightest_of_all() {
     let mut machine = Machine::start("two-nodes", "frequency");
@@ -88,6 +106,10 @@ fn two_nodes_tell_their_cpus_their_memory_and_what_was_allocated_elsewhere() {
 fn the_sums_are_over_real_disks_and_what_is_made_of_them_has_series_of_its_own() {
     let mut machine = Machine::start("two-nodes", "disk");
     machine.sample();
+    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(0), "what was before the agent is not its to tell");
+    assert_eq!(machine.value(&io::DISKS_BUSIEST, here(&machine), &[]), None, "the first look has no interval");
+    let mut machine = Machine::start("two-nodes", "disk");
+    sample_from_zero(&mut machine, "proc/diskstats");
     assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(88_000 * 512));
     assert_eq!(int(&machine, &io::DISKS_OPERATIONS, &[WRITE]), Some(2000));
     assert_eq!(int(&machine, &io::DISKS_OPERATION_TIME, &[READ]), Some(4_400_000_000));
@@ -98,7 +120,6 @@ fn the_sums_are_over_real_disks_and_what_is_made_of_them_has_series_of_its_own()
     for unwanted in ["nvme0n1p1", "loop0"] {
         assert_eq!(int(&machine, &io::DISK_IO, &[disk(unwanted), READ]), None, "{unwanted}");
     }
-    assert_eq!(machine.value(&io::DISKS_BUSIEST, here(&machine), &[]), None, "the first look has no interval");
 }
 
 #[test]
@@ -109,23 +130,23 @@ fn disks_come_and_go_counters_begin_anew_and_no_sum_goes_back() {
     let first = u64::from(u32::MAX) - 99;
     machine.write("proc/diskstats", &(line("nvme0n1", 1000, first) + &line("nvme1n1", 500, 0)));
     machine.sample();
-    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(1500 * 512));
+    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(0));
     // One disk is pulled; the milliseconds of the other are full (a fifth of a second after it began to be busy).
     machine.write("proc/diskstats", &line("nvme0n1", 1100, 100));
     machine.sample();
-    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(1600 * 512));
+    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(100 * 512));
     assert_eq!(int(&machine, &io::DISK_IO, &[disk("nvme1n1"), READ]), None);
     assert_eq!(machine.value(&io::DISKS_BUSIEST, here(&machine), &[]), Some(Number::Float(0.2)));
-    assert_eq!(int(&machine, &io::DISK_IO_TIME, &[disk("nvme0n1")]), Some((first + 200) * 1_000_000));
+    assert_eq!(int(&machine, &io::DISK_IO_TIME, &[disk("nvme0n1")]), Some(200 * 1_000_000));
     // Another comes under the same name, with 70 sectors of its own.
     machine.write("proc/diskstats", &(line("nvme0n1", 1100, 100) + &line("nvme1n1", 70, 0)));
     machine.sample();
-    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(1670 * 512));
-    assert_eq!(int(&machine, &io::DISK_IO, &[disk("nvme1n1"), READ]), Some(570 * 512));
+    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(170 * 512));
+    assert_eq!(int(&machine, &io::DISK_IO, &[disk("nvme1n1"), READ]), Some(70 * 512));
     // All are gone: nothing was read for all we know, and nothing goes back.
     machine.write("proc/diskstats", "");
     machine.sample();
-    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(1670 * 512));
+    assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(170 * 512));
     assert_eq!(machine.value(&io::DISKS_BUSIEST, here(&machine), &[]), None);
 }
 
@@ -141,7 +162,7 @@ fn a_machine_without_disks_says_so_instead_of_zero() {
 #[test]
 fn an_old_kernel_is_read_as_far_as_it_goes() {
     let mut disks = Machine::start("linux-3.10", "disk");
-    disks.sample();
+    sample_from_zero(&mut disks, "proc/diskstats");
     assert_eq!(int(&disks, &io::DISKS_IO, &[READ]), Some(2000 * 512), "the partition is not counted again");
     let mut paging = Machine::start("linux-3.10", "paging");
     paging.sample();
@@ -195,7 +216,7 @@ fn threads_that_wait_are_counted_and_an_unplugged_cpu_takes_nothing_away() {
 #[test]
 fn bonds_and_containers_are_not_counted_beside_the_cards_that_carry_them() {
     let mut machine = Machine::start("two-nodes", "network");
-    machine.sample();
+    sample_from_zero(&mut machine, "proc/net/dev");
     assert_eq!(int(&machine, &io::NETWORK_TOTAL, &[RECEIVE]), Some(1_003_000));
     assert_eq!(int(&machine, &io::NETWORK_TOTAL_DROPPED, &[RECEIVE]), Some(2));
     assert_eq!(int(&machine, &io::NETWORK_TOTAL_ERRORS, &[Attr::fixed("network.io.direction", "transmit")]), Some(3));
@@ -207,23 +228,16 @@ fn bonds_and_containers_are_not_counted_beside_the_cards_that_carry_them() {
 
 #[test]
 fn in_a_container_its_only_interface_is_the_outward_one_and_alone_with_the_loopback_there_is_none() {
-    let text = |name: &str, bytes: u64| format!("{name}: {bytes} 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n");
     let folder = "linux-3.10";
     let mut machine = Machine::start(folder, "network");
-    machine.write("proc/net/dev", &(text("lo", 5) + &text("eth0", 100)));
-    machine.sample();
-    assert_eq!(int(&machine, &io::NETWORK_TOTAL, &[RECEIVE]), Some(100));
+    let mut bytes = |lines: &[(&str, u64)]| received(&mut machine, lines);
+    assert_eq!(bytes(&[("lo", 5), ("eth0", 100)]), Some(0));
+    assert_eq!(bytes(&[("lo", 5), ("eth0", 140)]), Some(40));
     // It goes down, and comes up again with counters of its own.
-    machine.write("proc/net/dev", &text("lo", 6));
-    machine.sample();
-    assert_eq!(int(&machine, &io::NETWORK_TOTAL, &[RECEIVE]), Some(100));
-    machine.write("proc/net/dev", &(text("lo", 6) + &text("eth0", 30)));
-    machine.sample();
-    assert_eq!(int(&machine, &io::NETWORK_TOTAL, &[RECEIVE]), Some(130));
+    assert_eq!(bytes(&[("lo", 6)]), Some(40));
+    assert_eq!(bytes(&[("lo", 6), ("eth0", 30)]), Some(70));
     let mut alone = Machine::start(folder, "network");
-    alone.write("proc/net/dev", &text("lo", 5));
-    alone.sample();
-    assert_eq!(int(&alone, &io::NETWORK_TOTAL, &[RECEIVE]), None);
+    assert_eq!(received(&mut alone, &[("lo", 5)]), None);
     assert!(reason(&alone, &io::NETWORK_TOTAL).is_some_and(|text| text.contains("loopback")));
 }
 
@@ -231,25 +245,39 @@ fn interface_line(name: &str, bytes: u64) -> String {
     format!("{name}: {bytes} 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n")
 }
 
+/// What all outward interfaces received, once these have received so much.
+fn received(machine: &mut Machine, lines: &[(&str, u64)]) -> Option<u64> {
+    let lines: String = lines.iter().map(|(name, bytes)| interface_line(name, *bytes)).collect();
+    machine.write("proc/net/dev", &lines);
+    machine.sample();
+    int(machine, &io::NETWORK_TOTAL, &[RECEIVE])
+}
+
 #[test]
 fn a_card_that_is_lent_to_a_container_or_renamed_is_not_counted_again_when_it_is_back() {
     let mut machine = Machine::start("two-nodes", "network");
-    let bytes = |machine: &mut Machine, lines: &[(&str, u64)]| {
-        let lines: String = lines.iter().map(|(name, bytes)| interface_line(name, *bytes)).collect();
-        machine.write("proc/net/dev", &lines);
-        machine.sample();
-        int(machine, &io::NETWORK_TOTAL, &[RECEIVE])
-    };
-    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 500)]), Some(1500));
-    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000)]), Some(1500));
+    let eno2 = machine.folder.path().join("sys/class/net/eno2");
+    let away = machine.folder.path().join("away");
+    assert_eq!(received(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 500)]), Some(0));
+    fs::rename(&eno2, &away).expect("writable");
+    for _ in 0..5 {
+        assert_eq!(received(&mut machine, &[("lo", 1), ("eno1", 1000)]), Some(0));
+    }
     // The container moved 300 bytes with it, which are the container's.
-    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 800)]), Some(1500));
-    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 810)]), Some(1510));
+    fs::rename(&away, &eno2).expect("writable");
+    assert_eq!(received(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 800)]), Some(0));
+    assert_eq!(received(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 810)]), Some(10));
+    // Its driver is loaded anew, and it counts from 0.
+    fs::rename(&eno2, &away).expect("writable");
+    assert_eq!(received(&mut machine, &[("lo", 1), ("eno1", 1000)]), Some(10));
+    fs::rename(&away, &eno2).expect("writable");
+    assert_eq!(received(&mut machine, &[("lo", 1), ("eno1", 1000), ("eno2", 7)]), Some(17));
+    let of = |name| Attr::fixed("network.interface.name", name);
+    assert_eq!(int(&machine, &io::NETWORK_IO, &[of("eno2"), RECEIVE]), Some(17), "the sum is that of its parts");
     machine.write("sys/class/net/ens7/device/vendor", "0x15b3\n");
-    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("ens7", 810)]), Some(1510));
-    assert_eq!(bytes(&mut machine, &[("lo", 1), ("eno1", 1000), ("ens7", 830)]), Some(1530));
-    let of = Attr::fixed("network.interface.name", "ens7");
-    assert_eq!(int(&machine, &io::NETWORK_IO, &[of, RECEIVE]), Some(20), "since it has this name");
+    assert_eq!(received(&mut machine, &[("lo", 1), ("eno1", 1000), ("ens7", 7)]), Some(17));
+    assert_eq!(received(&mut machine, &[("lo", 1), ("eno1", 1000), ("ens7", 27)]), Some(37));
+    assert_eq!(int(&machine, &io::NETWORK_IO, &[of("ens7"), RECEIVE]), Some(20), "since it has this name");
 }
 
 #[test]
@@ -287,8 +315,8 @@ fn a_card_that_comes_after_the_agent_takes_the_sum_over_from_what_is_made_of_it(
         int(&machine, &io::NETWORK_TOTAL, &[RECEIVE])
     };
     // Without sysfs nothing is hardware; the tree has none.
-    assert_eq!(bytes(&[("flannel.1", 10)], None), Some(10));
-    assert_eq!(bytes(&[("flannel.1", 20), ("ens5", 900)], Some("ens5")), Some(20));
+    assert_eq!(bytes(&[("flannel.1", 10)], None), Some(0));
+    assert_eq!(bytes(&[("flannel.1", 20), ("ens5", 900)], Some("ens5")), Some(10));
     for _ in 0..3 {
         bytes(&[("flannel.1", 20), ("ens5", 900)], None);
     }
@@ -305,7 +333,7 @@ fn the_paths_to_a_disk_and_the_disk_are_counted_once() {
     let line = |disk: &str, sectors: u64| format!(" 259 0 {disk} 1 0 {sectors} 1 0 0 0 0 0 1 1\n");
     let lines = line("nvme0n1", 1) + &line("nvme1c0n1", 10) + &line("nvme1c1n1", 20) + &line("nvme1n1", 30);
     machine.write("proc/diskstats", &lines);
-    machine.sample();
+    sample_from_zero(&mut machine, "proc/diskstats");
     assert_eq!(int(&machine, &io::DISKS_IO, &[READ]), Some(31 * 512));
     for (name, sectors) in [("nvme1n1", 30), ("nvme1c1n1", 20)] {
         assert_eq!(int(&machine, &io::DISK_IO, &[disk(name), READ]), Some(sectors * 512), "{name}");

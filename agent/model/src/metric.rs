@@ -91,28 +91,54 @@ pub struct MetricDef {
     pub level: Level,
     /// The gauge that says the highest value of an export's interval, where its mean would hide what matters.
     pub peak: Option<&'static MetricDef>,
+    /// A counter that begins at 0 with each agent, although what it counts does not: its total does not hold what happened
+    /// while no agent ran.
+    pub since_start: bool,
 }
 
 impl MetricDef {
     /// A gauge, exported by default.
     pub const fn gauge(name: &'static str, unit: Unit, brief: &'static str) -> Self {
-        Self { name, unit, instrument: Instrument::Gauge, brief, level: Level::Default, peak: None }
+        Self { name, unit, instrument: Instrument::Gauge, brief, level: Level::Default, peak: None, since_start: false }
     }
 
     /// A counter, exported by default.
     pub const fn counter(name: &'static str, unit: Unit, brief: &'static str) -> Self {
-        Self { name, unit, instrument: Instrument::Counter, brief, level: Level::Default, peak: None }
+        Self {
+            name,
+            unit,
+            instrument: Instrument::Counter,
+            brief,
+            level: Level::Default,
+            peak: None,
+            since_start: false,
+        }
     }
 
     /// A histogram, exported by default.
     pub const fn histogram(name: &'static str, unit: Unit, brief: &'static str) -> Self {
-        Self { name, unit, instrument: Instrument::Histogram, brief, level: Level::Default, peak: None }
+        Self {
+            name,
+            unit,
+            instrument: Instrument::Histogram,
+            brief,
+            level: Level::Default,
+            peak: None,
+            since_start: false,
+        }
     }
 
     /// The same gauge, exported with its highest value as well.
     #[must_use]
     pub const fn with_peak(mut self, peak: &'static MetricDef) -> Self {
         self.peak = Some(peak);
+        self
+    }
+
+    /// The same counter, of which each agent counts what it sees itself.
+    #[must_use]
+    pub const fn since_start(mut self) -> Self {
+        self.since_start = true;
         self
     }
 

@@ -282,10 +282,11 @@ impl Totals {
 /// while no agent runs.
 ///
 /// Everything about a server is: what its SDK and its exporter tell is added up by the agent, and so is what the kernel
-/// says of its processes and their control group, from the agent's first look on.
+/// says of its processes and their control group, from the agent's first look on. So are metrics that say so.
 fn counts_from_zero(series: &Series, table: &SeriesTable) -> bool {
     let kind = table.entity_of(series.entity).map(|entity| entity.kind);
-    series.metric.instrument == Instrument::Counter && matches!(kind, Some(EntityKind::Agent | EntityKind::Server))
+    let adds_up = matches!(kind, Some(EntityKind::Agent | EntityKind::Server)) || series.metric.since_start;
+    series.metric.instrument == Instrument::Counter && adds_up
 }
 
 #[cfg(test)]

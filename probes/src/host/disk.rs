@@ -115,18 +115,19 @@ struct Device {
 }
 
 impl Device {
-    fn new(table: &mut SeriesTable, host: EntityId, name: &str, physical: bool, from: Rising) -> Self {
+    fn new(table: &mut SeriesTable, host: EntityId, name: &str, physical: bool) -> Self {
         let disk = Attr::text("system.device", name.to_owned());
         let mut of = |metric| both(table, metric, host, Some(&disk));
         let (io, operations) = (of(&DISK_IO), of(&DISK_OPERATIONS));
         let (time, merged) = (of(&DISK_OPERATION_TIME), of(&DISK_MERGED));
         let io_time = table.series(&DISK_IO_TIME, host, &[disk]);
-        Self { physical, listed: false, totals: [from; FIELDS], io, operations, time, merged, io_time }
+        Self { physical, listed: false, totals: [Rising::from_now(); FIELDS], io, operations, time, merged, io_time }
     }
 
     /// Returns what that added.
     fn take(&mut self, stats: &[u64; FIELDS]) -> Stats {
         self.listed = true;
+        Rising::back(&mut self.totals, stats);
         let mut added = Stats::default();
         for (at, (total, value)) in self.totals.iter_mut().zip(stats).enumerate() {
             // The kernel writes its milliseconds in 32 bits: they begin anew after 50 days of work.
@@ -164,20 +165,18 @@ impl Probe for DiskProbe {
             return;
         };
         disks.begin();
-        let from = if disks.is_first_pass() { Rising::default() } else { Rising::from_now() };
         let mut full = false;
         let mut most_ns = None;
         for (name, stats) in parse::lines(text).filter_map(parse_line) {
-            let make = || {
+            let judge = || {
                 let name = std::str::from_utf8(name).ok()?;
-                let physical = match kind(block.as_deref(), name) {
-                    Kind::Physical => true,
-                    Kind::Composed => false,
-                    Kind::Unwanted => return None,
-                };
-                Some(Device::new(out.table(), *host, name, physical, from))
+                match kind(block.as_deref(), name) {
+                    Kind::Physical => Some((name, true)),
+                    Kind::Composed => Some((name, false)),
+                    Kind::Unwanted => None,
+                }
             };
-            match disks.meet(name, make) {
+            match disks.meet(name, judge, |(name, physical)| Device::new(out.table(), *host, name, physical)) {
                 Ok(Some(device)) => {
                     let added = device.take(&stats);
                     if device.physical {

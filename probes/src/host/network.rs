@@ -146,7 +146,7 @@ const ERRORS: usize = 2;
 const DROPS: usize = 3;
 
 impl Interface {
-    fn new(table: &mut SeriesTable, host: EntityId, name: &str, from: Rising) -> Self {
+    fn new(table: &mut SeriesTable, host: EntityId, name: &str) -> Self {
         let mut of = |metric, key| both(table, metric, host, Some(&Attr::text(key, name.to_owned())));
         let series = [
             of(&NETWORK_IO, "network.interface.name"),
@@ -154,12 +154,13 @@ impl Interface {
             of(&NETWORK_ERRORS, "network.interface.name"),
             of(&NETWORK_DROPPED, "network.interface.name"),
         ];
-        Self { outward: false, listed: false, totals: [[from; 2]; KINDS], series }
+        Self { outward: false, listed: false, totals: [[Rising::from_now(); 2]; KINDS], series }
     }
 
     /// Returns what that added.
     fn take(&mut self, stats: &[[u64; 2]; KINDS]) -> [[u64; 2]; KINDS] {
         self.listed = true;
+        Rising::back(self.totals.as_flattened_mut(), stats.as_flattened());
         let mut added = [[0; 2]; KINDS];
         let totals = self.totals.as_flattened_mut().iter_mut().zip(stats.as_flattened());
         for (added, (total, value)) in added.as_flattened_mut().iter_mut().zip(totals) {
@@ -185,17 +186,15 @@ impl Probe for NetworkProbe {
                 .any(|(name, _)| std::str::from_utf8(name).is_ok_and(|name| outward.is_hardware(name)));
         }
         interfaces.begin();
-        let from = if interfaces.is_first_pass() { Rising::default() } else { Rising::from_now() };
         let mut full = false;
         for (name, stats) in parse::lines(text).filter_map(parse_line) {
-            let make = || {
-                let name = std::str::from_utf8(name).ok().filter(|name| outward.is_wanted(name))?;
-                let mut interface = Interface::new(out.table(), *host, name, from);
-                interface.outward = outward.leads_out(name);
-                Some(interface)
-            };
-            match interfaces.meet(name, make) {
+            let text = std::str::from_utf8(name).ok();
+            let judge = || text.filter(|name| outward.is_wanted(name));
+            match interfaces.meet(name, judge, |name| Interface::new(out.table(), *host, name)) {
                 Ok(Some(interface)) => {
+                    if !interface.listed {
+                        interface.outward = text.is_some_and(|name| outward.leads_out(name));
+                    }
                     let added = interface.take(&stats);
                     if interface.outward {
                         for (sum, kind) in whole.get_or_insert_default().iter_mut().zip([BYTES, DROPS, ERRORS]) {
@@ -217,7 +216,9 @@ impl Probe for NetworkProbe {
         }
         outward.looks_left = if interfaces.changed() { LOOKS } else { outward.looks_left.saturating_sub(1) };
         for (name, interface) in interfaces.items_mut() {
-            if outward.looks_left > 0
+            // What is gone has no folder to look into.
+            if interface.listed
+                && outward.looks_left > 0
                 && let Ok(name) = std::str::from_utf8(name)
             {
                 interface.outward = outward.leads_out(name);

@@ -130,6 +130,8 @@ pub(crate) fn membership(proc: &Path, pid: Option<u32>) -> Result<String, Reason
 /// The CPU side of a group: its quota and how often that ran out.
 pub(crate) struct CpuGroup {
     levels: Vec<CpuLevel>,
+    /// A level has a quota that may not be looked at.
+    closed: bool,
     total: CpuDenied,
     usage: Option<HeldFile>,
     version: Version,
@@ -200,12 +202,14 @@ impl CpuGroup {
     /// Opens the group's files. `usage` is where version 1 keeps its CPU time (another controller).
     pub(crate) fn open(cpu: &Location, usage: Option<&Location>) -> Self {
         let levels = cpu.levels.iter().filter_map(|folder| CpuLevel::open(folder, cpu.version)).collect();
+        let quota = if cpu.version == Version::V1 { "cpu.cfs_quota_us" } else { "cpu.max" };
+        let closed = cpu.levels.iter().any(|folder| is_closed(&folder.join(quota)));
         let usage = match cpu.version {
             Version::V1 => usage.map(|location| location.levels[0].join("cpuacct.usage")),
             Version::V2 => Some(cpu.levels[0].join("cpu.stat")),
         };
         let usage = usage.and_then(|path| HeldFile::open(&path).ok());
-        let mut group = Self { levels, total: CpuDenied::default(), usage, version: cpu.version };
+        let mut group = Self { levels, closed, total: CpuDenied::default(), usage, version: cpu.version };
         // What was denied before this look is not this agent's to report.
         group.sample(&mut Vec::new());
         group
@@ -214,7 +218,7 @@ impl CpuGroup {
     /// Takes one look. A child and its parent may both have a quota, and time throttled by both is one time: the level
     /// that denied most since the last look counts.
     pub(crate) fn sample(&mut self, scratch: &mut Vec<u8>) -> CpuGroupSample {
-        let mut limit = Limit::Unlimited;
+        let mut limit = if self.closed { Limit::Unreadable } else { Limit::Unlimited };
         let mut worst = CpuDenied::default();
         for level in &mut self.levels {
             limit = limit.and(level.limit(scratch));
@@ -238,6 +242,11 @@ impl CpuGroup {
             Version::V2 => parse::keyed(text, b"usage_usec").map(|us| us * 1000),
         }
     }
+}
+
+/// Whether a file is there, and not for us.
+fn is_closed(path: &Path) -> bool {
+    HeldFile::open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 impl CpuLevel {
@@ -294,6 +303,8 @@ pub(crate) struct MemoryGroup {
     version: Version,
     current: HeldFile,
     limits: Vec<HeldFile>,
+    /// A level has a limit that may not be looked at.
+    closed: bool,
     /// `memory.events`, or `memory.oom_control`.
     events: Option<HeldFile>,
     /// `memory.failcnt`: how often version 1 refused a page.
@@ -319,6 +330,7 @@ impl MemoryGroup {
             version: memory.version,
             current: own(if v1 { "memory.usage_in_bytes" } else { "memory.current" })?,
             limits: memory.levels.iter().filter_map(|level| HeldFile::open(&level.join(limit)).ok()).collect(),
+            closed: memory.levels.iter().any(|level| is_closed(&level.join(limit))),
             events: own(if v1 { "memory.oom_control" } else { "memory.events" }),
             refused: if v1 { own("memory.failcnt") } else { None },
         })
@@ -335,7 +347,8 @@ impl MemoryGroup {
             },
             Err(_) => Limit::Unreadable,
         });
-        let limit = limits.fold(Limit::Unlimited, Limit::and);
+        let known = if self.closed { Limit::Unreadable } else { Limit::Unlimited };
+        let limit = limits.fold(known, Limit::and);
         let mut events = [None; 5];
         if let Some(text) = self.events.as_ref().and_then(|file| file.read(scratch).ok()) {
             for (event, name) in events.iter_mut().zip(MEMORY_EVENTS) {

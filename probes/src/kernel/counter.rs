@@ -17,13 +17,12 @@ enum Next {
     /// It was counted elsewhere, or by nobody: counting begins there.
     Baseline,
     After(u64),
-    /// Its source was away: a lower value is that of a new counter and counts whole; any other may have gone on where nobody
-    /// looked (a network card that was lent to a container), and is a baseline.
-    Back(u64),
+    /// Its source is away.
+    Away(u64),
 }
 
 impl Rising {
-    /// For a source that appears amid counting: what it counted before, it may have counted under another name.
+    /// For a source that is counted from now on: what it counted before is not this total's.
     pub(crate) const fn from_now() -> Self {
         Self { next: Next::Baseline, total: 0 }
     }
@@ -39,12 +38,26 @@ impl Rising {
         let added = match self.next {
             Next::Whole => value,
             Next::After(last) => value.saturating_sub(last),
-            Next::Back(last) if value < last => value,
-            Next::Baseline | Next::Back(_) => 0,
+            Next::Baseline | Next::Away(_) => 0,
         };
         self.next = Next::After(value);
         self.total += added;
         added
+    }
+
+    /// Before the values of a source that may have been away. Where any of its counters is lower than it was, the source is a
+    /// new one, and all of them count whole. Else they may have gone on where nobody looked (a network card that was lent
+    /// to a container), and counting begins anew.
+    pub(crate) fn back(counters: &mut [Self], values: &[u64]) {
+        let anew = counters.iter().zip(values).any(|(counter, value)| match counter.next {
+            Next::Away(last) => *value < last,
+            _ => false,
+        });
+        for counter in counters {
+            if let Next::Away(_) = counter.next {
+                counter.next = if anew { Next::After(0) } else { Next::Baseline };
+            }
+        }
     }
 
     /// Likewise for a counter that the kernel keeps in 32 bits and that begins again at 0 when they are full. Only a fall
@@ -71,7 +84,7 @@ impl Rising {
     /// What fed it is not there any more; one of the same name may come.
     pub(crate) const fn gone(&mut self) {
         if let Next::After(last) = self.next {
-            self.next = Next::Back(last);
+            self.next = Next::Away(last);
         }
     }
 }
@@ -116,17 +129,24 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_counts_whole_where_it_began_anew_and_from_now_where_it_may_have_gone_on() {
-        let mut total = Rising::default();
-        total.gone();
-        assert_eq!(total.follow(100), 100, "it was never there");
-        for (value, sum) in [(20, 120), (500, 120), (510, 130)] {
-            if value != 510 {
-                total.gone();
-                total.gone();
+    fn what_comes_back_counts_whole_where_any_of_it_began_anew_and_from_now_where_it_may_have_gone_on() {
+        let mut totals = [Rising::from_now(), Rising::from_now()];
+        let mut take = |away: bool, values: [u64; 2]| {
+            if away {
+                totals.iter_mut().for_each(Rising::gone);
+                totals.iter_mut().for_each(Rising::gone);
             }
-            assert_eq!(total.follow(value), sum, "{value}");
-        }
+            Rising::back(&mut totals, &values);
+            totals.iter_mut().zip(values).for_each(|(total, value)| _ = total.grow(value));
+            [totals[0].total(), totals[1].total()]
+        };
+        assert_eq!(take(true, [100, 10]), [0, 0], "it was never there");
+        assert_eq!(take(false, [110, 10]), [10, 0]);
+        assert_eq!(take(true, [500, 10]), [10, 0]);
+        assert_eq!(take(false, [503, 10]), [13, 0]);
+        // Another disk: it has read less and written more than the one before it.
+        assert_eq!(take(true, [5, 20]), [18, 20]);
+        assert_eq!(take(false, [3, 21]), [18, 21], "a step back without an absence adds nothing");
     }
 
     #[test]

@@ -34,19 +34,19 @@ impl<T> Roster<T> {
         self.changed = false;
     }
 
-    /// What is there now was there when counting began.
-    pub(crate) const fn is_first_pass(&self) -> bool {
-        self.pass == 1
-    }
-
     /// A wanted device came or went in this pass.
     pub(crate) const fn changed(&self) -> bool {
         self.changed
     }
 
-    /// The device with this name; one that is new is made by `make`, which says `None` for one that nobody wants. `Err`
-    /// when there is no room for another.
-    pub(crate) fn meet(&mut self, name: &[u8], make: impl FnOnce() -> Option<T>) -> Result<Option<&mut T>, Full> {
+    /// The device with this name; one that is new is judged and, unless nobody wants it, made. `Err` when there is no room for
+    /// another.
+    pub(crate) fn meet<J>(
+        &mut self,
+        name: &[u8],
+        judge: impl FnOnce() -> Option<J>,
+        make: impl FnOnce(J) -> T,
+    ) -> Result<Option<&mut T>, Full> {
         let guess = self.rows.get(self.next).is_some_and(|row| row.name == name).then_some(self.next);
         let at = match guess.or_else(|| self.rows.iter().position(|row| row.name == name)) {
             Some(at) => {
@@ -55,32 +55,41 @@ impl<T> Roster<T> {
                 row.seen = self.pass;
                 at
             }
-            None => self.add(name, make)?,
+            None => match judge() {
+                Some(wanted) => self.add(name, || make(wanted))?,
+                // Where there is no room it is judged again each time, and takes nobody's place.
+                None if self.rows.len() < MOST => {
+                    self.rows.push(Row { name: name.to_vec(), seen: self.pass, item: None });
+                    self.rows.len() - 1
+                }
+                None => return Ok(None),
+            },
         };
         self.next = at + 1;
         Ok(self.rows[at].item.as_mut())
     }
 
-    fn add(&mut self, name: &[u8], make: impl FnOnce() -> Option<T>) -> Result<usize, Full> {
+    fn add(&mut self, name: &[u8], make: impl FnOnce() -> T) -> Result<usize, Full> {
         if self.made == EVER {
             return Err(Full);
         }
-        let row = |item| Row { name: name.to_vec(), seen: self.pass, item };
         let at = if self.rows.len() < MOST {
-            self.rows.push(row(make()));
-            self.rows.len() - 1
+            self.rows.len()
         } else {
-            // The one that is gone for longest makes room; one that the last pass listed may come in this one.
-            let oldest = (0..self.rows.len()).min_by_key(|at| self.rows[*at].seen).ok_or(Full)?;
-            if self.rows[oldest].seen + 1 >= self.pass {
-                return Err(Full);
-            }
-            self.rows[oldest] = row(make());
-            oldest
+            // An unwanted one makes room, else the one that is gone for longest. One that the last pass listed may come in
+            // this one.
+            let places = self.rows.iter().enumerate();
+            let gone = places.filter(|(_, row)| row.item.is_none() || row.seen + 1 < self.pass);
+            gone.min_by_key(|(_, row)| (row.item.is_some(), row.seen)).map(|(at, _)| at).ok_or(Full)?
         };
-        let wanted = self.rows[at].item.is_some();
-        self.made += usize::from(wanted);
-        self.changed |= wanted;
+        let row = Row { name: name.to_vec(), seen: self.pass, item: Some(make()) };
+        if at < self.rows.len() {
+            self.rows[at] = row;
+        } else {
+            self.rows.push(row);
+        }
+        self.made += 1;
+        self.changed = true;
         Ok(at)
     }
 
@@ -116,20 +125,29 @@ pub(crate) struct Full;
 mod tests {
     use super::*;
 
+    /// Meets one that is wanted.
+    fn want<'r, T>(roster: &'r mut Roster<T>, name: &[u8], item: T) -> Result<Option<&'r mut T>, Full> {
+        roster.meet(name, || Some(()), |()| item)
+    }
+
+    /// Meets one that is not.
+    fn pass_by<'r, T>(roster: &'r mut Roster<T>, name: &[u8]) -> Result<Option<&'r mut T>, Full> {
+        roster.meet(name, || None, |()| unreachable!("nobody wants it"))
+    }
+
     #[test]
     fn a_device_that_comes_back_is_the_same_and_unwanted_names_take_no_room_for_long() {
         let mut roster = Roster::new();
         for round in 0..2 * MOST {
             roster.begin();
-            assert_eq!(roster.meet(b"sda", || Some(0)).map(|item| item.is_some()), Ok(true));
-            let name = format!("veth{round}");
-            assert_eq!(roster.meet(name.as_bytes(), || None), Ok(None));
+            assert_eq!(want(&mut roster, b"sda", 0).map(|item| item.is_some()), Ok(true));
+            assert_eq!(pass_by(&mut roster, format!("veth{round}").as_bytes()), Ok(None));
             roster.end(|_| ());
         }
         roster.begin();
         let mut left = 0;
         roster.end(|_| left += 1);
-        *roster.meet(b"sda", || None).expect("known").expect("wanted") += 1;
+        *want(&mut roster, b"sda", 0).expect("known").expect("wanted") += 1;
         assert_eq!((left, roster.items_mut().map(|(_, item)| *item).collect::<Vec<_>>()), (1, vec![1]));
     }
 
@@ -139,20 +157,40 @@ mod tests {
         let fill = |roster: &mut Roster<usize>, from: usize| {
             roster.begin();
             for at in from..MOST {
-                assert!(roster.meet(&at.to_le_bytes(), || Some(at)).is_ok());
+                assert!(want(roster, &at.to_le_bytes(), at).is_ok());
             }
         };
         fill(&mut roster, 0);
-        assert_eq!(roster.meet(b"one more", || Some(0)), Err(Full));
+        assert_eq!(want(&mut roster, b"one more", 0), Err(Full));
         roster.end(|_| ());
         // One goes. In the pass that misses it, it might still be listed after the new one.
         fill(&mut roster, 1);
-        assert_eq!(roster.meet(b"one more", || Some(0)), Err(Full));
+        assert_eq!(want(&mut roster, b"one more", 0), Err(Full));
         roster.end(|_| ());
         fill(&mut roster, 1);
-        assert_eq!(roster.meet(b"one more", || Some(MOST)), Ok(Some(&mut MOST.clone())));
+        assert_eq!(want(&mut roster, b"one more", MOST), Ok(Some(&mut MOST.clone())));
         roster.end(|_| ());
         assert!(roster.items_mut().all(|(_, at)| *at > 0));
+    }
+
+    #[test]
+    fn names_that_nobody_wants_take_no_wanted_ones_place_and_give_theirs() {
+        let mut roster = Roster::new();
+        let pass = |roster: &mut Roster<&str>, cards: &[&'static str]| {
+            roster.begin();
+            for round in 0..2 * MOST {
+                assert_eq!(pass_by(roster, format!("veth{round}").as_bytes()), Ok(None));
+            }
+            let met = cards.iter().all(|card| want(roster, card.as_bytes(), *card).is_ok_and(|item| item.is_some()));
+            roster.end(|_| ());
+            met
+        };
+        assert!(pass(&mut roster, &["eno1", "eno2"]), "they come after names enough to fill it");
+        for _ in 0..3 {
+            assert!(pass(&mut roster, &["eno1"]));
+        }
+        assert!(roster.items_mut().any(|(name, _)| name == b"eno2"), "it is gone and stays known");
+        assert!(pass(&mut roster, &["eno1", "eno2", "ens7"]));
     }
 
     #[test]
@@ -160,7 +198,7 @@ mod tests {
         let mut roster = Roster::new();
         let known = (0..2 * EVER).filter(|at| {
             roster.begin();
-            let met = roster.meet(&at.to_le_bytes(), || Some(())).is_ok();
+            let met = want(&mut roster, &at.to_le_bytes(), ()).is_ok();
             roster.end(|()| ());
             met
         });
@@ -170,17 +208,15 @@ mod tests {
     #[test]
     fn coming_going_and_coming_back_are_changes_and_staying_is_none() {
         let mut roster = Roster::new();
-        let mut pass = |names: &[&str]| {
+        let pass = |names: &[&str]| {
             roster.begin();
             for name in names {
-                roster.meet(name.as_bytes(), || (*name != "lo").then_some(())).expect("room");
+                roster.meet(name.as_bytes(), || (*name != "lo").then_some(()), |()| ()).expect("room");
             }
             roster.end(|()| ());
-            (roster.is_first_pass(), roster.changed())
+            roster.changed()
         };
-        let seen = [&["eth0"][..], &["eth0"], &["eth0", "lo"], &["lo"], &["lo"], &["eth0"], &["eth0"]].map(&mut pass);
-        let changed = [true, false, false, true, false, true, false];
-        assert_eq!(seen.map(|(_, changed)| changed), changed);
-        assert_eq!(seen.map(|(first, _)| first), [true, false, false, false, false, false, false]);
+        let seen = [&["eth0"][..], &["eth0"], &["eth0", "lo"], &["lo"], &["lo"], &["eth0"], &["eth0"]].map(pass);
+        assert_eq!(seen, [true, false, false, true, false, true, false]);
     }
 }

@@ -1,5 +1,5 @@
 use perfwatch_model::histogram::layout;
-use perfwatch_model::metrics::{host, process, server};
+use perfwatch_model::metrics::{host, io, process, server};
 use perfwatch_model::{Attr, Entity, EntityKind, MetricDef, Number, SeriesId, SeriesTable, SparseHdr, Tick};
 
 use super::*;
@@ -98,14 +98,18 @@ fn processes_that_are_gone_are_forgotten_and_servers_are_not() {
 }
 
 #[test]
-fn everything_about_a_server_begins_at_zero_with_each_agent_whoever_tells_it() {
-    for metric in [&server::CPU_TIME, &server::CPU_THROTTLED, &server::REQUESTS_STARTED] {
+fn what_each_agent_counts_itself_begins_at_zero_with_it_and_so_does_everything_about_a_server_whoever_tells_it() {
+    let server = [&server::CPU_TIME, &server::CPU_THROTTLED, &server::REQUESTS_STARTED];
+    let of_server = server.map(|metric| (metric, EntityKind::Server));
+    // A network card may be lent to a container, and be back with more than it had when the next agent comes.
+    let of_host = [&io::NETWORK_TOTAL, &io::DISK_IO].map(|metric| (metric, EntityKind::Host));
+    for (metric, kind) in of_server.into_iter().chain(of_host) {
         let mut totals = Totals::default();
         for (run, values) in [[400, 1_000], [1_010, 1_020], [5, 6]].into_iter().enumerate() {
             // What a killed agent leaves is the totals; the next one has a table of its own.
             totals.known.clear();
             let mut table = SeriesTable::new();
-            let series = counter(&mut table, metric, EntityKind::Server);
+            let series = counter(&mut table, metric, kind);
             for value in values {
                 totals.fold(run as u64, &tick(series, value), &table);
             }
