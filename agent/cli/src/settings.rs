@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::error::Error;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use perfwatch_agent::config::KEYS;
+use perfwatch_agent::config::{JournalMode, KEYS};
 use perfwatch_agent::{Config, ConfigError, Environment, Flags};
 
 use crate::failure::Failure;
@@ -23,6 +23,9 @@ impl SettingFlags {
     pub(crate) fn checked_config(&self) -> Result<Config, Failure> {
         let config = self.config()?;
         config.check().map_err(usage)?;
+        if config.settings.journal_mode == JournalMode::Disk {
+            config.check_journal().map_err(usage)?;
+        }
         Ok(config)
     }
 }

@@ -69,6 +69,9 @@ impl Agent {
         let started = clock.now();
         let mut folder = RuntimeFolder::claim(&role, &config)?;
         config.check().map_err(Error::Config)?;
+        if journal::is_wanted(&role, &config) {
+            config.check_journal().map_err(Error::Config)?;
+        }
         let otlp = config.otlp().map_err(|error| Error::Export(error.to_string()))?;
         for doubt in config.doubts() {
             tracing::warn!(doubt, "setting not followed");

@@ -12,15 +12,21 @@ use crate::recording::Folder;
 /// Its name in the state folder.
 const FILE: &str = "journal.db";
 
+/// Whether this role and configuration ask for one on a disk.
+pub(crate) fn is_wanted(role: &Role, config: &Config) -> bool {
+    let settings = &config.settings;
+    // A demo leaves no history behind, unless it is told where.
+    let guest = matches!(role, Role::Guest(_)) && settings.journal_path.is_none();
+    let off = settings.journal_mode == JournalMode::Memory && *role != Role::Recorder;
+    !(off || matches!(role, Role::InProcess) || guest)
+}
+
 /// The journal that this role and configuration ask for. An agent inside a command keeps nothing: the command's end is the
 /// end of its history.
 pub(crate) fn open(role: &Role, config: &Config, clock: &dyn Clock) -> Journal {
     let now_wall_ns = clock.now().wall_ns;
     let settings = &config.settings;
-    // A demo leaves no history behind, unless it is told where.
-    let guest = matches!(role, Role::Guest(_)) && settings.journal_path.is_none();
-    let off = settings.journal_mode == JournalMode::Memory && *role != Role::Recorder;
-    if off || matches!(role, Role::InProcess) || guest {
+    if !is_wanted(role, config) {
         return Journal::in_memory(now_wall_ns);
     }
     let Some(path) = settings.journal_path.clone().or_else(|| default_path(config.environment())) else {

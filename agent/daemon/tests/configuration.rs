@@ -227,7 +227,7 @@ fn a_journal_is_not_written_into_a_file_of_something_else() {
     let notes = dir.path().join("notes.txt");
     let check = |path: &Path| {
         let set = flags(&[("journal.path", path.to_str().expect("text"))]);
-        Config::load(&set, Environment::default()).expect("any path is a value").check()
+        Config::load(&set, Environment::default()).expect("any path is a value").check_journal()
     };
     assert!(check(&notes).is_ok(), "it is not there yet");
     std::fs::write(&notes, "buy milk").expect("writable");

@@ -152,7 +152,7 @@ fn tell(output: &Path, but: Option<&str>) -> Result<(), Failure> {
     );
     print(&text)?;
     // What cannot be read here is found by whoever replays it.
-    let absent_s = replay.archive().absent_ns().unwrap_or(0).div_euclid(1_000_000_000);
+    let absent_s = replay.archive().absent_ns(span.first_seq).unwrap_or(0) / 1_000_000_000;
     if absent_s > 0 {
         failure::tell(&format!("note: {absent_s} s of that time are missing: no agent measured them"));
     }

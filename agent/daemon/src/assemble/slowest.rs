@@ -17,16 +17,16 @@ const _: () = assert!(SHOWN <= MAX_SLOW);
 pub(super) struct Slowest(HashMap<EntityId, Vec<(u64, SlowRequestView)>>);
 
 impl Slowest {
-    /// Takes in a tick's samples and forgets those of ticks that ended more than `window_ns` before it.
+    /// Takes in a tick's samples and forgets those of requests that ended more than `window_ns` before its end.
     pub(super) fn update(&mut self, tick: &Tick, window_ns: u64) {
         let now = tick.end.mono_ns;
         for server in tick.servers.iter().filter(|server| !server.slow.is_empty()) {
             let samples = self.0.entry(server.entity).or_default();
-            samples.extend(server.slow.iter().map(|request| (now, view(server, request))));
+            samples.extend(server.slow.iter().map(|request| (request.end_ns.min(now), view(server, request))));
             samples.sort_by(|(_, a), (_, b)| b.duration_s.total_cmp(&a.duration_s));
         }
         self.0.retain(|_, samples| {
-            samples.retain(|(tick_end, _)| tick_end.saturating_add(window_ns) > now);
+            samples.retain(|(end, _)| end.saturating_add(window_ns) > now);
             !samples.is_empty()
         });
     }

@@ -219,8 +219,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Looks at what no single value tells: whether the exporter can follow its settings, whether all probes exist, whether
-    /// the journal's file is one, and whether what is open to the network was meant to be.
+    /// Looks at what no single value tells: whether the exporter can follow its settings, whether all probes exist, and
+    /// whether what is open to the network was meant to be.
     ///
     /// # Errors
     /// What is wrong, and in which file and line, variable or flag.
@@ -232,12 +232,6 @@ impl Config {
                 let reason = format!("names the unknown probe `{off}`; there are: {}", known.join(", "));
                 return Err(self.bad("probes_off", &reason));
             }
-        }
-        if let Some(path) =
-            self.settings.journal_path.as_deref().filter(|path| perfwatch_store::holds_something_else(path))
-        {
-            let reason = format!("is {}, a file that is no journal; it is left as it is", path.display());
-            return Err(self.bad("journal.path", &reason));
         }
         let Settings { metrics_listen, metrics_reach, intake_grpc, intake_http, intake_reach, .. } = &self.settings;
         for (key, address, reach, reach_key, can) in [
@@ -254,6 +248,20 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Whether the journal may be written where it is to be, for an agent that writes one.
+    ///
+    /// # Errors
+    /// The file is one of something else.
+    pub fn check_journal(&self) -> Result<(), ConfigError> {
+        match self.settings.journal_path.as_deref() {
+            Some(path) if perfwatch_store::holds_something_else(path) => {
+                let reason = format!("is {}, a file that is no journal; it is left as it is", path.display());
+                Err(self.bad("journal.path", &reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What is wrong with the value of a key, and where that value stands.

@@ -32,6 +32,8 @@ impl Values {
                 values.slow.entry(server.entity).or_default().extend(exemplars);
             }
         }
+        // A tick may have a request that ended long before it.
+        values.slow.values_mut().for_each(|slow| slow.sort_by_key(|exemplar| exemplar.ended_wall_ns));
         values
     }
 

@@ -222,7 +222,7 @@ fn a_time_is_found_though_the_wall_clock_was_stepped() {
     let newest = |seconds: u64| archive.newest(seconds * SECOND).expect("whole");
     assert_eq!((newest(1), newest(100), newest(101)), (Some((299, 299)), Some((200, 299)), Some((199, 299))));
     assert_eq!((newest(250), newest(9_999)), (Some((50, 299)), Some((0, 299))), "steps take nothing away");
-    assert_eq!(archive.absent_ns().expect("whole"), 0, "a step is no absence");
+    assert_eq!(archive.absent_ns(0).expect("whole"), 0, "a step is no absence");
     assert_eq!(archive.oldest().expect("whole"), Some(1_011 * SECOND));
 }
 
@@ -234,7 +234,8 @@ fn what_nobody_measured_is_known_however_little_it_is_of_the_whole() {
     agent.at += 7;
     (0..100).for_each(|_| _ = agent.keep(&[]));
     let archive = Archive::open(options(folder.path()).path).expect("opens");
-    assert_eq!(archive.absent_ns().expect("whole"), 7 * SECOND);
+    let absent = |from| archive.absent_ns(from).expect("whole");
+    assert_eq!((absent(0), absent(99), absent(100)), (7 * SECOND, 7 * SECOND, 0), "from a number on");
 }
 
 #[test]

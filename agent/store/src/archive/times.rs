@@ -103,14 +103,17 @@ impl Archive {
         Ok(Some((first, span.last_seq)))
     }
 
-    /// Nanoseconds between its ticks that nobody measured: no agent ran, or the machine slept.
+    /// Nanoseconds between its ticks from this number on that nobody measured: no agent ran, or the machine slept.
     ///
     /// # Errors
     /// The file is damaged.
-    pub fn absent_ns(&self) -> Result<u64, ArchiveError> {
+    pub fn absent_ns(&self, first_seq: u64) -> Result<u64, ArchiveError> {
         let Some(span) = self.span()? else { return Ok(0) };
         let (mut later, mut absent): (Option<When>, u64) = (None, 0);
         self.back_from(span.last_seq, |tick| {
+            if tick.seq < first_seq {
+                return false;
+            }
             if let Some(later) = later.replace(tick) {
                 absent = absent.saturating_add(later.end.passed_since(tick.end, later.dt_ns) - later.dt_ns);
             }

@@ -1,16 +1,18 @@
 //! A recording from a running agent: it keeps the seconds, and gives them when the time is over. One that dies meanwhile has
 //! left them in its journal.
 
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use perfwatch_model::snapshot::AgentView;
+use perfwatch_agent::Replay;
 use perfwatch_tui::api;
 
-use super::{SETTLE, code, create, now, tell};
+use super::super::replay::replay_failure;
+use super::{SETTLE, code, create, now, tell, wall_ns};
 use crate::failure::{self, Failure};
 use crate::runtime;
 
@@ -29,19 +31,13 @@ pub(super) fn from_now_on(socket: &Path, output: &Path, duration: Duration) -> R
     drop(create(output)?);
     let _ = std::fs::remove_file(output);
     failure::tell(&format!("recording for {} s; ^C ends it and keeps what is there", duration.as_secs()));
-    let mut watch = Watch { socket, about: None, seen: Duration::ZERO, away: false };
+    let mut watch = Watch { socket, journal: None, began_wall_ns: wall_ns(), seen: Duration::ZERO, away: false };
     let (passed, signal) = watch.wait(duration)?;
     if !watch.away {
         download(socket, output, passed)?;
         return told(socket, output, signal);
     }
-    watch.copy(output)?;
-    let journal = watch.journal().unwrap_or_default();
-    let note = format!(
-        "the agent was gone after {} s and did not come back; this is what its journal {} has",
-        watch.seen.as_secs(),
-        journal.display()
-    );
+    let note = watch.copy(output)?;
     tell(output, Some(&note))?;
     Ok(code(signal))
 }
@@ -68,8 +64,9 @@ fn download(socket: &Path, output: &Path, last: Duration) -> Result<(), Failure>
 /// An agent that is looked after while it measures.
 struct Watch<'a> {
     socket: &'a Path,
-    /// What it said of itself, once it had measured anything.
-    about: Option<AgentView>,
+    /// Where it was last seen to keep its history on a disk.
+    journal: Option<PathBuf>,
+    began_wall_ns: u64,
     /// How long after the beginning it was last there.
     seen: Duration,
     away: bool,
@@ -105,32 +102,49 @@ impl Watch<'_> {
             }
             self.seen = passed;
             self.away = false;
-            self.about = api::snapshot(self.socket).map(|one| one.agent).ok().or(self.about.take());
+            // What reached the disk before it was full is still there.
+            if let Ok(about) = api::snapshot(self.socket).map(|one| one.agent)
+                && !about.keeps_in_memory()
+            {
+                self.journal = Some(PathBuf::from(about.store));
+            }
         } else if !self.away {
             self.away = true;
-            if self.journal().is_none() {
+            let Some(journal) = &self.journal else {
                 return Err(Failure::from(anyhow!("the agent at {socket} is gone, and so is what it measured"))
                     .hint(Some("an agent with a journal (journal.mode = \"disk\", the default) would have kept it")));
-            }
+            };
+            let then = match File::open(journal) {
+                Ok(_) => "^C keeps what it had".to_owned(),
+                Err(error) => format!("what it had is in {}, which you cannot read: {error}", journal.display()),
+            };
             failure::tell(&format!(
-                "the agent at {socket} is gone after {since} s; waiting for it to come back, ^C keeps what it had"
+                "the agent at {socket} is gone after {since} s; waiting for it to come back, {then}"
             ));
         }
         Ok(())
     }
 
-    fn journal(&self) -> Option<PathBuf> {
-        self.about.as_ref().filter(|about| !about.keeps_in_memory()).map(|about| PathBuf::from(&about.store))
-    }
-
-    /// What the agent had written down when it died.
-    fn copy(&self, output: &Path) -> Result<(), Failure> {
-        let Some(journal) = self.journal() else {
+    /// Takes what the agent had written down when it died; says what that is.
+    fn copy(&self, output: &Path) -> Result<String, Failure> {
+        let Some(journal) = &self.journal else {
             return Err(anyhow!("the agent at {} is gone", self.socket.display()).into());
         };
-        perfwatch_agent::take_recording(&journal, self.seen.max(LOOK), output).map_err(|error| {
-            let hint = format!("`perfwatch replay {}` shows it to whoever may read it", journal.display());
-            Failure::from(error).hint(Some(hint))
-        })
+        let hint = || format!("`perfwatch replay {}` shows it to whoever may read it", journal.display());
+        perfwatch_agent::take_recording(journal, self.seen.max(LOOK), output)
+            .map_err(|error| Failure::from(error).hint(Some(hint())))?;
+        // A full disk, or a journal of the same name that is another agent's: what it has is of another time.
+        let last = Replay::open(output).and_then(|replay| replay.span()).map_err(replay_failure)?.last.wall_ns;
+        if last < self.began_wall_ns {
+            let _ = std::fs::remove_file(output);
+            let ended = perfwatch_agent::rfc3339(last);
+            let why = anyhow!("the agent is gone, and its journal {} ends before, at {ended}", journal.display());
+            return Err(Failure::from(why).hint(Some(hint())));
+        }
+        let seconds = self.seen.as_secs();
+        let journal = journal.display();
+        Ok(format!(
+            "the agent was gone after {seconds} s and did not come back; this is what its journal {journal} has"
+        ))
     }
 }

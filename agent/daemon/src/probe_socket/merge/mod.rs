@@ -282,7 +282,7 @@ impl Server {
             tick.max_batch_size = tick.max_batch_size.max((batch > 0).then_some(batch));
             workers.push(worker);
         }
-        slow::keep_slowest(&mut tick.slow);
+        slow::keep_slowest(&mut tick.slow, start_ns);
         tick.slots = slots::combine(&workers, start_ns);
         tick.combined = workers.iter().filter(|worker| worker.reported()).count() > 1;
         tick.custom_stages = Arc::clone(&self.stage_names);

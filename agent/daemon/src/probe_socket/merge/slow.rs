@@ -24,8 +24,9 @@ pub(super) fn request(told: &message::SlowRequest) -> SlowRequest {
     }
 }
 
-/// Sorts by duration and keeps as many as a tick holds.
-pub(super) fn keep_slowest(requests: &mut Vec<SlowRequest>) {
-    requests.sort_by_key(|request| Reverse(request.duration_ns));
+/// Keeps as many as a tick holds, the slowest first. What ended before the tick began takes no place of what ended in it.
+pub(super) fn keep_slowest(requests: &mut Vec<SlowRequest>, start_ns: u64) {
+    requests.sort_by_key(|request| (request.end_ns <= start_ns, Reverse(request.duration_ns)));
     requests.truncate(MAX_SLOW);
+    requests.sort_by_key(|request| Reverse(request.duration_ns));
 }
