@@ -65,12 +65,12 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn request(duration_ms: u64) -> SlowRequest {
+    fn request(end_ns: u64, duration_ms: u64) -> SlowRequest {
         let mut stage_ns = [0; Stage::COUNT];
         stage_ns[Stage::Queue.index()] = 1_000_000;
         stage_ns[usize::from(Stage::FIRST_CUSTOM)] = (duration_ms - 1) * 1_000_000;
         SlowRequest {
-            end_ns: 0,
+            end_ns,
             duration_ns: duration_ms * 1_000_000,
             stage_ns,
             trace_id: Some([0xab; 16]),
@@ -84,7 +84,7 @@ mod tests {
     fn tick(second: u64, entity: EntityId, durations_ms: &[u64]) -> Tick {
         let mut server = ServerTick::empty(entity);
         server.custom_stages = vec!["rerank".to_owned()].into();
-        server.slow = durations_ms.iter().map(|ms| request(*ms)).collect();
+        server.slow = durations_ms.iter().map(|ms| request(second * SECOND, *ms)).collect();
         let end = Stamp { mono_ns: second * SECOND, wall_ns: second * SECOND };
         Tick { end, dt_ns: SECOND, servers: vec![server], ..Tick::default() }
     }
@@ -102,7 +102,11 @@ mod tests {
         assert_eq!(durations(&slowest), [900, 50, 40, 30, 20]);
         slowest.update(&tick(11, entity, &[]), 10 * SECOND);
         assert_eq!(durations(&slowest), [50, 40, 10, 9], "the first second has left");
-        slowest.update(&tick(12, entity, &[]), 10 * SECOND);
+        let mut late = tick(12, entity, &[]);
+        late.servers[0].slow = vec![request(SECOND, 800), request(11 * SECOND, 700)];
+        slowest.update(&late, 10 * SECOND);
+        assert_eq!(durations(&slowest), [700], "of what came late, what ended in the window");
+        slowest.update(&tick(21, entity, &[]), 10 * SECOND);
         assert!(slowest.0.is_empty());
     }
 
