@@ -91,6 +91,10 @@ fn clock(which: &'static str) -> Attr {
     Attr::fixed("perfwatch.gpu.clock", which)
 }
 
+fn fault(which: &'static str) -> Attr {
+    Attr::fixed("perfwatch.gpu.fault", which)
+}
+
 fn throttle(reason: &'static str) -> Attr {
     Attr::fixed("perfwatch.gpu.throttle.reason", reason)
 }
@@ -175,12 +179,122 @@ fn what_a_device_does_not_support_has_no_value_and_is_said_once() {
     let idle = bench.gpu("GPU-b");
     assert_eq!(bench.value(&gpu::UTILIZATION, "GPU-b", &[GENERAL]), Some(Number::Float(0.0)));
     assert_eq!(bench.value(&gpu::POWER, "GPU-b", &[TYPE]), None);
-    for metric in
-        gpu::ALL.iter().filter(|metric| ![gpu::UTILIZATION.name, gpu::MEMORY_BUSY.name].contains(&metric.name))
+    for metric in gpu::ALL
+        .iter()
+        .filter(|metric| ![gpu::UTILIZATION.name, gpu::MEMORY_BUSY.name, gpu::FAULT.name].contains(&metric.name))
     {
         assert!(bench.reason(metric, idle).text.contains("does not support"), "{}", metric.name);
     }
     assert!(bench.reasons(&gpu::POWER, bench.host).is_empty(), "missing of the device, not of the machine");
+}
+
+/// What GPM and fields say of a device that works.
+const BUSY: &str = r#"{"driver": "580.95.05", "devices": [{"uuid": "GPU-a", "utilization": {"gpu": 99, "memory": 60},
+    "gpm": {"1": 98, "2": 81.5, "3": 40, "4": 3, "5": 62, "10": 71, "11": 0, "12": 12.5, "13": 100.4},
+    "fields": [
+        {"id": 82, "type": "unsigned_int", "value": 71},
+        {"id": 197, "type": "unsigned_long_long", "value": [1000, 3000]}, {"id": 198, "type": "unsigned_long_long", "value": 7000},
+        {"id": 94, "type": "unsigned_int", "value": 2},
+        {"id": 138, "scope": 4294967295, "type": "unsigned_long_long", "value": 4}, {"id": 139, "type": "unsigned_long_long", "value": 9},
+        {"id": 74, "type": "unsigned_long_long", "value": [5000000000, 5300000000, 100000000, 100000000]},
+        {"id": 270, "type": "unsigned_long_long", "value": 1500000000}, {"id": 252, "type": "unsigned_long_long", "value": 99},
+        {"id": 3, "type": "unsigned_long_long", "value": 12}, {"id": 4, "type": "unsigned_long_long", "value": 0},
+        {"id": 142, "type": "signed_int", "value": 1}, {"id": 143, "type": "signed_int", "value": -1},
+        {"id": 144, "type": "unsigned_int", "value": 1}, {"id": 145, "type": "unsigned_int", "value": 0}]}]}"#;
+
+const TRANSMIT: Attr = Attr::fixed("network.io.direction", "transmit");
+const RECEIVE: Attr = Attr::fixed("network.io.direction", "receive");
+
+fn pipe(which: &'static str) -> Attr {
+    Attr::fixed("perfwatch.gpu.pipe", which)
+}
+
+/// Two samples that are as far apart as GPM wants them.
+fn sample_twice(bench: &mut Bench) {
+    bench.sample();
+    std::thread::sleep(Duration::from_millis(150));
+    bench.sample();
+}
+
+#[test]
+fn units_are_told_by_their_share_of_the_time_from_the_second_sample_on() {
+    let dir = temp();
+    let mut bench = Bench::open(install(dir.path(), BUSY), |_| ());
+    bench.sample();
+    let device = bench.gpu("GPU-a");
+    assert!(bench.reason(&gpu::SM_ACTIVE, device).text.contains("two samples"));
+    std::thread::sleep(Duration::from_millis(150));
+    bench.sample();
+    let float = |value| Some(Number::Float(value));
+    assert_eq!(bench.value(&gpu::GRAPHICS_ACTIVE, "GPU-a", &[]), float(0.98));
+    assert_eq!(bench.value(&gpu::SM_ACTIVE, "GPU-a", &[]), float(0.815));
+    assert_eq!(bench.value(&gpu::SM_OCCUPANCY, "GPU-a", &[]), float(0.4));
+    assert_eq!(bench.value(&gpu::DRAM_ACTIVE, "GPU-a", &[]), float(0.71));
+    assert_eq!(bench.value(&gpu::TENSOR_ACTIVE, "GPU-a", &[]), float(0.62));
+    let pipes = ["fp64", "fp32", "fp16", "int"];
+    let shares = pipes.map(|which| bench.value(&gpu::PIPE_ACTIVE, "GPU-a", &[pipe(which)]));
+    assert_eq!(shares, [0.0, 0.125, 1.0, 0.03].map(float), "a little over 100 % is all");
+}
+
+#[test]
+fn counters_of_the_driver_have_their_unit_and_never_go_back() {
+    let dir = temp();
+    let mut bench = Bench::open(install(dir.path(), BUSY), |_| ());
+    bench.sample();
+    let int = |value| Some(Number::Int(value));
+    assert_eq!(bench.value(&gpu::THROTTLE_TIME, "GPU-a", &[throttle("sw_power_cap")]), int(5_000_000_000));
+    assert_eq!(
+        bench.value(&gpu::THROTTLE_TIME, "GPU-a", &[throttle("hw_thermal")]),
+        int(1_500_000_000),
+        "the new number"
+    );
+    assert_eq!(bench.value(&gpu::THROTTLE_TIME, "GPU-a", &[throttle("sync_boost")]), None);
+    assert_eq!(bench.value(&gpu::PCIE_IO, "GPU-a", &[TRANSMIT]), int(1000));
+    assert_eq!(bench.value(&gpu::PCIE_IO, "GPU-a", &[RECEIVE]), int(7000));
+    assert_eq!(bench.value(&gpu::NVLINK_IO, "GPU-a", &[TRANSMIT]), int(4096), "KiB, of all links");
+    assert_eq!(bench.value(&gpu::NVLINK_IO, "GPU-a", &[RECEIVE]), None, "one link is not all");
+    assert_eq!(bench.value(&gpu::PCIE_REPLAYS, "GPU-a", &[]), int(2));
+    let kind = |which| Attr::fixed("error.type", which);
+    assert_eq!(bench.value(&gpu::ERRORS, "GPU-a", &[kind("corrected")]), int(12));
+    assert_eq!(bench.value(&gpu::ERRORS, "GPU-a", &[kind("uncorrected")]), int(0));
+    assert_eq!(bench.value(&gpu::REMAPPED_ROWS, "GPU-a", &[kind("corrected")]), int(1));
+    assert_eq!(bench.value(&gpu::REMAPPED_ROWS, "GPU-a", &[kind("uncorrected")]), None, "-1 rows cannot be");
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("row_remap_pending")]), Some(Number::Float(1.0)));
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("row_remap_failed")]), Some(Number::Float(0.0)));
+    let memory = Attr::fixed("hw.sensor_location", "memory");
+    assert_eq!(bench.value(&gpu::TEMPERATURE, "GPU-a", &[memory]), Some(Number::Float(71.0)));
+    let device = bench.gpu("GPU-a");
+    for metric in [&gpu::THROTTLE_TIME, &gpu::NVLINK_IO, &gpu::REMAPPED_ROWS] {
+        assert!(bench.reasons(metric, device).is_empty(), "{}: some of it is there", metric.name);
+    }
+    let cap = |bench: &mut Bench| {
+        bench.sample();
+        bench.value(&gpu::THROTTLE_TIME, "GPU-a", &[throttle("sw_power_cap")])
+    };
+    let seen = [cap(&mut bench), cap(&mut bench), cap(&mut bench)];
+    assert_eq!(seen, [int(5_300_000_000), None, int(5_400_000_000)], "the driver was loaded anew");
+}
+
+#[test]
+fn the_older_numbers_of_fields_are_those_of_older_drivers() {
+    let dir = temp();
+    let older = BUSY.replace("580.95.05", "570.86.16");
+    let mut bench = Bench::open(install(dir.path(), &older), |_| ());
+    bench.sample();
+    assert_eq!(bench.value(&gpu::THROTTLE_TIME, "GPU-a", &[throttle("hw_thermal")]), Some(Number::Int(99)));
+}
+
+#[test]
+fn zeros_for_every_unit_of_a_busy_device_are_not_believed() {
+    let dir = temp();
+    let zeros = r#"{"devices": [{"uuid": "GPU-a", "utilization": {"gpu": [100, 100, 0], "memory": 0}, "gpm": {"1": 0, "2": 0, "10": 0}}]}"#;
+    let mut bench = Bench::open(install(dir.path(), zeros), |_| ());
+    sample_twice(&mut bench);
+    let device = bench.gpu("GPU-a");
+    assert!(bench.reason(&gpu::SM_ACTIVE, device).text.contains("answers 0 for every unit"));
+    std::thread::sleep(Duration::from_millis(150));
+    bench.sample();
+    assert_eq!(bench.value(&gpu::SM_ACTIVE, "GPU-a", &[]), Some(Number::Float(0.0)), "an idle one may be idle");
 }
 
 #[test]
@@ -197,7 +311,7 @@ fn values_that_cannot_be_true_have_no_reading() {
     assert_eq!(bench.value(&gpu::ENERGY, "GPU-a", &[TYPE]), Some(Number::Int(500)));
     bench.sample();
     assert_eq!(bench.value(&gpu::UTILIZATION, "GPU-a", &[GENERAL]), Some(Number::Float(0.5)));
-    assert!(bench.reason(&gpu::ENERGY, device).text.contains("went back from 500 mJ to 20 mJ"));
+    assert!(bench.reason(&gpu::ENERGY, device).text.contains("energy (mJ) went back from 500 to 20"));
     assert_eq!(bench.value(&gpu::ENERGY, "GPU-a", &[TYPE]), None);
     bench.sample();
     assert_eq!(bench.value(&gpu::ENERGY, "GPU-a", &[TYPE]), Some(Number::Int(530)), "it counts on");
@@ -304,6 +418,10 @@ fn a_lost_gpu_does_not_hide_the_others() {
     let mut bench = Bench::open(install(dir.path(), &scenario), |_| ());
     bench.sample();
     assert!(bench.reason(&gpu::POWER, bench.gpu("GPU-a")).text.contains("fallen off the bus"));
+    let lost = |bench: &Bench, uuid| bench.value(&gpu::FAULT, uuid, &[fault("lost")]);
+    assert_eq!(lost(&bench, "GPU-a"), Some(Number::Float(1.0)));
+    assert_eq!(lost(&bench, "GPU-b"), Some(Number::Float(0.0)));
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-b", &[fault("row_remap_failed")]), None, "nobody says");
     assert_eq!(bench.value(&gpu::POWER, "GPU-b", &[TYPE]), Some(Number::Float(1.0)));
 }
 
@@ -374,10 +492,12 @@ fn a_hung_driver_costs_no_more_than_the_budget_and_recovers() {
     let second = asked.wall_ns / 1_000_000_000 % 60;
     let since = format!("driver unresponsive since 03:04:{second:02} UTC: `nvmlDeviceGetPowerUsage` has not returned");
     assert_eq!(reason.text, since, "it names the first sample that was not answered");
-    assert!(bench.tick.values.is_empty());
+    let unresponsive = bench.table.find(&gpu::FAULT, device, &[fault("unresponsive")]).expect("interned");
+    assert_eq!(bench.tick.values, [(unresponsive, Number::Float(1.0))], "nothing else is known");
     assert!(matches!(bench.probe.devices()[0].processes, Reading::Unavailable(_)));
 
-    wait_for(&mut bench, |bench| !bench.tick.values.is_empty());
+    wait_for(&mut bench, |bench| bench.tick.values.len() > 1);
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]), Some(Number::Float(0.0)));
     assert_eq!(
         bench.value(&gpu::POWER, "GPU-a", &[TYPE]),
         Some(Number::Float(3.0)),

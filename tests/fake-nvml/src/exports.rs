@@ -9,8 +9,8 @@
 use std::ffi::{c_char, c_int, c_longlong, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlFieldValue_t, nvmlGpmSupport_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t,
-    nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlUtilization_t, nvmlValue_t,
+    nvmlDevice_t, nvmlFieldValue_t, nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlMemory_v2_t,
+    nvmlPciInfo_t, nvmlProcessInfo_t, nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlUtilization_t, nvmlValue_t,
 };
 
 use crate::codes::{
@@ -59,6 +59,10 @@ pub const SYMBOLS: &[&str] = &[
     "nvmlDeviceGetPcieThroughput",
     "nvmlDeviceGetMigMode",
     "nvmlGpmQueryDeviceSupport",
+    "nvmlGpmSampleAlloc",
+    "nvmlGpmSampleFree",
+    "nvmlGpmSampleGet",
+    "nvmlGpmMetricsGet",
 ];
 
 type Answer = Result<(), nvmlReturn_t>;
@@ -481,12 +485,80 @@ extern "C" fn nvmlDeviceGetMigMode(
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlGpmQueryDeviceSupport(handle: nvmlDevice_t, out: Option<&mut nvmlGpmSupport_t>) -> nvmlReturn_t {
-    device(handle, "nvmlGpmQueryDeviceSupport", |_, _| {
+    device(handle, "nvmlGpmQueryDeviceSupport", |device, _| {
         let out = out.ok_or(INVALID_ARGUMENT)?;
         if out.version != 1 {
             return Err(ARGUMENT_VERSION_MISMATCH);
         }
-        out.isSupportedDevice = 0;
+        out.isSupportedDevice = c_uint::from(!device.gpm.is_empty());
+        Ok(())
+    })
+}
+
+/// What a sample of GPM's holds: whose it is, and when it was taken.
+struct GpmSample {
+    device: nvmlDevice_t,
+    taken_s: f64,
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlGpmSampleAlloc(out: Option<&mut nvmlGpmSample_t>) -> nvmlReturn_t {
+    system("nvmlGpmSampleAlloc", |_| {
+        let sample = Box::new(GpmSample { device: std::ptr::null_mut(), taken_s: f64::NAN });
+        put(out, Box::into_raw(sample).cast())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlGpmSampleFree(sample: nvmlGpmSample_t) -> nvmlReturn_t {
+    if sample.is_null() {
+        return INVALID_ARGUMENT;
+    }
+    // SAFETY: not null, from `nvmlGpmSampleAlloc`, and freed once, by the header's contract.
+    drop(unsafe { Box::from_raw(sample.cast::<GpmSample>()) });
+    SUCCESS
+}
+
+/// The caller's sample.
+fn sample<'a>(sample: nvmlGpmSample_t) -> Result<&'a mut GpmSample, nvmlReturn_t> {
+    // SAFETY: null, or from `nvmlGpmSampleAlloc` and used by one thread at a time, by the header's contract.
+    unsafe { sample.cast::<GpmSample>().as_mut() }.ok_or(INVALID_ARGUMENT)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlGpmSampleGet(handle: nvmlDevice_t, out: nvmlGpmSample_t) -> nvmlReturn_t {
+    device(handle, "nvmlGpmSampleGet", |device, elapsed_s| {
+        if device.gpm.is_empty() {
+            return Err(NOT_SUPPORTED);
+        }
+        *sample(out)? = GpmSample { device: handle, taken_s: elapsed_s };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlGpmMetricsGet(asked: Option<&mut nvmlGpmMetricsGet_t>) -> nvmlReturn_t {
+    let Some(asked) = asked else { return INVALID_ARGUMENT };
+    let (Ok(older), Ok(newer)) = (sample(asked.sample1), sample(asked.sample2)) else { return INVALID_ARGUMENT };
+    if older.device != newer.device {
+        return INVALID_ARGUMENT;
+    }
+    device(newer.device, "nvmlGpmMetricsGet", |device, _| {
+        if asked.version != 1 {
+            return Err(ARGUMENT_VERSION_MISMATCH);
+        }
+        let count = asked.numMetrics as usize;
+        for metric in asked.metrics.get_mut(..count).ok_or(INVALID_ARGUMENT)? {
+            match device.gpm.get(&metric.metricId) {
+                Some(series) => {
+                    // Shorter intervals are invalid: the counters are refreshed no faster.
+                    let valid = newer.taken_s - older.taken_s >= 0.1;
+                    metric.value = if valid { series.next(newer.taken_s) } else { f64::NAN };
+                    metric.nvmlReturn = SUCCESS;
+                }
+                None => metric.nvmlReturn = NOT_SUPPORTED,
+            }
+        }
         Ok(())
     })
 }

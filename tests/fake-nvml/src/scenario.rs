@@ -74,6 +74,8 @@ pub struct Device {
     #[serde(default)]
     pub(crate) fields: Vec<Field>,
     #[serde(default)]
+    pub(crate) gpm: BTreeMap<u32, Series>,
+    #[serde(default)]
     pub(crate) errors: BTreeMap<String, Codes>,
     #[serde(default)]
     pub(crate) delays_ms: BTreeMap<String, Series>,

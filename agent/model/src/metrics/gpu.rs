@@ -1,7 +1,7 @@
 //! GPUs. Names follow OpenTelemetry's `hw.*`; what has no name there is `perfwatch.gpu.*`.
 
 use crate::MetricDef;
-use crate::Unit::{Bytes, Celsius, Hertz, Joules, Ratio, Watts};
+use crate::Unit::{Bytes, Celsius, Count, Hertz, Joules, Ratio, Seconds, Watts};
 
 /// By `hw.gpu.task` (general).
 pub const UTILIZATION: MetricDef = MetricDef::gauge(
@@ -21,7 +21,8 @@ pub const MEMORY_BUSY: MetricDef = MetricDef::gauge(
     "perfwatch.gpu.memory.busy",
     Ratio,
     "Share of the driver's last sampling period in which device memory was read or written.",
-);
+)
+.full();
 /// Memory in use.
 pub const MEMORY_USAGE: MetricDef =
     MetricDef::gauge("hw.gpu.memory.usage", Bytes, "Device memory in use.").with_peak(&MEMORY_USAGE_MAX);
@@ -37,19 +38,88 @@ pub const POWER_LIMIT: MetricDef =
     MetricDef::gauge("perfwatch.gpu.power.limit", Watts, "Power that the device may draw, as enforced now.");
 /// With `hw.type` = gpu.
 pub const ENERGY: MetricDef = MetricDef::counter("hw.energy", Joules, "Energy drawn since the driver was loaded.");
-/// By `hw.sensor_location` (core).
+/// By `hw.sensor_location` (core, memory).
 pub const TEMPERATURE: MetricDef = MetricDef::gauge("hw.temperature", Celsius, "Temperature of the device.");
 /// By `perfwatch.gpu.clock` (sm, memory).
 pub const CLOCK: MetricDef = MetricDef::gauge("perfwatch.gpu.clock.frequency", Hertz, "Clock frequency now.");
 /// By `perfwatch.gpu.clock` (sm, memory).
 pub const CLOCK_LIMIT: MetricDef =
-    MetricDef::gauge("perfwatch.gpu.clock.limit", Hertz, "Highest clock frequency of the device.");
+    MetricDef::gauge("perfwatch.gpu.clock.limit", Hertz, "Highest clock frequency of the device.").full();
 /// By `perfwatch.gpu.throttle.reason`.
 pub const THROTTLE_ACTIVE: MetricDef = MetricDef::gauge(
     "perfwatch.gpu.throttle.active",
     Ratio,
-    "Whether the clocks are held down for this reason: 1 or 0.",
+    "Whether the clocks are held down for this reason at this moment: 1 or 0.",
+)
+.full();
+/// By `perfwatch.gpu.throttle.reason` (`sw_power_cap`, `sync_boost`, `sw_thermal`, `hw_thermal`, `hw_power_brake`).
+pub const THROTTLE_TIME: MetricDef = MetricDef::counter(
+    "perfwatch.gpu.throttle.time",
+    Seconds,
+    "Time for which the clocks were held down for this reason since the driver was loaded. Reasons overlap.",
 );
+/// GPM: NVML's performance monitoring, from Hopper on.
+pub const GRAPHICS_ACTIVE: MetricDef =
+    MetricDef::gauge("perfwatch.gpu.graphics.active", Ratio, "Share of the time in which any application was active.")
+        .full();
+/// GPM.
+pub const SM_ACTIVE: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.sm.active",
+    Ratio,
+    "Share of the SMs' cycles in which at least one warp was on the SM.",
+);
+/// GPM.
+pub const SM_OCCUPANCY: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.sm.occupancy",
+    Ratio,
+    "Warps on the SMs, as a share of the most they hold. More is not always better.",
+)
+.full();
+/// GPM.
+pub const TENSOR_ACTIVE: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.tensor.active",
+    Ratio,
+    "Share of the cycles in which the tensor cores were busy; about 0.93 is as much as they do.",
+);
+/// GPM, by `perfwatch.gpu.pipe` (fp64, fp32, fp16, int).
+pub const PIPE_ACTIVE: MetricDef =
+    MetricDef::gauge("perfwatch.gpu.pipe.active", Ratio, "Share of the cycles in which this pipe was busy.").full();
+/// GPM.
+pub const DRAM_ACTIVE: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.dram.active",
+    Ratio,
+    "Share of the memory's bandwidth on paper that was used; about 0.80 is as much as can be had.",
+);
+/// By `network.io.direction`: transmit is from the device to the host.
+pub const PCIE_IO: MetricDef =
+    MetricDef::counter("hw.gpu.io", Bytes, "Bytes over the PCIe link since the driver was loaded.").full();
+/// By `network.io.direction`: transmit is to other devices.
+pub const NVLINK_IO: MetricDef =
+    MetricDef::counter("perfwatch.gpu.nvlink.io", Bytes, "Bytes over all NVLinks since the driver was loaded.").full();
+/// Packets that had to be sent again.
+pub const PCIE_REPLAYS: MetricDef = MetricDef::counter(
+    "perfwatch.gpu.pcie.replays",
+    Count("{packet}"),
+    "Packets of the PCIe link that had to be sent again since the driver was loaded.",
+)
+.full();
+/// By `error.type` (corrected, uncorrected).
+pub const ERRORS: MetricDef =
+    MetricDef::counter("hw.errors", Count("{error}"), "Errors of the memory since the driver was loaded.").full();
+/// By `error.type` (corrected, uncorrected).
+pub const REMAPPED_ROWS: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.remapped_rows",
+    Count("{row}"),
+    "Rows of the memory that were replaced for such errors in the life of the device.",
+)
+.full();
+/// By `perfwatch.gpu.fault` (`lost`, `reset_required`, `unresponsive`, `row_remap_pending`, `row_remap_failed`, `recovery_needed`).
+pub const FAULT: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.fault.active",
+    Ratio,
+    "Whether the device or its driver has this fault at this moment: 1 or 0. What cannot be told has no value.",
+)
+.full();
 
 /// All of them.
 pub const ALL: &[&MetricDef] = &[
@@ -64,4 +134,17 @@ pub const ALL: &[&MetricDef] = &[
     &CLOCK,
     &CLOCK_LIMIT,
     &THROTTLE_ACTIVE,
+    &THROTTLE_TIME,
+    &GRAPHICS_ACTIVE,
+    &SM_ACTIVE,
+    &SM_OCCUPANCY,
+    &TENSOR_ACTIVE,
+    &PIPE_ACTIVE,
+    &DRAM_ACTIVE,
+    &PCIE_IO,
+    &NVLINK_IO,
+    &PCIE_REPLAYS,
+    &ERRORS,
+    &REMAPPED_ROWS,
+    &FAULT,
 ];

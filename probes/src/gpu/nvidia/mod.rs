@@ -7,8 +7,10 @@
 //! A statically linked (musl) build cannot load any library; it says so and points to the glibc build.
 
 mod activity;
-mod energy;
+mod counter;
 mod fault;
+mod fields;
+mod gpm;
 mod probe;
 mod readings;
 mod retry;

@@ -8,9 +8,11 @@ use perfwatch_model::{
 };
 
 use super::activity::Activity;
-use super::energy::EnergyCounter;
+use super::counter::Counter;
 use super::fault;
-use super::readings::{DeviceReadings, THROTTLE_REASONS};
+use super::fields::Field;
+use super::gpm::Unit;
+use super::readings::{DeviceFault, DeviceReadings, THROTTLE_REASONS};
 use super::sampler::{self, Description, Report, Request};
 use crate::Probe;
 use crate::gpu::{GpuContext, GpuDevice, GpuProbe};
@@ -140,10 +142,15 @@ impl NvidiaProbe {
         }
         let known = self.devices.iter().map(|device| device.entity);
         let nobody = self.devices.is_empty().then_some(self.context.host);
+        let silent = self.overdue.is_some();
         for entity in known.chain(nobody) {
-            for metric in gpu::ALL {
+            // Of a driver that does not answer one fault is known.
+            for metric in gpu::ALL.iter().filter(|metric| !(silent && metric.name == gpu::FAULT.name)) {
                 out.unavailable(metric, entity, reason.clone());
             }
+        }
+        if silent {
+            self.series.iter().for_each(|series| series.publish_silence(out));
         }
     }
 }
@@ -217,13 +224,87 @@ struct DeviceSeries {
     memory_clock_limit: SeriesId,
     throttle: [SeriesId; THROTTLE_REASONS.len()],
     throttle_other: SeriesId,
-    energy_counter: EnergyCounter,
+    energy_counter: Counter,
+    memory_temperature: SeriesId,
+    counted: [Counted; COUNTED.len()],
+    remapped: [SeriesId; 2],
+    faults: [SeriesId; FAULTS.len()],
+    units: [SeriesId; UNITS.len()],
 }
+
+/// A counter among the fields.
+struct Counted {
+    field: Field,
+    metric: &'static MetricDef,
+    /// What one of the driver's units is in the metric's.
+    scale: u64,
+    series: SeriesId,
+    counter: Counter,
+}
+
+/// The counters among the fields: metric, the attribute that tells them apart, and the driver's unit in the metric's.
+const COUNTED: [(Field, &MetricDef, Option<Label>, u64); 12] = [
+    (Field::SwPowerCap, &gpu::THROTTLE_TIME, Some((THROTTLE_KEY, "sw_power_cap")), 1),
+    (Field::SyncBoost, &gpu::THROTTLE_TIME, Some((THROTTLE_KEY, "sync_boost")), 1),
+    (Field::SwThermal, &gpu::THROTTLE_TIME, Some((THROTTLE_KEY, "sw_thermal")), 1),
+    (Field::HwThermal, &gpu::THROTTLE_TIME, Some((THROTTLE_KEY, "hw_thermal")), 1),
+    (Field::HwPowerBrake, &gpu::THROTTLE_TIME, Some((THROTTLE_KEY, "hw_power_brake")), 1),
+    (Field::PcieTransmit, &gpu::PCIE_IO, Some(TRANSMIT), 1),
+    (Field::PcieReceive, &gpu::PCIE_IO, Some(RECEIVE), 1),
+    (Field::PcieReplays, &gpu::PCIE_REPLAYS, None, 1),
+    (Field::NvlinkTransmit, &gpu::NVLINK_IO, Some(TRANSMIT), 1024),
+    (Field::NvlinkReceive, &gpu::NVLINK_IO, Some(RECEIVE), 1024),
+    (Field::EccCorrected, &gpu::ERRORS, Some(CORRECTED), 1),
+    (Field::EccUncorrected, &gpu::ERRORS, Some(UNCORRECTED), 1),
+];
+
+/// How a fault is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// A field that is not 0.
+    Field(Field),
+    /// The device said so.
+    Device(DeviceFault),
+    /// The driver did not answer in time.
+    Silence,
+}
+
+/// Faults that are told of a device, with how each is known.
+const FAULTS: [(Sign, &str); 6] = [
+    (Sign::Device(DeviceFault::Lost), "lost"),
+    (Sign::Device(DeviceFault::ResetRequired), "reset_required"),
+    (Sign::Silence, "unresponsive"),
+    (Sign::Field(Field::RemapPending), "row_remap_pending"),
+    (Sign::Field(Field::RemapFailed), "row_remap_failed"),
+    (Sign::Field(Field::RecoveryAction), "recovery_needed"),
+];
+
+/// Where each unit's share goes.
+const UNITS: [(Unit, &MetricDef, Option<Label>); 9] = [
+    (Unit::Graphics, &gpu::GRAPHICS_ACTIVE, None),
+    (Unit::Sm, &gpu::SM_ACTIVE, None),
+    (Unit::Occupancy, &gpu::SM_OCCUPANCY, None),
+    (Unit::Tensor, &gpu::TENSOR_ACTIVE, None),
+    (Unit::Fp64, &gpu::PIPE_ACTIVE, Some((PIPE_KEY, "fp64"))),
+    (Unit::Fp32, &gpu::PIPE_ACTIVE, Some((PIPE_KEY, "fp32"))),
+    (Unit::Fp16, &gpu::PIPE_ACTIVE, Some((PIPE_KEY, "fp16"))),
+    (Unit::Integer, &gpu::PIPE_ACTIVE, Some((PIPE_KEY, "int"))),
+    (Unit::Dram, &gpu::DRAM_ACTIVE, None),
+];
 
 /// Required by the semantic conventions wherever `hw.*` metrics are shared by kinds of hardware.
 const TYPE: Attr = Attr::fixed("hw.type", "gpu");
 const CLOCK_KEY: &str = "perfwatch.gpu.clock";
 const THROTTLE_KEY: &str = "perfwatch.gpu.throttle.reason";
+const PIPE_KEY: &str = "perfwatch.gpu.pipe";
+const FAULT_KEY: &str = "perfwatch.gpu.fault";
+
+/// Key and value of the attribute that tells a series from its likes.
+type Label = (&'static str, &'static str);
+const TRANSMIT: Label = ("network.io.direction", "transmit");
+const RECEIVE: Label = ("network.io.direction", "receive");
+const CORRECTED: Label = ("error.type", "corrected");
+const UNCORRECTED: Label = ("error.type", "uncorrected");
 
 impl DeviceSeries {
     fn intern(entity: EntityId, out: &mut Sample<'_>) -> Self {
@@ -246,7 +327,19 @@ impl DeviceSeries {
             throttle: THROTTLE_REASONS
                 .map(|(_, reason)| series(&gpu::THROTTLE_ACTIVE, &[Attr::fixed(THROTTLE_KEY, reason)])),
             throttle_other: series(&gpu::THROTTLE_ACTIVE, &[Attr::fixed(THROTTLE_KEY, "other")]),
-            energy_counter: EnergyCounter::default(),
+            energy_counter: Counter::default(),
+            memory_temperature: series(&gpu::TEMPERATURE, &[Attr::fixed("hw.sensor_location", "memory")]),
+            counted: COUNTED.map(|(field, metric, label, scale)| Counted {
+                field,
+                metric,
+                scale,
+                series: series(metric, labelled(label).as_slice()),
+                counter: Counter::default(),
+            }),
+            remapped: [CORRECTED, UNCORRECTED]
+                .map(|label| series(&gpu::REMAPPED_ROWS, labelled(Some(label)).as_slice())),
+            units: UNITS.map(|(_, metric, label)| series(metric, labelled(label).as_slice())),
+            faults: FAULTS.map(|(_, fault)| series(&gpu::FAULT, &[Attr::fixed(FAULT_KEY, fault)])),
         }
     }
 
@@ -255,7 +348,7 @@ impl DeviceSeries {
         let float = |reading: &Reading<f64>| reading.clone().map(Number::Float);
         let int = |reading: &Reading<u64>| reading.clone().map(Number::Int);
         let energy = match &readings.energy_mj {
-            Reading::Value(raw) => self.energy_counter.total(*raw),
+            Reading::Value(raw) => self.energy_counter.total(*raw, "energy (mJ)"),
             Reading::Unavailable(reason) => Reading::Unavailable(reason.clone()),
         };
         let mut said: Option<&'static str> = None;
@@ -290,7 +383,103 @@ impl DeviceSeries {
             }
             Reading::Unavailable(reason) => out.unavailable(&gpu::THROTTLE_ACTIVE, entity, reason.clone()),
         }
+        self.publish_fields(readings, out);
+        for ((sign, _), series) in FAULTS.into_iter().zip(self.faults) {
+            let holds = match sign {
+                Sign::Device(fault) => Some(readings.fault == Some(fault)),
+                Sign::Silence => Some(false),
+                Sign::Field(field) => readings.fields[field as usize].as_value().map(|value| *value != 0),
+            };
+            if let Some(holds) = holds {
+                out.gauge(series, if holds { 1.0 } else { 0.0 });
+            }
+        }
     }
+
+    /// The one thing that is known of a device whose driver does not answer.
+    fn publish_silence(&self, out: &mut Sample<'_>) {
+        for ((sign, _), series) in FAULTS.into_iter().zip(self.faults) {
+            if sign == Sign::Silence {
+                out.gauge(series, 1.0);
+            }
+        }
+    }
+
+    /// Where some series of a metric have a value, the others are no absence: no `NVLink` is not an unread one.
+    fn publish_fields(&mut self, readings: &DeviceReadings, out: &mut Sample<'_>) {
+        let entity = self.entity;
+        let mut absent = Absent::default();
+        for Counted { field, metric, scale, series, counter } in &mut self.counted {
+            let total = match &readings.fields[*field as usize] {
+                Reading::Value(raw) => counter.total(*raw, metric.name),
+                Reading::Unavailable(reason) => Reading::Unavailable(reason.clone()),
+            };
+            match total {
+                Reading::Value(total) => {
+                    out.counter(*series, total.saturating_mul(*scale));
+                    absent.present(metric);
+                }
+                Reading::Unavailable(reason) => absent.absent(metric, reason),
+            }
+        }
+        let rows = [Field::RemappedCorrected, Field::RemappedUncorrected];
+        for (field, series) in rows.into_iter().zip(self.remapped) {
+            match &readings.fields[field as usize] {
+                Reading::Value(rows) => {
+                    out.gauge_int(series, *rows);
+                    absent.present(&gpu::REMAPPED_ROWS);
+                }
+                Reading::Unavailable(reason) => absent.absent(&gpu::REMAPPED_ROWS, reason.clone()),
+            }
+        }
+        for ((unit, metric, _), series) in UNITS.into_iter().zip(self.units) {
+            match &readings.units[unit as usize] {
+                Reading::Value(share) => {
+                    out.gauge(series, *share);
+                    absent.present(metric);
+                }
+                Reading::Unavailable(reason) => absent.absent(metric, reason.clone()),
+            }
+        }
+        // Parts without HBM have no sensor there, and the core's temperature stands for the device.
+        if let Reading::Value(degrees) = &readings.fields[Field::MemoryTemperature as usize] {
+            out.gauge(self.memory_temperature, *degrees as f64);
+        }
+        for (metric, reason) in absent.metrics {
+            if let Some(reason) = reason {
+                out.unavailable(metric, entity, reason);
+            }
+        }
+    }
+}
+
+/// Metrics of several series, and why none of them has a value.
+#[derive(Default)]
+struct Absent {
+    metrics: Vec<(&'static MetricDef, Option<Reason>)>,
+}
+
+impl Absent {
+    fn present(&mut self, metric: &'static MetricDef) {
+        match self.known(metric) {
+            Some(reason) => *reason = None,
+            None => self.metrics.push((metric, None)),
+        }
+    }
+
+    fn absent(&mut self, metric: &'static MetricDef, reason: Reason) {
+        if self.known(metric).is_none() {
+            self.metrics.push((metric, Some(reason)));
+        }
+    }
+
+    fn known(&mut self, metric: &MetricDef) -> Option<&mut Option<Reason>> {
+        self.metrics.iter_mut().find(|(known, _)| known.name == metric.name).map(|(_, reason)| reason)
+    }
+}
+
+fn labelled(label: Option<Label>) -> Option<Attr> {
+    label.map(|(key, value)| Attr::fixed(key, value))
 }
 
 fn active(bits: u64) -> f64 {

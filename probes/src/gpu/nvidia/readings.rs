@@ -1,15 +1,17 @@
 //! What is read from one device, in perfwatch's units.
 
-use nvml_wrapper::Device;
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::{Bits, NvmlError};
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
+use nvml_wrapper::{Device, Nvml};
 use perfwatch_model::{Reading, Reason};
 
 use super::activity::Activity;
 use super::fault;
+use super::fields::{self, Batch, FieldReadings};
+use super::gpm::{self, Gpm, UnitReadings};
 use crate::gpu::GpuProcess;
 
 /// Before the first answer; never leaves the probe, as every slot is filled before a report is sent.
@@ -45,6 +47,10 @@ pub(crate) struct DeviceReadings {
     pub(crate) sm_clock_limit_hz: Reading<u64>,
     pub(crate) memory_clock_limit_hz: Reading<u64>,
     pub(crate) throttle_mask: Reading<u64>,
+    pub(crate) fields: FieldReadings,
+    pub(crate) units: UnitReadings,
+    /// Said by any call on the device.
+    pub(crate) fault: Option<DeviceFault>,
     pub(crate) processes: Reading<Vec<GpuProcess>>,
 }
 
@@ -65,9 +71,21 @@ impl DeviceReadings {
             sm_clock_limit_hz: Reading::Unavailable(NOT_READ),
             memory_clock_limit_hz: Reading::Unavailable(NOT_READ),
             throttle_mask: Reading::Unavailable(NOT_READ),
+            fields: [const { Reading::Unavailable(NOT_READ) }; fields::COUNT],
+            units: [const { Reading::Unavailable(NOT_READ) }; gpm::UNITS.len()],
+            fault: None,
             processes: Reading::Unavailable(NOT_READ),
         }
     }
+}
+
+/// What a device says of itself in place of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceFault {
+    /// It fell off the bus.
+    Lost,
+    /// It works again after a reset.
+    ResetRequired,
 }
 
 /// How the calls of one sample went, over all devices.
@@ -76,9 +94,16 @@ pub(crate) struct Tally {
     answered: u32,
     unknown: u32,
     ended: Option<Reason>,
+    /// Of the device that is read now.
+    fault: Option<DeviceFault>,
 }
 
 impl Tally {
+    /// What the device that was read said of itself; the next one begins without.
+    pub(crate) fn take_fault(&mut self) -> Option<DeviceFault> {
+        self.fault.take()
+    }
+
     /// Why NVML has to be initialised anew, if it has to: a call said so, or every call failed with `unknown error`.
     pub(crate) fn end_of_session(self) -> Option<Reason> {
         let lost = self.answered == 0 && self.unknown > 0;
@@ -139,6 +164,30 @@ impl Reader<'_, '_> {
         });
     }
 
+    /// Everything of a batch with one call.
+    pub(crate) fn read_fields(&mut self, nvml: &Nvml, batch: &mut Batch, into: &mut FieldReadings) {
+        let device = self.device;
+        match self.call(fields::CALL, || batch.ask(nvml, device)) {
+            Reading::Value(()) => batch.tell(into),
+            Reading::Unavailable(reason) => batch.tell_absent(&reason, into),
+        }
+    }
+
+    /// Which units were busy since the last call.
+    pub(crate) fn read_units(&mut self, gpm: &mut Result<Gpm<'_>, Reason>, now_ns: u64, into: &mut DeviceReadings) {
+        let device = self.device;
+        match gpm {
+            Ok(gpm) => match self.call(gpm::CALL, || gpm.sample(device, now_ns)) {
+                Reading::Value(Some(units)) => into.units = units,
+                // Too soon after the last one, which still stands.
+                Reading::Value(None) => {}
+                Reading::Unavailable(reason) => into.units = gpm::UNITS.map(|_| Reading::Unavailable(reason.clone())),
+            },
+            Err(reason) => into.units = gpm::UNITS.map(|_| Reading::Unavailable(reason.clone())),
+        }
+        gpm::disbelieve_zeros(&mut into.units, &into.utilization);
+    }
+
     /// What changes when somebody changes it.
     pub(crate) fn read_limits(&mut self, into: &mut DeviceReadings) {
         let device = self.device;
@@ -170,6 +219,11 @@ impl Reader<'_, '_> {
             }
             Err(error) => {
                 let reason = fault::at_call(&error, name);
+                match error {
+                    NvmlError::GpuLost => self.tally.fault = Some(DeviceFault::Lost),
+                    NvmlError::ResetRequired => self.tally.fault = Some(DeviceFault::ResetRequired),
+                    _ => {}
+                }
                 match error {
                     NvmlError::Unknown => self.tally.unknown += 1,
                     error if fault::ends_session(&error) => self.tally.ended = Some(reason.clone()),

@@ -8,6 +8,8 @@ use perfwatch_model::{Reading, Reason, Stamp};
 
 use super::activity::Activity;
 use super::fault;
+use super::fields::{self, Batch};
+use super::gpm::Gpm;
 use super::readings::{DeviceReadings, Reader, Tally};
 use super::retry::Retry;
 use crate::gpu::GpuContext;
@@ -107,6 +109,12 @@ fn send(reports: &Sender<Report>, mut report: Report) -> bool {
     reports.send(report).is_ok()
 }
 
+/// When a sample of GPM is taken, which is later than the tick that asks for it by what the calls before it took.
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 fn load(context: &GpuContext) -> Result<Nvml, Reason> {
     let path = context.nvml_lib.as_ref().map_or(fault::DEFAULT_LIBRARY.as_ref(), |path| path.as_os_str());
     let nvml = Nvml::builder().lib_path(path).init().map_err(|error| fault::at_load(&error, context))?;
@@ -122,8 +130,26 @@ fn load(context: &GpuContext) -> Result<Nvml, Reason> {
 struct Session<'nvml> {
     context: &'nvml GpuContext,
     activity: &'nvml Activity,
-    devices: Vec<Device<'nvml>>,
+    nvml: &'nvml Nvml,
+    devices: Vec<Held<'nvml>>,
     inventory: Option<Vec<Description>>,
+}
+
+/// A device and the buffers of its calls.
+struct Held<'nvml> {
+    device: Device<'nvml>,
+    fast: Batch,
+    slow: Batch,
+    gpm: Result<Gpm<'nvml>, Reason>,
+}
+
+impl<'nvml> Held<'nvml> {
+    fn open(nvml: &'nvml Nvml, device: Device<'nvml>, activity: &Activity) -> Self {
+        let scheme = nvml.field_id_scheme();
+        activity.enter("nvmlGpmQueryDeviceSupport");
+        let gpm = Gpm::open(nvml, &device);
+        Self { fast: Batch::new(fields::FAST, scheme), slow: Batch::new(fields::SLOW, scheme), gpm, device }
+    }
 }
 
 impl<'nvml> Session<'nvml> {
@@ -150,7 +176,7 @@ impl<'nvml> Session<'nvml> {
                         driver_version: driver.clone(),
                         uuid,
                     });
-                    devices.push(device);
+                    devices.push(Held::open(nvml, device, activity));
                 }
                 Err(error) => refused = Some(fault::at_load(&error, context)),
             }
@@ -158,7 +184,7 @@ impl<'nvml> Session<'nvml> {
         if devices.is_empty() {
             return Err(refused.unwrap_or(fault::NO_DEVICE));
         }
-        Ok(Self { context, activity, devices, inventory: Some(inventory) })
+        Ok(Self { context, activity, nvml, devices, inventory: Some(inventory) })
     }
 
     /// Answers `first` and what comes after it.
@@ -199,17 +225,21 @@ impl<'nvml> Session<'nvml> {
         report.inventory = self.inventory.take();
         report.failure = None;
         let mut tally = Tally::default();
-        for (device, into) in self.devices.iter().zip(&mut report.devices) {
-            let mut reader = Reader { device, activity: self.activity, tally: &mut tally };
+        for (held, into) in self.devices.iter_mut().zip(&mut report.devices) {
+            let mut reader = Reader { device: &held.device, activity: self.activity, tally: &mut tally };
             reader.read_fast(into);
+            reader.read_fields(self.nvml, &mut held.fast, &mut into.fields);
+            reader.read_units(&mut held.gpm, monotonic_ns(), into);
             if request.limits || new {
                 reader.read_limits(into);
+                reader.read_fields(self.nvml, &mut held.slow, &mut into.fields);
             }
             if !self.context.host_pids {
                 into.processes = Reading::Unavailable(fault::FOREIGN_PIDS);
             } else if request.processes || new {
                 reader.read_processes(into);
             }
+            into.fault = tally.take_fault();
         }
         let lost = tally.end_of_session();
         report.failure.clone_from(&lost);

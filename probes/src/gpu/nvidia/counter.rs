@@ -1,13 +1,13 @@
-//! The energy counter, kept from going back.
+//! The driver's counters, kept from going back.
 
 use perfwatch_model::{Reading, Reason};
 
-/// Makes NVML's counter, which restarts when the driver is loaded anew, one that only rises.
+/// Makes a counter of NVML's, which restarts when the driver is loaded anew, one that only rises.
 ///
 /// A value below the last one has no reading. If the next value is still below, the counter has restarted, and what it counts
 /// from there is added to the old total; if not, the low value was a glitch and is forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct EnergyCounter {
+pub(crate) struct Counter {
     /// Last raw value that was believed.
     last: u64,
     /// Sum of the totals before each restart.
@@ -15,12 +15,12 @@ pub(crate) struct EnergyCounter {
     suspect: bool,
 }
 
-impl EnergyCounter {
-    /// The total for a raw value, both in millijoules.
-    pub(crate) fn total(&mut self, raw: u64) -> Reading<u64> {
+impl Counter {
+    /// The total for a raw value. `what` is the counter's name for people.
+    pub(crate) fn total(&mut self, raw: u64, what: &str) -> Reading<u64> {
         if raw < self.last && !self.suspect {
             self.suspect = true;
-            let text = format!("the energy counter went back from {} mJ to {raw} mJ", self.last);
+            let text = format!("the counter of {what} went back from {} to {raw}", self.last);
             return Reading::Unavailable(Reason::new(text, "none needed: it counts on from the next sample"));
         }
         if raw < self.last {
@@ -37,8 +37,8 @@ mod tests {
     use super::*;
 
     fn totals(raw: &[u64]) -> Vec<Option<u64>> {
-        let mut energy = EnergyCounter::default();
-        raw.iter().map(|&raw| energy.total(raw).value()).collect()
+        let mut counter = Counter::default();
+        raw.iter().map(|&raw| counter.total(raw, "energy (mJ)").value()).collect()
     }
 
     #[test]

@@ -1,0 +1,234 @@
+//! Field values: what NVML keeps as numbered fields of a device, many of them with one call.
+
+use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
+use nvml_wrapper::{Device, FieldIdScheme, Nvml};
+use nvml_wrapper_sys::bindings::{nvmlFieldValue_t, nvmlValue_t};
+use perfwatch_model::{Reading, Reason};
+
+use super::fault;
+
+pub(crate) const CALL: &str = "nvmlDeviceGetFieldValues";
+
+/// All links of `NVLink` together.
+const ALL_LINKS: u32 = u32::MAX;
+
+/// A field that perfwatch reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// Of the memory, °C.
+    MemoryTemperature,
+    /// Bytes from the device to the host, since the driver was loaded.
+    PcieTransmit,
+    /// Bytes from the host to the device.
+    PcieReceive,
+    /// Packets of the `PCIe` link that had to be sent again.
+    PcieReplays,
+    /// KiB to other devices, over all links.
+    NvlinkTransmit,
+    /// KiB from other devices.
+    NvlinkReceive,
+    /// Nanoseconds for which the clocks were held down to stay below the power limit.
+    SwPowerCap,
+    /// The same, because another device of the group was.
+    SyncBoost,
+    /// The same, because it became warmer than it should run for long.
+    SwThermal,
+    /// The same, by half or more: too hot.
+    HwThermal,
+    /// The same: the power supply asked for it.
+    HwPowerBrake,
+    /// Errors of the memory that were corrected, since the driver was loaded.
+    EccCorrected,
+    /// Errors of the memory that were not.
+    EccUncorrected,
+    /// Rows of the memory replaced for corrected errors, in the life of the device.
+    RemappedCorrected,
+    /// The same for uncorrected ones.
+    RemappedUncorrected,
+    /// 1 when a row is to be replaced at the next reset.
+    RemapPending,
+    /// 1 when a row could not be replaced.
+    RemapFailed,
+    /// What the driver asks for: 0 nothing, 1 a reset, 2 a reboot, 3 and 4 draining.
+    RecoveryAction,
+}
+
+/// How many there are.
+pub(crate) const COUNT: usize = Field::RecoveryAction as usize + 1;
+
+/// What may change from one second to the next.
+pub(crate) const FAST: &[Field] = &[
+    Field::MemoryTemperature,
+    Field::PcieTransmit,
+    Field::PcieReceive,
+    Field::PcieReplays,
+    Field::NvlinkTransmit,
+    Field::NvlinkReceive,
+    Field::SwPowerCap,
+    Field::SyncBoost,
+    Field::SwThermal,
+    Field::HwThermal,
+    Field::HwPowerBrake,
+];
+
+/// What changes when something breaks.
+pub(crate) const SLOW: &[Field] = &[
+    Field::EccCorrected,
+    Field::EccUncorrected,
+    Field::RemappedCorrected,
+    Field::RemappedUncorrected,
+    Field::RemapPending,
+    Field::RemapFailed,
+    Field::RecoveryAction,
+];
+
+impl Field {
+    /// Its number. Drivers from 580.82 on number some of them anew.
+    const fn id(self, scheme: FieldIdScheme) -> u32 {
+        let (before, from_580_82) = match self {
+            Self::MemoryTemperature => (82, 82),
+            Self::PcieTransmit => (197, 197),
+            Self::PcieReceive => (198, 198),
+            Self::PcieReplays => (94, 94),
+            Self::NvlinkTransmit => (138, 138),
+            Self::NvlinkReceive => (139, 139),
+            Self::SwPowerCap => (74, 74),
+            Self::SyncBoost => (76, 76),
+            Self::SwThermal => (251, 269),
+            Self::HwThermal => (252, 270),
+            Self::HwPowerBrake => (253, 271),
+            Self::EccCorrected => (3, 3),
+            Self::EccUncorrected => (4, 4),
+            Self::RemappedCorrected => (142, 142),
+            Self::RemappedUncorrected => (143, 143),
+            Self::RemapPending => (144, 144),
+            Self::RemapFailed => (145, 145),
+            Self::RecoveryAction => (230, 230),
+        };
+        match scheme {
+            FieldIdScheme::V12 => before,
+            FieldIdScheme::V13Update1 => from_580_82,
+        }
+    }
+
+    const fn scope(self) -> u32 {
+        match self {
+            Self::NvlinkTransmit | Self::NvlinkReceive => ALL_LINKS,
+            _ => 0,
+        }
+    }
+}
+
+/// The readings of all fields, by [`Field`].
+pub(crate) type FieldReadings = [Reading<u64>; COUNT];
+
+/// Fields that are asked for with one call; its buffer is kept.
+pub(crate) struct Batch {
+    fields: &'static [Field],
+    asked: Vec<nvmlFieldValue_t>,
+}
+
+impl Batch {
+    pub(crate) fn new(fields: &'static [Field], scheme: FieldIdScheme) -> Self {
+        let ask = |field: &Field| nvmlFieldValue_t {
+            fieldId: field.id(scheme),
+            scopeId: field.scope(),
+            timestamp: 0,
+            latencyUsec: 0,
+            valueType: 0,
+            nvmlReturn: 0,
+            value: nvmlValue_t { ullVal: 0 },
+        };
+        Self { fields, asked: fields.iter().map(ask).collect() }
+    }
+
+    /// Asks. The safe wrapper's call knows no scopes and refuses signed values.
+    #[allow(unsafe_code, reason = "the wrapper offers no safe way")]
+    pub(crate) fn ask(&mut self, nvml: &Nvml, device: &Device<'_>) -> Result<(), NvmlError> {
+        let call = nvml_sym(nvml.lib().nvmlDeviceGetFieldValues.as_ref())?;
+        let count = i32::try_from(self.asked.len()).unwrap_or(0);
+        // SAFETY: the device is one of this library's, and the buffer holds `count` initialised values.
+        nvml_try(unsafe { call(device.handle(), count, self.asked.as_mut_ptr()) })
+    }
+
+    /// What came, after [`Batch::ask`] went well.
+    pub(crate) fn tell(&self, into: &mut FieldReadings) {
+        for (field, value) in self.fields.iter().zip(&self.asked) {
+            into[*field as usize] = match nvml_try(value.nvmlReturn) {
+                Ok(()) => decode(value).map_or_else(Reading::Unavailable, Reading::Value),
+                Err(error) => Reading::Unavailable(fault::at_call(&error, CALL)),
+            };
+        }
+    }
+
+    /// None of them, for this reason.
+    pub(crate) fn tell_absent(&self, reason: &Reason, into: &mut FieldReadings) {
+        for field in self.fields {
+            into[*field as usize] = Reading::Unavailable(reason.clone());
+        }
+    }
+}
+
+/// None of what is read here is negative, whatever type a driver gives it.
+#[allow(unsafe_code, reason = "a C union, whose type stands beside it")]
+fn decode(value: &nvmlFieldValue_t) -> Result<u64, Reason> {
+    let out = value.value;
+    let signed = |signed: i64| u64::try_from(signed).ok();
+    // SAFETY: all members are numbers that begin at the same byte, and the whole union was initialised.
+    let decoded = unsafe {
+        match value.valueType {
+            0 => (out.dVal.is_finite() && out.dVal >= 0.0).then_some(out.dVal as u64),
+            1 => Some(u64::from(out.uiVal)),
+            2 => Some(out.ulVal),
+            3 => Some(out.ullVal),
+            4 => signed(out.sllVal),
+            5 => signed(i64::from(out.siVal)),
+            6 => Some(u64::from(out.usVal)),
+            _ => None,
+        }
+    };
+    decoded.ok_or_else(|| {
+        Reason::new(
+            format!("the driver's value of field {} is none that can be true", value.fieldId),
+            "none: the next sample is usually right",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_from_580_82_on_number_the_clocks_reasons_anew() {
+        assert_eq!(
+            [FieldIdScheme::V12, FieldIdScheme::V13Update1].map(|scheme| Field::HwThermal.id(scheme)),
+            [252, 270]
+        );
+        let batch = Batch::new(FAST, FieldIdScheme::V12);
+        let scopes: Vec<_> =
+            batch.asked.iter().filter(|value| value.scopeId == u32::MAX).map(|value| value.fieldId).collect();
+        assert_eq!(scopes, [138, 139]);
+    }
+
+    #[test]
+    fn each_field_is_in_one_batch() {
+        let mut all: Vec<_> = FAST.iter().chain(SLOW).map(|field| *field as usize).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..COUNT).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn values_of_every_type_are_read_and_those_that_cannot_be_true_are_none() {
+        let value = |kind, value| {
+            decode(&nvmlFieldValue_t { valueType: kind, value, ..Batch::new(&FAST[..1], FieldIdScheme::V12).asked[0] })
+                .ok()
+        };
+        assert_eq!(value(0, nvmlValue_t { dVal: 61.0 }), Some(61));
+        assert_eq!(value(0, nvmlValue_t { dVal: f64::NAN }), None);
+        assert_eq!(value(1, nvmlValue_t { uiVal: 61 }), Some(61));
+        assert_eq!(value(3, nvmlValue_t { ullVal: u64::MAX }), Some(u64::MAX));
+        assert_eq!(value(4, nvmlValue_t { sllVal: -1 }), None);
+        assert_eq!(value(9, nvmlValue_t { ullVal: 1 }), None);
+    }
+}
