@@ -43,6 +43,8 @@ pub(crate) const OUTCOME: Label = Label::Of("perfwatch.outcome");
 pub(crate) const ERROR: Label = Label::Of("error.type");
 /// Read or generated.
 pub(crate) const TOKEN: Label = Label::Of("gen_ai.token.type");
+/// What kind of device.
+pub(crate) const DEVICE: Label = Label::Of("perfwatch.device.kind");
 /// What a device's time was used for or lost to.
 pub(crate) const CAUSE: Label = Label::Of("perfwatch.device.cause");
 /// Which finding.

@@ -197,7 +197,7 @@ fn devices() -> Row {
     Row {
         title: "Devices and findings",
         panels: vec![
-            shared::device_ledger(SERVERS),
+            shared::cpu_ledger(SERVERS),
             shared::findings(SERVERS, &[SERVER, SERVER_INSTANCE, FINDING]),
             Panel::new(
                 Kind::Lines,

@@ -62,7 +62,12 @@ fn requests() -> Row {
 }
 
 fn ledgers() -> Row {
-    Row { title: "Where the time went", panels: vec![shared::device_ledger(HOSTS), shared::request_ledger(HOSTS)] }
+    let panels = vec![
+        shared::gpu_ledger(HOSTS).wide(8),
+        shared::cpu_ledger(HOSTS).wide(8),
+        shared::request_ledger(HOSTS).wide(8),
+    ];
+    Row { title: "Where the time went", panels }
 }
 
 fn findings() -> Row {

@@ -7,6 +7,12 @@ pub(crate) type Colours = &'static [(&'static str, &'static str)];
 /// for is grey.
 pub(crate) const CAUSES: Colours = &[
     ("used", "green"),
+    ("compute", "dark-green"),
+    ("memory_bandwidth", "light-green"),
+    ("busy_unknown", "super-light-green"),
+    ("sm_stalled", "dark-yellow"),
+    ("sm_idle_resident", "semi-dark-orange"),
+    ("throttled", "semi-dark-red"),
     ("quota", "dark-red"),
     ("run_queue_wait", "red"),
     ("steal", "dark-purple"),
@@ -67,8 +73,18 @@ mod tests {
     #[test]
     fn every_cause_of_a_device_ledger_has_a_colour() {
         let fixed = [ledger::USED, ledger::QUOTA, ledger::RUN_QUEUE_WAIT, ledger::STEAL];
+        let gpu = [
+            ledger::COMPUTE,
+            ledger::MEMORY_BANDWIDTH,
+            ledger::BUSY_UNKNOWN,
+            ledger::SM_STALLED,
+            ledger::SM_IDLE_RESIDENT,
+            ledger::THROTTLED,
+        ];
         let rest = [ledger::IDLE_UNKNOWN, ledger::UNKNOWN];
-        for name in fixed.into_iter().chain(rest).chain(State::ALL.iter().map(|state| ledger::idle_cause(*state))) {
+        for name in
+            fixed.into_iter().chain(gpu).chain(rest).chain(State::ALL.iter().map(|state| ledger::idle_cause(*state)))
+        {
             assert!(has(CAUSES, name), "{name}");
         }
     }

@@ -3,7 +3,7 @@
 use perfwatch_model::metrics::{device, finding, server};
 
 use crate::expr::{Expr, Match, Scope};
-use crate::label::{CAUSE, FINDING, Label, OUTCOME, SERVER, SEVERITY, STAGE};
+use crate::label::{CAUSE, DEVICE, FINDING, Label, OUTCOME, SERVER, SEVERITY, STAGE};
 use crate::palette::{CAUSES, STAGES};
 use crate::panel::{Kind, Panel, Shown};
 
@@ -25,19 +25,36 @@ fn failing_of(labels: &[Label], rate: impl Fn(&[Match]) -> Expr) -> Expr {
     well.divided_by(all).minus_from(1.0)
 }
 
-/// Where every device-second went.
-pub(crate) fn device_ledger(scope: Scope) -> Panel {
-    let time = || Expr::rate(&device::TIME, scope, &[]);
-    Panel::new(
-        Kind::Whole,
-        "Device-seconds",
-        "Where did the devices' time go? 100 % is all that the servers may use: what was used, what kept them from using \
+/// Where every second of the servers' CPUs went.
+pub(crate) fn cpu_ledger(scope: Scope) -> Panel {
+    device_ledger(
+        scope,
+        "cpu",
+        "CPU-seconds",
+        "Where did the time of the servers' CPUs go? 100 % is all that they may use: what was used, what kept them from using \
          it, and what waited for something else. `starved.<stage>`: idle while requests were in that stage. `no_demand`: \
          idle because there was no request. `unused_parallelism`: idle while the model ran on fewer CPUs.",
-        Shown::Share,
     )
-    .query(time().sum_by(&[CAUSE]).share_of(CAUSE, time().sum()), CAUSE.shown())
-    .colours(CAUSES)
+}
+
+/// Where every second of the GPUs went.
+pub(crate) fn gpu_ledger(scope: Scope) -> Panel {
+    device_ledger(
+        scope,
+        "gpu",
+        "GPU-seconds",
+        "Where did the GPUs' time go? 100 % is all of it. `compute`, `memory_bandwidth`: work, as a share of what the busiest \
+         unit does at most. `sm_stalled`: warps that neither computed nor moved data. `sm_idle_resident`: something ran, and \
+         left SMs idle. `throttled`: what held-down clocks cost. Without GPM (before Hopper): `busy_unknown`.",
+    )
+}
+
+/// A GPU-second and a CPU-second are not the same thing: one whole for each kind.
+fn device_ledger(scope: Scope, kind: &'static str, title: &'static str, question: &'static str) -> Panel {
+    let time = || Expr::rate(&device::TIME, scope, &[Match::is(DEVICE, kind)]);
+    Panel::new(Kind::Whole, title, question, Shown::Share)
+        .query(time().sum_by(&[CAUSE]).share_of(CAUSE, time().sum()), CAUSE.shown())
+        .colours(CAUSES)
 }
 
 /// Where every request-second went.

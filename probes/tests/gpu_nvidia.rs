@@ -522,3 +522,25 @@ fn wait_for(bench: &mut Bench, wanted: impl Fn(&Bench) -> bool) {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[test]
+fn xid_errors_are_counted_once_each_by_code_and_device_though_the_driver_hangs_meanwhile() {
+    let dir = temp();
+    let scenario = r#"{"devices": [
+        {"uuid": "GPU-a", "xids": [[0, 31], [0, 31], [0, 79]], "power_mw": 1000,
+         "delays_ms": {"nvmlDeviceGetPowerUsage": [3000, 0]}},
+        {"uuid": "GPU-b", "xids": [[0, 13], [3600, 48]]}, {"uuid": "GPU-c"}]}"#;
+    let mut bench = Bench::open(install(dir.path(), scenario), |context| context.budget = Duration::from_millis(500));
+    wait_for(&mut bench, |bench| bench.tick.values.len() > 2);
+    let xids = |bench: &Bench, uuid, code| {
+        let series = bench.table.find(&gpu::XIDS, bench.gpu(uuid), &[Attr::int("perfwatch.gpu.xid.code", code)])?;
+        bench.tick.value(series)
+    };
+    for _ in 0..2 {
+        assert_eq!(xids(&bench, "GPU-a", 31), Some(Number::Int(2)));
+        assert_eq!(xids(&bench, "GPU-a", 79), Some(Number::Int(1)));
+        assert_eq!(xids(&bench, "GPU-b", 13), Some(Number::Int(1)));
+        assert_eq!((xids(&bench, "GPU-b", 48), xids(&bench, "GPU-c", 31)), (None, None));
+        bench.sample();
+    }
+}

@@ -1,7 +1,7 @@
 //! GPUs, through the real NVML wrapper and the library that stands in for the driver.
 
 use perfwatch_sdk::Server;
-use perfwatch_tests::{Agent, perfwatch, run, wait_for};
+use perfwatch_tests::{Agent, perfwatch, run, sums_exactly, wait_for};
 use serde_json::Value;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -93,4 +93,88 @@ fn a_server_is_joined_to_its_process_its_group_and_its_gpus() {
         child.wait().expect("our child");
     }
     wait_for("the one that was killed to be silent", || server("demo-mlp").filter(|server| server["live"] == false));
+}
+
+/// The findings about GPUs, once there are any, as id, severity and entity.
+fn findings(agent: &Agent) -> Option<Vec<(String, String, String)>> {
+    let body = agent.json("/v1/findings");
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let found = body.as_array()?.iter().map(|one| (text(&one["id"]), text(&one["severity"]), text(&one["entity"])));
+    let gpus: Vec<_> = found.filter(|(id, ..)| id.starts_with("gpu-")).collect();
+    (!gpus.is_empty()).then_some(gpus)
+}
+
+/// A device that works at its ease, with what a test changes about it.
+fn device(uuid: &str, more: &str) -> String {
+    format!(
+        r#"{{"uuid": "{uuid}", "name": "NVIDIA H100 80GB HBM3", "utilization": {{"gpu": 90, "memory": 30}},
+            "memory": {{"total": 85899345920, "used": 42949672960}}, "power_limit_mw": 700000,
+            "clocks_mhz": {{"sm": 1980, "memory": 2619}}, "max_clocks_mhz": {{"sm": 1980, "memory": 2619}},
+            "gpm": {{"1": 90, "2": 80, "3": 30, "4": 0, "5": 10, "10": 60, "11": 0, "12": 5, "13": 5}}{more}}}"#
+    )
+}
+
+/// A field of a device whose value grows by so much a second.
+fn growing(id: u32, per_second: u64) -> String {
+    format!(r#"{{"id": {id}, "type": "unsigned_long_long", "value": {{"start": 0, "per_second": {per_second}}}}}"#)
+}
+
+#[test]
+fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_well() {
+    let fields = |fields: &[String]| format!(r#", "fields": [{}]"#, fields.join(", "));
+    let well = [growing(74, 0), growing(269, 0), growing(270, 0), growing(271, 0), growing(4, 0)];
+    let hot = [growing(74, 0), growing(269, 0), growing(270, 400_000_000), growing(271, 0)];
+    let braked = [growing(74, 0), growing(269, 0), growing(270, 0), growing(271, 100_000_000)];
+    let capped = [growing(74, 900_000_000), growing(269, 0), growing(270, 0), growing(271, 0)];
+    let pending = [well.to_vec(), vec![r#"{"id": 144, "type": "unsigned_int", "value": 1}"#.to_owned()]].concat();
+    let filling = r#", "fields": []"#.to_owned();
+    let lost = r#", "errors": {"nvmlDeviceGetUtilizationRates": 15, "nvmlDeviceGetPowerUsage": 15, "nvmlDeviceGetFieldValues": 15,
+        "nvmlGpmSampleGet": 15}"#;
+    let devices = [
+        device("GPU-well", &fields(&well)),
+        device("GPU-hot", &fields(&hot))
+            .replace(r#""sm": 1980, "memory": 2619}, "max"#, r#""sm": 900, "memory": 2619}, "max"#),
+        device("GPU-braked", &fields(&braked)),
+        device("GPU-capped", &fields(&capped)),
+        device("GPU-pending", &fields(&pending)),
+        device("GPU-filling", &filling)
+            .replace(r#""used": 42949672960"#, r#""used": {"ramp": [82033875354, 85899345920], "seconds": 400}"#),
+        device("GPU-full", "").replace(r#""used": 42949672960"#, r#""used": 85000000000"#),
+        device("GPU-lost", lost),
+        device("GPU-xid", r#", "xids": [[0, 13], [8, 119]]"#),
+    ];
+    let (agent, _dir) = agent_with(&format!(r#"{{"devices": [{}]}}"#, devices.join(", ")));
+    let found = wait_for("all findings", || findings(&agent).filter(|found| found.len() >= 7));
+    let mut found: Vec<_> = found.iter().map(|(id, severity, entity)| format!("{entity} {id} {severity}")).collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "gpu:GPU-braked gpu-throttled warning",
+            "gpu:GPU-capped gpu-throttled note",
+            "gpu:GPU-filling gpu-memory-nearly-full warning",
+            "gpu:GPU-hot gpu-throttled critical",
+            "gpu:GPU-lost gpu-unhealthy critical",
+            "gpu:GPU-pending gpu-unhealthy warning",
+            "gpu:GPU-xid gpu-unhealthy critical",
+        ]
+    );
+    let snapshot = agent.json("/v1/snapshot");
+    let ledger = |uuid: &str| {
+        let devices = snapshot["devices"].as_array().expect("devices");
+        devices.iter().find(|device| device["id"] == format!("gpu:{uuid}")).expect("shown")["ledger"].clone()
+    };
+    for uuid in ["GPU-well", "GPU-hot", "GPU-lost"] {
+        assert!(sums_exactly(&ledger(uuid)), "{}", ledger(uuid));
+    }
+    let ns = |uuid: &str, cause: &str| {
+        let ledger = ledger(uuid);
+        let entries = ledger["entries"].as_array().expect("entries").clone();
+        let entry = entries.iter().find(|entry| entry["cause"] == cause).map(|entry| entry["ns"].as_f64().expect("ns"));
+        entry.unwrap_or(0.0) / ledger["interval_ns"].as_f64().expect("ns")
+    };
+    // 0.60 of the bandwidth on paper is 0.75 of what can be had.
+    assert!((ns("GPU-well", "memory_bandwidth") - 0.75).abs() < 0.1, "{}", ledger("GPU-well"));
+    assert!(ns("GPU-well", "throttled") == 0.0 && ns("GPU-hot", "throttled") > 0.1, "{}", ledger("GPU-hot"));
+    assert!(ns("GPU-lost", "unknown") > 0.99, "{}", ledger("GPU-lost"));
 }

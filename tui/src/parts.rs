@@ -71,22 +71,25 @@ const STAGES: &[(Stage, char, &str, &str, Role)] = &[
     (Stage::Other, '~', "other", "other", Role::Dim),
 ];
 
-/// The devices whose time is this server's, with their labels: its CPUs when it has a device of its own, else every GPU
-/// of the machine.
+/// The devices whose time is this server's, with their labels: the GPUs that it uses, as far as it is known where their time
+/// goes, and its CPUs; where it has no device of its own, every GPU of the machine.
 pub(crate) fn devices_of<'a>(snapshot: &'a Snapshot, server: &ServerView) -> Vec<(String, &'a DeviceView)> {
     let of_server = |device: &&DeviceView| {
         let owner = device.id.strip_prefix("cpu:").unwrap_or("");
         owner == server.id || server.id.strip_prefix("server:") == Some(owner)
     };
-    let own: Vec<_> = snapshot.devices.iter().filter(of_server).collect();
-    if !own.is_empty() {
-        return own.into_iter().map(|device| (device.kind.to_uppercase(), device)).collect();
-    }
     let gpus: Vec<_> = snapshot.devices.iter().filter(|device| device.kind == "gpu").collect();
-    if let [only] = gpus[..] {
-        return vec![("GPU".to_owned(), only)];
+    let label = |index: usize| if gpus.len() == 1 { "GPU".to_owned() } else { format!("GPU {index}") };
+    let gpus: Vec<_> = gpus.iter().enumerate().map(|(index, device)| (label(index), *device)).collect();
+    let own: Vec<_> = snapshot.devices.iter().filter(of_server).collect();
+    if own.is_empty() {
+        return gpus;
     }
-    gpus.into_iter().enumerate().map(|(index, device)| (format!("GPU {index}"), device)).collect()
+    let used = |device: &DeviceView| {
+        device.ledger.is_some() && server.place.as_ref().is_some_and(|place| place.gpus.contains(&device.id))
+    };
+    let used = gpus.into_iter().filter(|(_, device)| used(device));
+    used.chain(own.into_iter().map(|device| (device.kind.to_uppercase(), device))).collect()
 }
 
 /// The entries of a device ledger.

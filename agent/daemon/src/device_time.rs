@@ -31,6 +31,11 @@ impl DeviceTime {
                 self.add("cpu", server.entity, ledger, table, tick);
             }
         }
+        for gpu in &judgement.gpus {
+            if let Some(ledger) = &gpu.tick.ledger {
+                self.add("gpu", gpu.entity, ledger, table, tick);
+            }
+        }
     }
 
     fn add(&mut self, kind: &'static str, entity: EntityId, ledger: &Ledger, table: &mut SeriesTable, tick: &mut Tick) {

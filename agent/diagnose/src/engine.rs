@@ -8,9 +8,9 @@ use std::sync::Arc;
 use perfwatch_model::{EntityId, Finding, Reason, SeriesTable, Severity, Stamp, Tick};
 
 use crate::facts::{FactReader, HostFacts};
-use crate::rules::{RULES, Verdict};
+use crate::rules::{GPU_RULES, RULES, Verdict};
 use crate::standing::Standing;
-use crate::window::{Record, ServerWindow};
+use crate::window::{GpuRecord, GpuWindow, Record, ServerWindow};
 
 /// Silence after which a server is no longer live. A flush comes each second; two may be late.
 const SILENCE_NS: u64 = 3_000_000_000;
@@ -40,14 +40,55 @@ pub struct Engine {
     config: Config,
     reader: FactReader,
     servers: BTreeMap<EntityId, History>,
+    gpus: BTreeMap<EntityId, GpuHistory>,
 }
 
 /// What the engine remembers of a server.
 #[derive(Debug, Default)]
 struct History {
-    records: VecDeque<Arc<Record>>,
+    records: Records<Record>,
     silent_ns: u64,
     standings: [Standing; RULES.len()],
+}
+
+/// What the engine remembers of a GPU.
+#[derive(Debug, Default)]
+struct GpuHistory {
+    records: Records<GpuRecord>,
+    standings: [Standing; GPU_RULES.len()],
+}
+
+/// The newest ticks of something, as many as a window takes, each with its length.
+#[derive(Debug)]
+struct Records<R>(VecDeque<(u64, Arc<R>)>);
+
+impl<R> Default for Records<R> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<R> Records<R> {
+    fn add(&mut self, dt_ns: u64, record: Arc<R>, window_ns: u64) {
+        self.0.push_back((dt_ns, record));
+        while self.0.len() > 1 && self.covers_without(1, window_ns) {
+            self.0.pop_front();
+        }
+    }
+
+    fn is_full(&self, window_ns: u64) -> bool {
+        self.covers_without(0, window_ns)
+    }
+
+    /// Ticks are a second long within the scheduler's jitter; half a tick short still counts as the whole window.
+    fn covers_without(&self, oldest: usize, window_ns: u64) -> bool {
+        let half_tick = self.0.back().map_or(0, |(dt_ns, _)| dt_ns / 2);
+        self.0.iter().skip(oldest).map(|(dt_ns, _)| dt_ns).sum::<u64>() + half_tick >= window_ns
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<R>> {
+        self.0.iter().map(|(_, record)| record)
+    }
 }
 
 /// Everything that one tick leads to.
@@ -59,7 +100,9 @@ pub struct Judgement {
     pub host: HostFacts,
     /// Every server known.
     pub servers: Vec<ServerJudgement>,
-    /// What is wrong, worst first; of equal severity in the order of [`RULES`], then of entities.
+    /// Every GPU known.
+    pub gpus: Vec<GpuJudgement>,
+    /// What is wrong, worst first; of equal severity in the order of [`RULES`] and [`GPU_RULES`], then of entities.
     pub findings: Vec<Finding>,
     /// Rules that cannot decide, and why.
     pub undecided: Vec<Undecided>,
@@ -82,6 +125,19 @@ pub struct ServerJudgement {
     pub window: ServerWindow,
 }
 
+/// One GPU, now and over the window.
+#[derive(Clone, Debug)]
+pub struct GpuJudgement {
+    /// Which GPU.
+    pub entity: EntityId,
+    /// The same as `gpu:<UUID>`.
+    pub id: String,
+    /// This tick's facts and ledger.
+    pub tick: Arc<GpuRecord>,
+    /// The last seconds.
+    pub window: GpuWindow,
+}
+
 /// A rule that cannot decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecided {
@@ -97,7 +153,7 @@ impl Engine {
     /// An engine that has seen nothing. A window shorter than [`Config::MIN_WINDOW_NS`] is made that long.
     pub fn new(config: Config) -> Self {
         let config = Config { window_ns: config.window_ns.max(Config::MIN_WINDOW_NS) };
-        Self { config, reader: FactReader::new(), servers: BTreeMap::new() }
+        Self { config, reader: FactReader::new(), servers: BTreeMap::new(), gpus: BTreeMap::new() }
     }
 
     /// Judges the next tick. Ticks must be sealed, come in order, and name their series by the same table each time.
@@ -107,10 +163,12 @@ impl Engine {
     pub fn push(&mut self, tick: &Tick, table: &SeriesTable) -> Judgement {
         let facts = self.reader.read(tick, table);
         self.servers.retain(|entity, _| table.entity_of(*entity).is_some());
+        self.gpus.retain(|entity, _| table.entity_of(*entity).is_some());
         let mut judgement = Judgement {
             end: facts.end,
             host: facts.host,
             servers: Vec::with_capacity(facts.servers.len()),
+            gpus: Vec::with_capacity(facts.gpus.len()),
             findings: Vec::new(),
             undecided: Vec::new(),
         };
@@ -120,10 +178,11 @@ impl Engine {
             let history = self.servers.entry(server.entity).or_default();
             let tick = Arc::new(Record::new(server));
             history.add(Arc::clone(&tick), self.config.window_ns);
-            let full = history.is_full(self.config.window_ns);
-            let Some(window) = ServerWindow::of(&history.records, full) else { continue };
+            let full = history.records.is_full(self.config.window_ns);
+            let Some(window) = ServerWindow::of(history.records.iter(), full) else { continue };
             let id = entity.to_string();
-            history.judge(&window, &id, &mut found, &mut judgement.undecided);
+            let rules = RULES.iter().map(|rule| (rule.id(), rule.summary(), full.then(|| rule.judge(&window))));
+            judge(rules, &mut history.standings, 0, &id, &mut found, &mut judgement.undecided);
             let service = entity.attributes.iter().find(|attr| attr.key == "service.name");
             let name = match service {
                 Some(attr) => attr.value.to_string(),
@@ -131,6 +190,18 @@ impl Engine {
             };
             let live = history.silent_ns <= SILENCE_NS;
             judgement.servers.push(ServerJudgement { entity: tick.facts.entity, id, name, live, tick, window });
+        }
+        for gpu in facts.gpus {
+            let Some(entity) = table.entity_of(gpu.entity) else { continue };
+            let history = self.gpus.entry(gpu.entity).or_default();
+            let tick = Arc::new(GpuRecord::new(gpu));
+            history.records.add(tick.facts.dt_ns, Arc::clone(&tick), self.config.window_ns);
+            let full = history.records.is_full(self.config.window_ns);
+            let Some(window) = GpuWindow::of(history.records.iter(), full) else { continue };
+            let id = entity.to_string();
+            let rules = GPU_RULES.iter().map(|rule| (rule.id(), rule.summary(), full.then(|| rule.judge(&window))));
+            judge(rules, &mut history.standings, RULES.len(), &id, &mut found, &mut judgement.undecided);
+            judgement.gpus.push(GpuJudgement { entity: tick.facts.entity, id, tick, window });
         }
         found.sort_by(|(a_severity, a_rule, a), (b_severity, b_rule, b)| {
             b_severity.cmp(a_severity).then(a_rule.cmp(b_rule)).then_with(|| a.entity.cmp(&b.entity))
@@ -146,53 +217,39 @@ impl History {
             Some(_) => 0,
             None => self.silent_ns.saturating_add(record.facts.dt_ns),
         };
-        self.records.push_back(record);
-        while self.records.len() > 1 && self.covered_without_oldest() >= window_ns {
-            self.records.pop_front();
+        self.records.add(record.facts.dt_ns, record, window_ns);
+    }
+}
+
+/// Takes the answers of all rules about one thing, and makes findings of those that stand. Each answer comes with the rule's id
+/// and summary; there is none as long as the window is not full. `order` is the place of the first rule among all rules.
+fn judge(
+    answers: impl Iterator<Item = (&'static str, &'static str, Option<Verdict>)>,
+    standings: &mut [Standing],
+    order: usize,
+    entity: &str,
+    found: &mut Vec<(Severity, usize, Finding)>,
+    undecided: &mut Vec<Undecided>,
+) {
+    for (at, ((rule, summary, answer), standing)) in answers.zip(standings).enumerate() {
+        let not_full = || Verdict::Undecided(Reason::fixed("the window is not full yet", "wait ten seconds"));
+        let verdict = answer.unwrap_or_else(not_full);
+        if let Verdict::Undecided(reason) = &verdict {
+            undecided.push(Undecided { rule, entity: entity.to_owned(), reason: reason.clone() });
         }
-    }
-
-    /// Ticks are a second long within the scheduler's jitter; half a tick short still counts as the whole window.
-    fn covered_without_oldest(&self) -> u64 {
-        let half_tick = self.records.back().map_or(0, |record| record.facts.dt_ns / 2);
-        self.records.iter().skip(1).map(|record| record.facts.dt_ns).sum::<u64>() + half_tick
-    }
-
-    fn is_full(&self, window_ns: u64) -> bool {
-        let half_tick = self.records.back().map_or(0, |record| record.facts.dt_ns / 2);
-        self.records.iter().map(|record| record.facts.dt_ns).sum::<u64>() + half_tick >= window_ns
-    }
-
-    fn judge(
-        &mut self,
-        window: &ServerWindow,
-        entity: &str,
-        found: &mut Vec<(Severity, usize, Finding)>,
-        undecided: &mut Vec<Undecided>,
-    ) {
-        for (order, (rule, standing)) in RULES.iter().zip(&mut self.standings).enumerate() {
-            let verdict = if window.full {
-                rule.judge(window)
-            } else {
-                Verdict::Undecided(Reason::fixed("the window is not full yet", "wait ten seconds"))
+        standing.update(verdict);
+        if let Some(diagnosis) = standing.finding() {
+            let finding = Finding {
+                id: rule.into(),
+                severity: diagnosis.severity,
+                entity: entity.to_owned(),
+                summary: summary.into(),
+                detail: diagnosis.detail.clone(),
+                evidence: diagnosis.evidence.clone(),
+                cost: None,
+                remedies: diagnosis.remedies.clone(),
             };
-            if let Verdict::Undecided(reason) = &verdict {
-                undecided.push(Undecided { rule: rule.id(), entity: entity.to_owned(), reason: reason.clone() });
-            }
-            standing.update(verdict);
-            if let Some(diagnosis) = standing.finding() {
-                let finding = Finding {
-                    id: rule.id().into(),
-                    severity: diagnosis.severity,
-                    entity: entity.to_owned(),
-                    summary: rule.summary().into(),
-                    detail: diagnosis.detail.clone(),
-                    evidence: diagnosis.evidence.clone(),
-                    cost: None,
-                    remedies: diagnosis.remedies.clone(),
-                };
-                found.push((diagnosis.severity, order, finding));
-            }
+            found.push((diagnosis.severity, order + at, finding));
         }
     }
 }

@@ -18,7 +18,7 @@ mod standing;
 mod view;
 pub mod window;
 
-pub use engine::{Config, Engine, Judgement, ServerJudgement, Undecided};
-pub use facts::{Fact, Facts, HostFacts, ServerFacts};
-pub use rules::{Diagnosis, RULES, Rule, Verdict};
-pub use window::ServerWindow;
+pub use engine::{Config, Engine, GpuJudgement, Judgement, ServerJudgement, Undecided};
+pub use facts::{Fact, Facts, GpuFacts, HostFacts, ServerFacts};
+pub use rules::{Diagnosis, GPU_RULES, GpuRule, RULES, Rule, Verdict};
+pub use window::{GpuWindow, ServerWindow};

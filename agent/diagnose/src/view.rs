@@ -4,8 +4,8 @@ mod coarse;
 
 use perfwatch_model::metrics::server;
 use perfwatch_model::snapshot::{
-    BatchView, CacheView, CpuView, DeviceView, ErrorKindView, GroupView, HostView, LatencyView, ServerView, StageView,
-    TokensView,
+    BatchView, CacheView, CauseEntry, CpuView, DeviceView, ErrorKindView, GroupView, HostView, LatencyView, LedgerView,
+    ServerView, StageView, TokensView,
 };
 use perfwatch_model::{EntityId, SparseHdr};
 
@@ -42,6 +42,11 @@ impl Judgement {
     /// One CPU device per server, in the order of the servers.
     pub fn devices(&self) -> Vec<DeviceView> {
         self.servers.iter().map(ServerJudgement::device).collect()
+    }
+
+    /// Where a GPU's time went, by its id (`gpu:<UUID>`).
+    pub fn gpu_ledger(&self, id: &str) -> Option<LedgerView<CauseEntry>> {
+        self.gpus.iter().find(|gpu| gpu.id == id)?.window.ledger.as_ref().map(Into::into)
     }
 
     /// The servers. `pids` tells the process ids of a server's workers.

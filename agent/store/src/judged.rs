@@ -13,6 +13,8 @@ pub enum LedgerKind {
     Cpu,
     /// Where the time of its requests went.
     Requests,
+    /// Where the time of a GPU went.
+    Gpu,
 }
 
 impl LedgerKind {
@@ -21,12 +23,13 @@ impl LedgerKind {
         match self {
             Self::Cpu => "cpu",
             Self::Requests => "requests",
+            Self::Gpu => "gpu",
         }
     }
 
     /// The one of this name.
     pub fn find(name: &str) -> Option<Self> {
-        [Self::Cpu, Self::Requests].into_iter().find(|kind| kind.name() == name)
+        [Self::Cpu, Self::Requests, Self::Gpu].into_iter().find(|kind| kind.name() == name)
     }
 }
 

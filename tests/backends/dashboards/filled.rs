@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use perfwatch_sdk::{Server, Stage};
 use perfwatch_tests::{Agent, perfwatch, run};
+use tempfile::TempDir;
 
 use crate::peers::{PROMETHEUS_OTLP, Peer, prometheus_with};
 use crate::{PERFWATCH, ROOT};
@@ -28,8 +29,9 @@ fn configuration() -> String {
     format!("{often}\nrule_files: [{}]\n", rules.display())
 }
 
-/// Fills a Prometheus and hands it over with the agent that still runs; `None` when there is none.
-pub(super) fn fill() -> Option<(Peer, Agent)> {
+/// Fills a Prometheus and hands it over with the agent that still runs, and the folder of its driver; `None` when there is
+/// none.
+pub(super) fn fill() -> Option<(Peer, Agent, TempDir)> {
     let prometheus = prometheus_with(&configuration(), "exemplar-storage")?;
     let endpoint = format!("http://{}{PROMETHEUS_OTLP}", prometheus.address);
     let exporting = |instance: &'static str| {
@@ -42,8 +44,11 @@ pub(super) fn fill() -> Option<(Peer, Agent)> {
             ("OTEL_RESOURCE_ATTRIBUTES", format!("service.instance.id={instance}")),
         ]
     };
+    let driver = tempfile::tempdir().expect("a folder");
+    let nvml = fake_nvml::install(driver.path(), include_str!("../../fixtures/one-gpu.json")).expect("a scenario");
     let own = exporting("streaming-host");
-    let own: Vec<_> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+    let own: Vec<_> = own.chain([("PERFWATCH_NVML_LIB", nvml.to_str().expect("a plain path"))]).collect();
     let agent = Agent::spawn(PERFWATCH, &[], &own);
     let stop = AtomicBool::new(false);
     let output = std::thread::scope(|scope| {
@@ -57,7 +62,7 @@ pub(super) fn fill() -> Option<(Peer, Agent)> {
     });
     // 3: the fault was not felt, because the machine is busy otherwise; what was measured arrived all the same.
     assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
-    Some((prometheus, agent))
+    Some((prometheus, agent, driver))
 }
 
 /// Serves requests one by one although two are ready, so that there is something to find.

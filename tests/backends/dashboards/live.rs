@@ -94,7 +94,7 @@ fn rules_work(prometheus: &Peer) {
 #[test]
 fn every_query_of_every_dashboard_answers_from_a_prometheus_that_a_real_demo_filled() {
     let began = Instant::now();
-    let Some((prometheus, agent)) = fill() else { return };
+    let Some((prometheus, agent, _driver)) = fill() else { return };
     let excused = unavailable(&agent);
     let mut asked = 0;
     for dashboard in Dashboard::all() {

@@ -10,6 +10,7 @@ pub(crate) const INVALID_ARGUMENT: nvmlReturn_t = 2;
 pub(crate) const NOT_SUPPORTED: nvmlReturn_t = 3;
 pub(crate) const NOT_FOUND: nvmlReturn_t = 6;
 pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t = 7;
+pub(crate) const TIMEOUT: nvmlReturn_t = 10;
 pub(crate) const ARGUMENT_VERSION_MISMATCH: nvmlReturn_t = 25;
 pub(crate) const UNKNOWN: nvmlReturn_t = 999;
 
@@ -25,7 +26,7 @@ const CODES: &[(nvmlReturn_t, &CStr)] = &[
     (INSUFFICIENT_SIZE, c"INSUFFICIENT_SIZE"),
     (8, c"INSUFFICIENT_POWER"),
     (9, c"DRIVER_NOT_LOADED"),
-    (10, c"TIMEOUT"),
+    (TIMEOUT, c"TIMEOUT"),
     (11, c"IRQ_ISSUE"),
     (12, c"LIBRARY_NOT_FOUND"),
     (13, c"FUNCTION_NOT_FOUND"),

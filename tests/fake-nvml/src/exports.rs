@@ -9,12 +9,13 @@
 use std::ffi::{c_char, c_int, c_longlong, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlFieldValue_t, nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlMemory_v2_t,
-    nvmlPciInfo_t, nvmlProcessInfo_t, nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlUtilization_t, nvmlValue_t,
+    nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlEventTypeXidCriticalError, nvmlFieldValue_t,
+    nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t,
+    nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlUtilization_t, nvmlValue_t,
 };
 
 use crate::codes::{
-    self, ARGUMENT_VERSION_MISMATCH, INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, SUCCESS,
+    self, ARGUMENT_VERSION_MISMATCH, INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, SUCCESS, TIMEOUT,
 };
 use crate::scenario::{Clocks, Device, Field, FieldType, Process, Processes};
 use crate::series::Series;
@@ -58,6 +59,10 @@ pub const SYMBOLS: &[&str] = &[
     "nvmlDeviceGetFieldValues",
     "nvmlDeviceGetPcieThroughput",
     "nvmlDeviceGetMigMode",
+    "nvmlEventSetCreate",
+    "nvmlDeviceRegisterEvents",
+    "nvmlEventSetWait_v2",
+    "nvmlEventSetFree",
     "nvmlGpmQueryDeviceSupport",
     "nvmlGpmSampleAlloc",
     "nvmlGpmSampleFree",
@@ -481,6 +486,73 @@ extern "C" fn nvmlDeviceGetMigMode(
     _pending: Option<&mut c_uint>,
 ) -> nvmlReturn_t {
     device(handle, "nvmlDeviceGetMigMode", |_, _| Err(NOT_SUPPORTED))
+}
+
+/// What a set of events holds: the devices that are in it, and how many of the errors of each were told.
+#[derive(Default)]
+struct EventSet {
+    devices: Vec<(nvmlDevice_t, usize)>,
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlEventSetCreate(out: Option<&mut nvmlEventSet_t>) -> nvmlReturn_t {
+    system("nvmlEventSetCreate", |_| put(out, Box::into_raw(Box::<EventSet>::default()).cast()))
+}
+
+/// The caller's set.
+fn event_set<'a>(set: nvmlEventSet_t) -> Result<&'a mut EventSet, nvmlReturn_t> {
+    // SAFETY: null, or from `nvmlEventSetCreate` and used by one thread at a time, by the header's contract.
+    unsafe { set.cast::<EventSet>().as_mut() }.ok_or(INVALID_ARGUMENT)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceRegisterEvents(handle: nvmlDevice_t, types: c_ulonglong, set: nvmlEventSet_t) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceRegisterEvents", |device, _| {
+        let set = event_set(set)?;
+        if device.xids.is_none() || types & u64::from(nvmlEventTypeXidCriticalError) == 0 {
+            return Err(NOT_SUPPORTED);
+        }
+        set.devices.push((handle, 0));
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlEventSetWait_v2(
+    set: nvmlEventSet_t,
+    out: Option<&mut nvmlEventData_t>,
+    timeout_ms: c_uint,
+) -> nvmlReturn_t {
+    system("nvmlEventSetWait_v2", |session| {
+        let (set, out) = (event_set(set)?, out.ok_or(INVALID_ARGUMENT)?);
+        for (handle, told) in &mut set.devices {
+            let device = session.scenario.devices.get(Session::index_of(*handle) as usize).ok_or(INVALID_ARGUMENT)?;
+            let next = device.xids.iter().flatten().nth(*told).filter(|(second, _)| *second <= session.elapsed_s());
+            if let Some((_, xid)) = next {
+                *told += 1;
+                *out = nvmlEventData_t {
+                    device: *handle,
+                    eventType: u64::from(nvmlEventTypeXidCriticalError),
+                    eventData: *xid,
+                    gpuInstanceId: u32::MAX,
+                    computeInstanceId: u32::MAX,
+                };
+                return Ok(());
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(timeout_ms.into()));
+        Err(TIMEOUT)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
+    if set.is_null() {
+        return INVALID_ARGUMENT;
+    }
+    // SAFETY: not null, from `nvmlEventSetCreate`, and freed once, by the header's contract.
+    drop(unsafe { Box::from_raw(set.cast::<EventSet>()) });
+    SUCCESS
 }
 
 #[unsafe(no_mangle)]

@@ -48,6 +48,7 @@
 //! | `process_utilization` | list of `{"pid", "timestamp_us", "sm", "memory", "encoder", "decoder"}` |
 //! | `fields` | list of `{"id", "scope" (0), "type", "value": series}`; ids are the driver's; `type` is one of `double`, `unsigned_int`, `unsigned_long`, `unsigned_long_long`, `signed_long_long`, `signed_int`, `unsigned_short` |
 //! | `gpm` | id of a GPM metric → series of its values as NVML gives them (percent, MiB/s), at the time of the newer sample; samples less than 100 ms apart give NaN. Without it the device does not support GPM |
+//! | `xids` | list of `[second, code]`, rising: XID errors that are reported to who registered for them, each once. Without it the device supports no events |
 //! | `errors`, `delays_ms` | as above, for calls on this device; a delay comes first and holds no lock |
 //!
 //! A *series* says how a value moves, by call or by seconds since `nvmlInit`:

@@ -76,6 +76,8 @@ pub struct Device {
     #[serde(default)]
     pub(crate) gpm: BTreeMap<u32, Series>,
     #[serde(default)]
+    pub(crate) xids: Option<Vec<(f64, u64)>>,
+    #[serde(default)]
     pub(crate) errors: BTreeMap<String, Codes>,
     #[serde(default)]
     pub(crate) delays_ms: BTreeMap<String, Series>,

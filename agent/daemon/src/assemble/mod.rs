@@ -36,6 +36,9 @@ impl Teller {
         self.gpus.refresh(table);
         self.slowest.update(tick, (WINDOW_S * 1e9) as u64);
         let mut devices = self.gpus.told(tick, table);
+        for gpu in &mut devices {
+            gpu.ledger = judgement.gpu_ledger(&gpu.id);
+        }
         devices.extend(judgement.devices());
         let mut servers = judgement.servers(|_| Vec::new());
         for (view, judged) in servers.iter_mut().zip(&judgement.servers) {
@@ -101,7 +104,11 @@ impl Assembler {
         }
         shown.host.name.clone_from(&self.host_name);
         shown.devices.retain(|device| device.gpu.is_none());
-        shown.devices.splice(0..0, self.teller.gpus.devices(tick, table, probes));
+        let mut gpus = self.teller.gpus.devices(tick, table, probes);
+        for gpu in &mut gpus {
+            gpu.ledger = judgement.gpu_ledger(&gpu.id);
+        }
+        shown.devices.splice(0..0, gpus);
         complete_servers(&mut shown, judgement, servers, probes.processes());
         shown.unavailable = self.absences.views(table);
         shown.agent = AgentView {

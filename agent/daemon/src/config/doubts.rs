@@ -2,9 +2,8 @@
 
 use super::{Config, Environment, KEYS};
 
-/// Variables of perfwatch that are no setting's: they choose the file, configure the SDKs, and serve tests.
-const OTHERS: [&str; 5] =
-    ["PERFWATCH_CONFIG", "PERFWATCH_SOCKET", "PERFWATCH_DISABLED", "PERFWATCH_INSTANCE", "PERFWATCH_FAILPOINT"];
+/// Variables of perfwatch that are no setting's: they choose the file, and configure the SDKs.
+const OTHERS: [&str; 4] = ["PERFWATCH_CONFIG", "PERFWATCH_SOCKET", "PERFWATCH_DISABLED", "PERFWATCH_INSTANCE"];
 const PREFIX: &str = "PERFWATCH_";
 
 impl Config {

@@ -178,7 +178,8 @@ pub(crate) fn ledgers(judgement: &Judgement) -> Vec<LedgerOf> {
         let [cpu, requests] = [LedgerKind::Cpu, LedgerKind::Requests];
         [of(&server.id, cpu, &server.tick.cpu), of(&server.id, requests, &server.tick.requests)]
     });
-    each.flatten().collect()
+    let gpus = judgement.gpus.iter().map(|gpu| of(&gpu.id, LedgerKind::Gpu, &gpu.tick.ledger));
+    each.chain(gpus).flatten().collect()
 }
 
 /// What is left of a pipeline when its thread has ended.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use perfwatch_model::metrics::{host, server};
+use perfwatch_model::metrics::{gpu, host, server};
 use perfwatch_model::{AttrValue, EntityId, EntityKind, MetricDef, Series, SeriesId, SeriesTable};
 
 /// The series of one server.
@@ -61,12 +61,37 @@ pub(super) struct HostHandles {
     pub(super) pressure: Vec<(String, SeriesId)>,
 }
 
+/// The series of one GPU.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GpuHandles {
+    pub(super) utilization: Option<SeriesId>,
+    pub(super) graphics: Option<SeriesId>,
+    pub(super) sm: Option<SeriesId>,
+    pub(super) tensor: Option<SeriesId>,
+    pub(super) dram: Option<SeriesId>,
+    /// All but the tensor cores.
+    pub(super) pipes: Vec<SeriesId>,
+    pub(super) memory_used: Option<SeriesId>,
+    pub(super) memory_total: Option<SeriesId>,
+    pub(super) sm_clock: Option<SeriesId>,
+    pub(super) sm_clock_limit: Option<SeriesId>,
+    pub(super) power_limit: Option<SeriesId>,
+    /// By reason.
+    pub(super) held_down: Vec<(String, SeriesId)>,
+    pub(super) uncorrected: Option<SeriesId>,
+    /// By fault.
+    pub(super) faults: Vec<(String, SeriesId)>,
+    /// By code.
+    pub(super) xids: Vec<(i64, SeriesId)>,
+}
+
 /// All of them, as of one generation of the table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Handles {
     generation: Option<u64>,
     pub(super) host: HostHandles,
     pub(super) servers: BTreeMap<EntityId, ServerHandles>,
+    pub(super) gpus: BTreeMap<EntityId, GpuHandles>,
 }
 
 impl Handles {
@@ -79,6 +104,7 @@ impl Handles {
         for (id, entity) in table.entities() {
             match entity.kind {
                 EntityKind::Server => _ = self.servers.insert(id, ServerHandles::default()),
+                EntityKind::Gpu => _ = self.gpus.insert(id, GpuHandles::default()),
                 EntityKind::Host => self.host.entity = Some(id),
                 _ => {}
             }
@@ -86,6 +112,8 @@ impl Handles {
         for (id, series) in table.iter() {
             if let Some(server) = self.servers.get_mut(&series.entity) {
                 server.take(id, series);
+            } else if let Some(gpu) = self.gpus.get_mut(&series.entity) {
+                gpu.take(id, series);
             } else if self.host.entity == Some(series.entity) {
                 self.host.take(id, series);
             }
@@ -154,6 +182,46 @@ impl ServerHandles {
 fn take_one(places: &mut [Option<SeriesId>; 2], names: [&str; 2], value: Option<&str>, id: SeriesId) {
     if let Some(at) = names.iter().position(|name| value == Some(name)) {
         places[at] = Some(id);
+    }
+}
+
+impl GpuHandles {
+    fn take(&mut self, id: SeriesId, series: &Series) {
+        let single = [
+            (&gpu::UTILIZATION, &mut self.utilization),
+            (&gpu::GRAPHICS_ACTIVE, &mut self.graphics),
+            (&gpu::SM_ACTIVE, &mut self.sm),
+            (&gpu::TENSOR_ACTIVE, &mut self.tensor),
+            (&gpu::DRAM_ACTIVE, &mut self.dram),
+            (&gpu::MEMORY_USAGE, &mut self.memory_used),
+            (&gpu::MEMORY_LIMIT, &mut self.memory_total),
+            (&gpu::POWER_LIMIT, &mut self.power_limit),
+        ];
+        for (metric, slot) in single {
+            if is(series, metric) {
+                *slot = Some(id);
+                return;
+            }
+        }
+        let of_sms = || attr(series, "perfwatch.gpu.clock").as_deref() == Some("sm");
+        if is(series, &gpu::CLOCK) && of_sms() {
+            self.sm_clock = Some(id);
+        } else if is(series, &gpu::CLOCK_LIMIT) && of_sms() {
+            self.sm_clock_limit = Some(id);
+        } else if is(series, &gpu::PIPE_ACTIVE) {
+            self.pipes.push(id);
+        } else if is(series, &gpu::THROTTLE_TIME) {
+            self.held_down.extend(attr(series, "perfwatch.gpu.throttle.reason").map(|reason| (reason, id)));
+        } else if is(series, &gpu::XIDS) {
+            let code = series.attrs.iter().find(|attr| attr.key == "perfwatch.gpu.xid.code");
+            if let Some(AttrValue::Int(code)) = code.map(|attr| &attr.value) {
+                self.xids.push((*code, id));
+            }
+        } else if is(series, &gpu::FAULT) {
+            self.faults.extend(attr(series, "perfwatch.gpu.fault").map(|fault| (fault, id)));
+        } else if is(series, &gpu::ERRORS) && attr(series, "error.type").as_deref() == Some("uncorrected") {
+            self.uncorrected = Some(id);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! tick; a counter that went back belongs to something that restarted, and is unknown for that tick.
 
 mod fact;
+mod gpu;
 mod handles;
 mod host;
 mod reader;
@@ -11,6 +12,7 @@ mod server;
 mod told;
 
 pub use fact::Fact;
+pub use gpu::GpuFacts;
 pub use host::{HostFacts, Pressure};
 pub use reader::FactReader;
 pub use server::{BatchFacts, CpuFacts, GroupFacts, Preparing, RequestFacts, ServerFacts, SlotFacts};
@@ -29,4 +31,6 @@ pub struct Facts {
     pub host: HostFacts,
     /// Every server known, in the order in which they became known; those that sent nothing included.
     pub servers: Vec<ServerFacts>,
+    /// Every GPU known, in the order in which they became known.
+    pub gpus: Vec<GpuFacts>,
 }

@@ -3,7 +3,7 @@
 use perfwatch_model::{EntityId, MetricDef, Number, Quality, Reason, SeriesId, SeriesTable, Tick};
 
 use super::handles::Handles;
-use super::{Fact, Facts, HostFacts, ServerFacts};
+use super::{Fact, Facts, GpuFacts, HostFacts, ServerFacts};
 
 /// Turns each tick once into [`Facts`]. Remembers the totals of the tick before, because counters are differenced.
 ///
@@ -41,9 +41,11 @@ impl FactReader {
                 ServerFacts::read(&source, *entity, handles, reported)
             })
             .collect();
+        let gpus =
+            self.handles.gpus.iter().map(|(entity, handles)| GpuFacts::read(&source, *entity, handles)).collect();
         self.before.clone_from(&tick.values);
         self.before_end_ns = Some(tick.end.mono_ns);
-        Facts { end: tick.end, dt_ns: tick.dt_ns, host, servers }
+        Facts { end: tick.end, dt_ns: tick.dt_ns, host, servers, gpus }
     }
 }
 

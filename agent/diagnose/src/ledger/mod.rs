@@ -1,12 +1,14 @@
-//! Where every nanosecond of a tick went: a server's CPUs, and its requests.
+//! Where every nanosecond of a tick went: a server's CPUs, its requests, and a GPU.
 //!
-//! Both ledgers sum to their interval exactly, in integers, because [`perfwatch_model::Split`] can make no other. The
+//! All ledgers sum to their interval exactly, in integers, because [`perfwatch_model::Split`] can make no other. The
 //! ledger of a window is the sum of the ledgers of its ticks.
 
 mod cpu;
+mod gpu;
 mod request;
 
 pub use cpu::{Stalls, cpu_ledger, stalls};
+pub use gpu::{DRAM_PEAK, TENSOR_PEAK, gpu_ledger};
 pub use request::request_ledger;
 
 use perfwatch_model::State;
@@ -25,6 +27,18 @@ pub const NO_DEMAND: &str = "no_demand";
 pub const UNUSED_PARALLELISM: &str = "unused_parallelism";
 /// Not used, and a reading or the server's own report is missing that would tell why.
 pub const IDLE_UNKNOWN: &str = "idle_unknown";
+/// A GPU computed: its tensor cores or other pipes, as a share of what they do at most.
+pub const COMPUTE: &str = "compute";
+/// A GPU moved data to and from its memory, as a share of the bandwidth that can be had.
+pub const MEMORY_BANDWIDTH: &str = "memory_bandwidth";
+/// Warps were on the SMs of a GPU, and neither computed nor moved data.
+pub const SM_STALLED: &str = "sm_stalled";
+/// An application was active on a GPU, and some SMs had nothing of it.
+pub const SM_IDLE_RESIDENT: &str = "sm_idle_resident";
+/// Busy time that a GPU's clocks cost because they were held down.
+pub const THROTTLED: &str = "throttled";
+/// A GPU was used, and nothing says how much of it.
+pub const BUSY_UNKNOWN: &str = "busy_unknown";
 /// Not even known whether it was used.
 pub const UNKNOWN: &str = "unknown";
 

@@ -8,6 +8,9 @@ mod answer;
 mod cpu_contention;
 mod cpu_quota_throttled;
 mod data_loading_bound;
+mod gpu_memory_nearly_full;
+mod gpu_throttled;
+mod gpu_unhealthy;
 mod no_batching;
 mod overload;
 
@@ -15,7 +18,7 @@ use std::borrow::Cow;
 
 use perfwatch_model::{Evidence, MetricDef, Reason, Remedy, Severity};
 
-use crate::ServerWindow;
+use crate::{GpuWindow, ServerWindow};
 use answer::Answer;
 
 /// Every rule, first the causes from outside the server, then those inside it, last what is left when nothing else is
@@ -27,6 +30,10 @@ pub const RULES: &[&dyn Rule] = &[
     &data_loading_bound::DataLoadingBound,
     &overload::Overload,
 ];
+
+/// Every rule about a GPU, what is broken first.
+pub const GPU_RULES: &[&dyn GpuRule] =
+    &[&gpu_unhealthy::GpuUnhealthy, &gpu_throttled::GpuThrottled, &gpu_memory_nearly_full::GpuMemoryNearlyFull];
 
 /// Something that can be wrong with a server.
 pub trait Rule: Sync {
@@ -41,6 +48,21 @@ pub trait Rule: Sync {
 
     /// Looks at one server's window. The engine asks only when the window is full.
     fn judge(&self, window: &ServerWindow) -> Verdict;
+}
+
+/// Something that can be wrong with a GPU.
+pub trait GpuRule: Sync {
+    /// Kebab-case name, the same as the file's.
+    fn id(&self) -> &'static str;
+
+    /// What is wrong when it fires, in a few words that need no numbers.
+    fn summary(&self) -> &'static str;
+
+    /// The metrics that the facts it looks at are made of.
+    fn needs(&self) -> &'static [&'static MetricDef];
+
+    /// Looks at one GPU's window. The engine asks only when the window is full.
+    fn judge(&self, window: &GpuWindow) -> Verdict;
 }
 
 /// A rule's answer.
@@ -110,6 +132,12 @@ mod tests {
     use perfwatch_model::metrics;
     use std::collections::BTreeSet;
 
+    /// Id, summary and needs of every rule.
+    fn all() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static MetricDef])> {
+        let of_servers = RULES.iter().map(|rule| (rule.id(), rule.summary(), rule.needs()));
+        of_servers.chain(GPU_RULES.iter().map(|rule| (rule.id(), rule.summary(), rule.needs())))
+    }
+
     #[test]
     fn every_file_is_listed() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/rules");
@@ -118,19 +146,18 @@ mod tests {
             .map(|entry| entry.expect("readable").file_name().to_string_lossy().replace(".rs", "").replace('_', "-"))
             .filter(|name| name != "mod" && name != "answer")
             .collect();
-        let ids: BTreeSet<String> = RULES.iter().map(|rule| rule.id().to_owned()).collect();
-        assert_eq!(files, ids, "add the rule to RULES in agent/diagnose/src/rules/mod.rs");
-        assert_eq!(ids.len(), RULES.len(), "two rules share an id");
+        let ids: BTreeSet<String> = all().map(|(id, ..)| id.to_owned()).collect();
+        assert_eq!(files, ids, "add the rule to RULES or GPU_RULES in agent/diagnose/src/rules/mod.rs");
+        assert_eq!(ids.len(), RULES.len() + GPU_RULES.len(), "two rules share an id");
     }
 
     #[test]
     fn every_rule_names_metrics_of_the_catalogue_and_says_what_is_wrong() {
-        for rule in RULES {
-            assert!(!rule.needs().is_empty(), "{}", rule.id());
-            for metric in rule.needs() {
-                assert!(metrics::find(metric.name).is_some(), "{} needs the unknown {}", rule.id(), metric.name);
+        for (id, summary, needs) in all() {
+            assert!(!needs.is_empty(), "{id}");
+            for metric in needs {
+                assert!(metrics::find(metric.name).is_some(), "{id} needs the unknown {}", metric.name);
             }
-            let summary = rule.summary();
             assert!(!summary.ends_with('.') && !summary.contains(char::is_numeric) && summary.len() < 80, "{summary}");
         }
     }
@@ -138,8 +165,8 @@ mod tests {
     #[test]
     fn the_readme_documents_every_rule() {
         let readme = include_str!("../../README.md");
-        for rule in RULES {
-            assert!(readme.contains(&format!("`{}`", rule.id())), "add {} to agent/diagnose/README.md", rule.id());
+        for (id, ..) in all() {
+            assert!(readme.contains(&format!("`{id}`")), "add {id} to agent/diagnose/README.md");
         }
     }
 }

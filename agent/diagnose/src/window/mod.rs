@@ -2,6 +2,7 @@
 
 mod batch;
 mod cpu;
+mod gpu;
 mod group;
 mod load;
 mod loading;
@@ -14,6 +15,7 @@ use perfwatch_model::{EntityId, Evidence, Ledger, Quality, Reason, SparseHdr, St
 
 pub use batch::BatchWindow;
 pub use cpu::CpuWindow;
+pub use gpu::{GpuRecord, GpuWindow};
 pub use group::GroupWindow;
 pub use load::{FAILING, GROWTH, LoadWindow};
 pub use loading::{FLAT as LOADERS_FLAT, Loaders, Occupancy};

@@ -1,4 +1,4 @@
-//! Devices: the GPUs, and the CPUs of a server that has none.
+//! Devices: the GPUs, and the CPUs of servers.
 
 use crate::MetricDef;
 use crate::Unit::Seconds;

@@ -57,7 +57,8 @@ pub const THROTTLE_TIME: MetricDef = MetricDef::counter(
     "perfwatch.gpu.throttle.time",
     Seconds,
     "Time for which the clocks were held down for this reason since the driver was loaded. Reasons overlap.",
-);
+)
+.full();
 /// GPM: NVML's performance monitoring, from Hopper on.
 pub const GRAPHICS_ACTIVE: MetricDef =
     MetricDef::gauge("perfwatch.gpu.graphics.active", Ratio, "Share of the time in which any application was active.")
@@ -120,6 +121,14 @@ pub const FAULT: MetricDef = MetricDef::gauge(
     "Whether the device or its driver has this fault at this moment: 1 or 0. What cannot be told has no value.",
 )
 .full();
+/// By `perfwatch.gpu.xid.code`.
+pub const XIDS: MetricDef = MetricDef::counter(
+    "perfwatch.gpu.xids",
+    Count("{error}"),
+    "XID errors that the driver reported of the device, or of what ran on it, by their code.",
+)
+.since_start()
+.full();
 
 /// All of them.
 pub const ALL: &[&MetricDef] = &[
@@ -147,4 +156,5 @@ pub const ALL: &[&MetricDef] = &[
     &ERRORS,
     &REMAPPED_ROWS,
     &FAULT,
+    &XIDS,
 ];

@@ -8,6 +8,7 @@
 
 mod activity;
 mod counter;
+mod events;
 mod fault;
 mod fields;
 mod gpm;

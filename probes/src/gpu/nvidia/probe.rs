@@ -1,5 +1,6 @@
 //! The probe's side of the NVML thread: asks, waits no longer than its budget, and puts what came into the sample.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 use perfwatch_model::metrics::gpu;
@@ -72,6 +73,9 @@ impl NvidiaProbe {
                 Ok(mut late) => {
                     // Its numbers are of a time long past; the list of devices still holds.
                     self.adopt(late.inventory.take(), out);
+                    for (series, readings) in self.series.iter_mut().zip(&late.devices) {
+                        series.count_xids(&readings.xids, out);
+                    }
                     self.thread_cpu_ns = late.cpu_ns;
                     self.spare = late;
                     self.overdue = None;
@@ -229,6 +233,8 @@ struct DeviceSeries {
     counted: [Counted; COUNTED.len()],
     remapped: [SeriesId; 2],
     faults: [SeriesId; FAULTS.len()],
+    /// By code: how many there were since the start.
+    xids: BTreeMap<u32, (SeriesId, u64)>,
     units: [SeriesId; UNITS.len()],
 }
 
@@ -297,6 +303,8 @@ const TYPE: Attr = Attr::fixed("hw.type", "gpu");
 const CLOCK_KEY: &str = "perfwatch.gpu.clock";
 const THROTTLE_KEY: &str = "perfwatch.gpu.throttle.reason";
 const PIPE_KEY: &str = "perfwatch.gpu.pipe";
+/// Codes of XID errors that are told apart, by device.
+const MOST_XIDS: usize = 64;
 const FAULT_KEY: &str = "perfwatch.gpu.fault";
 
 /// Key and value of the attribute that tells a series from its likes.
@@ -340,6 +348,7 @@ impl DeviceSeries {
                 .map(|label| series(&gpu::REMAPPED_ROWS, labelled(Some(label)).as_slice())),
             units: UNITS.map(|(_, metric, label)| series(metric, labelled(label).as_slice())),
             faults: FAULTS.map(|(_, fault)| series(&gpu::FAULT, &[Attr::fixed(FAULT_KEY, fault)])),
+            xids: BTreeMap::new(),
         }
     }
 
@@ -384,6 +393,13 @@ impl DeviceSeries {
             Reading::Unavailable(reason) => out.unavailable(&gpu::THROTTLE_ACTIVE, entity, reason.clone()),
         }
         self.publish_fields(readings, out);
+        self.count_xids(&readings.xids, out);
+        if let Reading::Unavailable(reason) = &readings.xids {
+            out.unavailable(&gpu::XIDS, entity, reason.clone());
+        }
+        for (series, count) in self.xids.values() {
+            out.counter(*series, *count);
+        }
         for ((sign, _), series) in FAULTS.into_iter().zip(self.faults) {
             let holds = match sign {
                 Sign::Device(fault) => Some(readings.fault == Some(fault)),
@@ -392,6 +408,19 @@ impl DeviceSeries {
             };
             if let Some(holds) = holds {
                 out.gauge(series, if holds { 1.0 } else { 0.0 });
+            }
+        }
+    }
+
+    /// Counts XID errors, of an answer that came too late as well: they are reported once.
+    fn count_xids(&mut self, xids: &Reading<Vec<u32>>, out: &mut Sample<'_>) {
+        for xid in xids.as_value().into_iter().flatten() {
+            if let Some((_, count)) = self.xids.get_mut(xid) {
+                *count += 1;
+            } else if self.xids.len() < MOST_XIDS {
+                // There are some hundred codes; one that is none must not make series without end.
+                let code = Attr::int("perfwatch.gpu.xid.code", i64::from(*xid));
+                self.xids.insert(*xid, (out.series(&gpu::XIDS, self.entity, &[code]), 1));
             }
         }
     }

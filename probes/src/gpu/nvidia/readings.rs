@@ -51,6 +51,8 @@ pub(crate) struct DeviceReadings {
     pub(crate) units: UnitReadings,
     /// Said by any call on the device.
     pub(crate) fault: Option<DeviceFault>,
+    /// Codes of XID errors since the last sample; or why none are told.
+    pub(crate) xids: Reading<Vec<u32>>,
     pub(crate) processes: Reading<Vec<GpuProcess>>,
 }
 
@@ -74,6 +76,7 @@ impl DeviceReadings {
             fields: [const { Reading::Unavailable(NOT_READ) }; fields::COUNT],
             units: [const { Reading::Unavailable(NOT_READ) }; gpm::UNITS.len()],
             fault: None,
+            xids: Reading::Unavailable(NOT_READ),
             processes: Reading::Unavailable(NOT_READ),
         }
     }

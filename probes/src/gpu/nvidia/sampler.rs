@@ -7,6 +7,7 @@ use nvml_wrapper::{Device, Nvml};
 use perfwatch_model::{Reading, Reason, Stamp};
 
 use super::activity::Activity;
+use super::events::{self, Events};
 use super::fault;
 use super::fields::{self, Batch};
 use super::gpm::Gpm;
@@ -132,6 +133,7 @@ struct Session<'nvml> {
     activity: &'nvml Activity,
     nvml: &'nvml Nvml,
     devices: Vec<Held<'nvml>>,
+    events: Result<Events<'nvml>, Reason>,
     inventory: Option<Vec<Description>>,
 }
 
@@ -184,7 +186,9 @@ impl<'nvml> Session<'nvml> {
         if devices.is_empty() {
             return Err(refused.unwrap_or(fault::NO_DEVICE));
         }
-        Ok(Self { context, activity, nvml, devices, inventory: Some(inventory) })
+        activity.enter("nvmlEventSetCreate");
+        let events = Events::open(nvml, devices.iter().map(|held: &Held<'nvml>| &held.device));
+        Ok(Self { context, activity, nvml, devices, events, inventory: Some(inventory) })
     }
 
     /// Answers `first` and what comes after it.
@@ -214,6 +218,38 @@ impl<'nvml> Session<'nvml> {
         }
     }
 
+    /// XID errors, each to its device.
+    #[allow(unsafe_code, reason = "handles are compared, and nothing is done with them")]
+    fn read_xids(&mut self, into: &mut [DeviceReadings]) {
+        self.activity.enter(events::CALL);
+        let looked = match &self.events {
+            Ok(events) => {
+                for device in into.iter_mut() {
+                    device.xids = Reading::Value(Vec::new());
+                }
+                let looked = events.look(|handle, xid| {
+                    // SAFETY: the handle is not used as one.
+                    let of = |held: &Held<'_>| unsafe { held.device.handle() }.addr() == handle;
+                    if let Some(at) = self.devices.iter().position(of)
+                        && let Reading::Value(xids) = &mut into[at].xids
+                    {
+                        xids.push(xid);
+                    }
+                });
+                looked.map_err(|error| fault::at_call(&error, events::CALL))
+            }
+            Err(reason) => Err(reason.clone()),
+        };
+        if let Err(reason) = looked {
+            for device in into {
+                // What was told before the call failed is told.
+                if device.xids.as_value().is_none_or(Vec::is_empty) {
+                    device.xids = Reading::Unavailable(reason.clone());
+                }
+            }
+        }
+    }
+
     fn answer(&mut self, request: Request) -> (Report, Option<Reason>) {
         let mut report = request.report;
         // A new session has new devices: what is kept from the last one's is not theirs.
@@ -224,6 +260,7 @@ impl<'nvml> Session<'nvml> {
         report.devices.resize_with(self.devices.len(), DeviceReadings::unread);
         report.inventory = self.inventory.take();
         report.failure = None;
+        self.read_xids(&mut report.devices);
         let mut tally = Tally::default();
         for (held, into) in self.devices.iter_mut().zip(&mut report.devices) {
             let mut reader = Reader { device: &held.device, activity: self.activity, tally: &mut tally };

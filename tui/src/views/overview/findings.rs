@@ -123,8 +123,11 @@ fn nothing(scene: Scene<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
         return Vec::new();
     }
     let theme = scene.theme;
-    let (mark, role, words) = if scene.snapshot.servers.is_empty() {
-        (theme.pick("·", "-"), Role::Dim, "Nothing to judge: findings are about model servers.")
+    let without_server = scene.snapshot.servers.is_empty();
+    let (mark, role, words) = if without_server && scene.snapshot.devices.is_empty() {
+        (theme.pick("·", "-"), Role::Dim, "Nothing to judge: findings are about model servers and GPUs.")
+    } else if without_server && scene.snapshot.undecided.is_empty() {
+        (theme.pick("✔", "+"), Role::Ok, "Nothing is wrong with the GPUs.")
     } else if scene.snapshot.undecided.is_empty() {
         (theme.pick("✔", "+"), Role::Ok, "Nothing is wrong.")
     } else {

@@ -1,0 +1,92 @@
+//! What a tick says about one GPU.
+
+use perfwatch_model::EntityId;
+use perfwatch_model::metrics::gpu;
+
+use super::Fact;
+use super::handles::GpuHandles;
+use super::reader::Source;
+
+/// A GPU in one tick. Shares are of 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GpuFacts {
+    /// Which GPU.
+    pub entity: EntityId,
+    /// Length of the tick in nanoseconds.
+    pub dt_ns: u64,
+    /// Share of the driver's last sampling period in which any kernel ran. One SM is enough.
+    pub utilization: Fact<f64>,
+    /// Share of the tick in which any application was active (GPM).
+    pub graphics: Fact<f64>,
+    /// Share of the SMs' cycles in which a warp was on the SM.
+    pub sm: Fact<f64>,
+    /// Share of the cycles in which the tensor cores were busy.
+    pub tensor: Fact<f64>,
+    /// The same of the busiest other pipe.
+    pub vector: Fact<f64>,
+    /// Share of the memory's bandwidth on paper that was used.
+    pub dram: Fact<f64>,
+    /// Memory in use, in bytes.
+    pub memory_used: Fact<u64>,
+    /// Memory there is, in bytes.
+    pub memory_total: Fact<u64>,
+    /// Clock of the SMs, in hertz.
+    pub sm_clock: Fact<f64>,
+    /// The highest it may have, in hertz.
+    pub sm_clock_limit: Fact<f64>,
+    /// Power that the device may draw, in watts.
+    pub power_limit: Fact<f64>,
+    /// Nanoseconds of the tick for which the clocks were held down, by reason. Reasons overlap.
+    pub held_down: Vec<(String, Fact<u64>)>,
+    /// Errors of the memory in the tick that were not corrected.
+    pub uncorrected: Fact<u64>,
+    /// XID errors in the tick, by code.
+    pub xids: Vec<(i64, u64)>,
+    /// Faults that it has, or has not; what cannot be told is not in it.
+    pub faults: Vec<(String, bool)>,
+}
+
+impl GpuFacts {
+    pub(super) fn read(source: &Source<'_>, entity: EntityId, handles: &GpuHandles) -> Self {
+        let pipes = handles.pipes.iter().map(|series| source.gauge(Some(*series), &gpu::PIPE_ACTIVE, entity));
+        let busiest = pipes.reduce(|one, other| if other.get() > one.get() { other } else { one });
+        let holds = |series| source.gauge(Some(series), &gpu::FAULT, entity).get().map(|value| value > 0.0);
+        Self {
+            entity,
+            dt_ns: source.dt_ns(),
+            utilization: source.gauge(handles.utilization, &gpu::UTILIZATION, entity),
+            graphics: source.gauge(handles.graphics, &gpu::GRAPHICS_ACTIVE, entity),
+            sm: source.gauge(handles.sm, &gpu::SM_ACTIVE, entity),
+            tensor: source.gauge(handles.tensor, &gpu::TENSOR_ACTIVE, entity),
+            vector: busiest.unwrap_or_else(|| source.gauge(None, &gpu::PIPE_ACTIVE, entity)),
+            dram: source.gauge(handles.dram, &gpu::DRAM_ACTIVE, entity),
+            memory_used: source.bytes(handles.memory_used, &gpu::MEMORY_USAGE, entity),
+            memory_total: source.bytes(handles.memory_total, &gpu::MEMORY_LIMIT, entity),
+            sm_clock: source.gauge(handles.sm_clock, &gpu::CLOCK, entity),
+            sm_clock_limit: source.gauge(handles.sm_clock_limit, &gpu::CLOCK_LIMIT, entity),
+            power_limit: source.gauge(handles.power_limit, &gpu::POWER_LIMIT, entity),
+            held_down: handles
+                .held_down
+                .iter()
+                .map(|(reason, series)| (reason.clone(), source.counter(Some(*series), &gpu::THROTTLE_TIME, entity)))
+                .collect(),
+            uncorrected: source.counter(handles.uncorrected, &gpu::ERRORS, entity),
+            xids: handles
+                .xids
+                .iter()
+                .filter_map(|(code, series)| Some((*code, source.total(*series).get().filter(|gained| *gained > 0)?)))
+                .collect(),
+            faults: handles
+                .faults
+                .iter()
+                .filter_map(|(fault, series)| Some((fault.clone(), holds(*series)?)))
+                .collect(),
+        }
+    }
+
+    /// The reason for which the clocks were held down longest, and for how long. Reasons overlap, so they are never added.
+    pub fn longest_held_down(&self) -> Option<(&str, u64)> {
+        let known = self.held_down.iter().filter_map(|(reason, ns)| Some((reason.as_str(), ns.get()?)));
+        known.max_by_key(|(_, ns)| *ns)
+    }
+}
