@@ -399,7 +399,11 @@ fn a_driver_upgraded_under_the_agent_is_initialised_anew() {
     bench.sample();
     let (device, gone) = (bench.gpu("GPU-a"), bench.gpu("GPU-gone"));
     bench.sample();
-    assert!(bench.tick.values.is_empty(), "nothing of a session that has ended is believed");
+    let failed = bench.table.find(&gpu::FAULT, device, &[fault("driver_failed")]).expect("interned");
+    assert!(
+        bench.tick.value(failed).is_some() && bench.tick.values.len() == 2,
+        "nothing of a session that has ended is believed"
+    );
     assert_eq!(bench.reasons(&gpu::POWER, device).len(), 1);
     fake_nvml::rewrite(&library, r#"{"devices": [{"uuid": "GPU-new"}, {"uuid": "GPU-a", "power_mw": 2000}]}"#)
         .expect("rewritten");
@@ -542,5 +546,66 @@ fn xid_errors_are_counted_once_each_by_code_and_device_though_the_driver_hangs_m
         assert_eq!(xids(&bench, "GPU-b", 13), Some(Number::Int(1)));
         assert_eq!((xids(&bench, "GPU-b", 48), xids(&bench, "GPU-c", 31)), (None, None));
         bench.sample();
+    }
+}
+
+#[test]
+fn a_gpu_that_the_driver_cannot_open_any_more_stays_in_sight_as_lost_and_one_that_was_removed_does_not() {
+    let dir = temp();
+    let both = |b: &str| {
+        format!(
+            r#"{{"devices": [{{"uuid": "GPU-a", "power_mw": 1000, "errors": {{"nvmlDeviceGetPowerUsage": [0, 18]}}}}{b}]}}"#
+        )
+    };
+    let library = install(dir.path(), &both(r#", {"uuid": "GPU-b", "power_mw": 2000}"#));
+    let mut bench = Bench::open(library.clone(), |_| ());
+    bench.sample();
+    let dead = bench.gpu("GPU-b");
+    bench.sample();
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-b", &[fault("driver_failed")]), Some(Number::Float(1.0)));
+    let broken = both(r#", {"uuid": "GPU-b", "errors": {"nvmlDeviceGetUUID": 15}}"#);
+    fake_nvml::rewrite(&library, &broken).expect("rewritten");
+    bench.sample_after(10);
+    assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(1.0)));
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("lost")]), Some(Number::Float(0.0)));
+    assert_eq!(bench.gpu("GPU-b"), dead);
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-b", &[fault("lost")]), Some(Number::Float(1.0)));
+    assert!(!bench.reason(&gpu::POWER, dead).text.is_empty());
+    bench.sample();
+    fake_nvml::rewrite(&library, r#"{"devices": [{"uuid": "GPU-a", "power_mw": 1000}]}"#).expect("rewritten");
+    bench.sample_after(20);
+    assert!(bench.table.entity_of(dead).is_none(), "it was taken out");
+}
+
+#[test]
+fn a_counter_that_is_read_seldom_does_not_confirm_its_own_mistake() {
+    let dir = temp();
+    let scenario = r#"{"devices": [{"uuid": "GPU-a",
+        "fields": [{"id": 4, "type": "unsigned_long_long", "value": [5, 0, 5, 6]}]}]}"#;
+    let mut bench = Bench::open(install(dir.path(), scenario), |_| ());
+    let uncorrected = |bench: &Bench| bench.value(&gpu::ERRORS, "GPU-a", &[Attr::fixed("error.type", "uncorrected")]);
+    bench.sample();
+    assert_eq!(uncorrected(&bench), Some(Number::Int(5)));
+    bench.sample_after(30);
+    for _ in 0..3 {
+        assert_eq!(uncorrected(&bench), None, "it went back, which is looked at again at its next reading");
+        bench.sample();
+    }
+    for expected in [5, 6] {
+        bench.sample_after(30);
+        assert_eq!(uncorrected(&bench), Some(Number::Int(expected)));
+    }
+}
+
+#[test]
+fn the_error_that_ends_a_session_is_counted_with_its_last_answer() {
+    let dir = temp();
+    let scenario =
+        r#"{"devices": [{"uuid": "GPU-a", "xids": [[0, 79]], "errors": {"nvmlDeviceGetUtilizationRates": 18}}]}"#;
+    let mut bench = Bench::open(install(dir.path(), scenario), |_| ());
+    for _ in 0..3 {
+        bench.sample();
+        let code = [Attr::int("perfwatch.gpu.xid.code", 79)];
+        assert_eq!(bench.value(&gpu::XIDS, "GPU-a", &code), Some(Number::Int(1)));
     }
 }

@@ -142,6 +142,10 @@ fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_w
         device("GPU-full", "").replace(r#""used": 42949672960"#, r#""used": 85000000000"#),
         device("GPU-lost", lost),
         device("GPU-xid", r#", "xids": [[0, 13], [8, 119]]"#),
+        device("GPU-program", r#", "xids": [[8, 31], [9, 45]]"#),
+        // It takes its memory while the agent looks on, and stands still.
+        device("GPU-preallocated", "")
+            .replace(r#""used": 42949672960"#, r#""used": {"ramp": [10000000000, 85000000000], "seconds": 8}"#),
     ];
     let (agent, _dir) = agent_with(&format!(r#"{{"devices": [{}]}}"#, devices.join(", ")));
     let found = wait_for("all findings", || findings(&agent).filter(|found| found.len() >= 7));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use perfwatch_diagnose::{Config, Engine, Judgement};
 use perfwatch_model::{Finding, Snapshot};
-use perfwatch_store::{Archive, ArchiveError, Archived, Cursor, LedgerRow, Span, Unnamed};
+use perfwatch_store::{Archive, ArchiveError, Archived, Cursor, LedgerKind, LedgerRow, Span, Unnamed};
 
 use crate::assemble::Teller;
 use crate::assemble::scene::{Follows, SceneReader, WHOLE_EVERY};
@@ -210,7 +210,15 @@ impl Replay {
             return Ok(None);
         }
         let judged = rows(&judgement);
-        let as_recorded = if comparable && self.heard > UNSURE { Some(self.recorded(seq)? == judged) } else { None };
+        let as_recorded = if comparable && self.heard > UNSURE {
+            let recorded = self.recorded(seq)?;
+            // A file of before GPUs had ledgers says nothing of them.
+            let of_gpu = |row: &JudgedRow| matches!(row, JudgedRow::Ledger(row) if row.kind == LedgerKind::Gpu);
+            let silent = !recorded.iter().any(of_gpu);
+            Some(recorded.iter().eq(judged.iter().filter(|row| !(silent && of_gpu(row)))))
+        } else {
+            None
+        };
         let snapshot = Arc::new(self.scenes.shown(told));
         Ok(Some(Frame { seq, wall_ns: tick.end.wall_ns, snapshot, judged, as_recorded }))
     }

@@ -1,7 +1,9 @@
 //! What a tick says about one GPU.
 
-use perfwatch_model::EntityId;
+use std::collections::BTreeMap;
+
 use perfwatch_model::metrics::gpu;
+use perfwatch_model::{EntityId, Number, SeriesId};
 
 use super::Fact;
 use super::handles::GpuHandles;
@@ -71,16 +73,30 @@ impl GpuFacts {
                 .map(|(reason, series)| (reason.clone(), source.counter(Some(*series), &gpu::THROTTLE_TIME, entity)))
                 .collect(),
             uncorrected: source.counter(handles.uncorrected, &gpu::ERRORS, entity),
-            xids: handles
-                .xids
-                .iter()
-                .filter_map(|(code, series)| Some((*code, source.total(*series).get().filter(|gained| *gained > 0)?)))
-                .collect(),
+            xids: Vec::new(),
             faults: handles
                 .faults
                 .iter()
                 .filter_map(|(fault, series)| Some((fault.clone(), holds(*series)?)))
                 .collect(),
+        }
+    }
+
+    /// Adds what the totals of XID errors gained since they were last in a tick: they are told once, and a tick without them
+    /// must not make old ones new. `first` is the reader's first tick, which has no past.
+    pub(super) fn read_xids(
+        &mut self,
+        source: &Source<'_>,
+        handles: &GpuHandles,
+        known: &mut BTreeMap<SeriesId, u64>,
+        first: bool,
+    ) {
+        for (code, series) in &handles.xids {
+            let Some(now) = source.tick().value(*series).and_then(Number::as_int) else { continue };
+            let before = known.insert(*series, now).unwrap_or(if first { now } else { 0 });
+            if now > before {
+                self.xids.push((*code, now - before));
+            }
         }
     }
 

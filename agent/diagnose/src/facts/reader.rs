@@ -1,5 +1,7 @@
 //! Reads facts from ticks.
 
+use std::collections::BTreeMap;
+
 use perfwatch_model::{EntityId, MetricDef, Number, Quality, Reason, SeriesId, SeriesTable, Tick};
 
 use super::handles::Handles;
@@ -13,6 +15,8 @@ pub struct FactReader {
     handles: Handles,
     before: Vec<(SeriesId, Number)>,
     before_end_ns: Option<u64>,
+    /// Totals of XID errors, as they last were.
+    xids: BTreeMap<SeriesId, u64>,
 }
 
 impl FactReader {
@@ -41,8 +45,14 @@ impl FactReader {
                 ServerFacts::read(&source, *entity, handles, reported)
             })
             .collect();
-        let gpus =
-            self.handles.gpus.iter().map(|(entity, handles)| GpuFacts::read(&source, *entity, handles)).collect();
+        let first = self.before_end_ns.is_none();
+        self.xids.retain(|series, _| table.series_of(*series).is_some());
+        let mut gpus = Vec::with_capacity(self.handles.gpus.len());
+        for (entity, handles) in &self.handles.gpus {
+            let mut gpu = GpuFacts::read(&source, *entity, handles);
+            gpu.read_xids(&source, handles, &mut self.xids, first);
+            gpus.push(gpu);
+        }
         self.before.clone_from(&tick.values);
         self.before_end_ns = Some(tick.end.mono_ns);
         Facts { end: tick.end, dt_ns: tick.dt_ns, host, servers, gpus }

@@ -9,7 +9,7 @@ use crate::{Fact, GpuWindow};
 pub(super) struct GpuUnhealthy;
 
 /// What each fault means and what to do, worst first.
-const FAULTS: [(&str, Severity, &str, &str, &str); 7] = [
+const FAULTS: [(&str, Severity, &str, &str, &str); 8] = [
     (
         "lost",
         Severity::Critical,
@@ -23,6 +23,13 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 7] = [
         "its driver does not answer",
         "check `dmesg | grep -i -e nvrm -e xid`; reset the GPU or reboot",
         "calls into the driver hang, those of the server too",
+    ),
+    (
+        "driver_failed",
+        Severity::Critical,
+        "its driver answers nothing but errors",
+        "`perfwatch doctor` says which; check `dmesg | grep -i nvrm`, and whether the driver was updated while loaded",
+        "nothing new can be started on it, and what runs may be gone",
     ),
     (
         "reset_required",
@@ -76,8 +83,10 @@ const XIDS: [(i64, Severity, &str); 12] = [
     (94, Severity::Warning, "an error of its memory that ended one process"),
     (32, Severity::Warning, "a corrupted command stream"),
 ];
-/// What any other is: 13, 31 and 43 are a program's own fault as a rule.
-const OTHER_XID: (Severity, &str) = (Severity::Warning, "a program on it failed, or the driver did");
+/// Those of programs: an illegal access, a kernel that failed, a process that was killed. The device is none the worse.
+const OF_PROGRAMS: [i64; 4] = [13, 31, 43, 45];
+/// What any other is.
+const OTHER_XID: (Severity, &str) = (Severity::Warning, "the driver, or something on the GPU, failed");
 
 impl GpuRule for GpuUnhealthy {
     fn id(&self) -> &'static str {
@@ -102,7 +111,7 @@ impl GpuRule for GpuUnhealthy {
             .iter()
             .filter(|(fault, ..)| has(fault))
             .map(|(_, severity, said, action, why)| (*severity, (*said).to_owned(), (*action).to_owned(), *why));
-        let of_driver = window.xids.iter().map(|(code, count)| {
+        let of_driver = window.xids.iter().filter(|(code, _)| !OF_PROGRAMS.contains(code)).map(|(code, count)| {
             let known = XIDS.iter().find(|(known, ..)| known == code).map(|(_, severity, said)| (*severity, *said));
             let (severity, said) = known.unwrap_or(OTHER_XID);
             let times = if *count == 1 { String::new() } else { format!(", {count} times") };
@@ -126,7 +135,8 @@ impl GpuRule for GpuUnhealthy {
         };
         let said: Vec<&str> = found.iter().map(|(_, said, ..)| said.as_str()).collect();
         let fact = |value: u64| Fact::known(value as f64, Quality::Counter);
-        let (faults, xids) = (fact(window.faults.len() as u64), fact(window.xids.values().sum()));
+        let xids = window.xids.iter().filter(|(code, _)| !OF_PROGRAMS.contains(code)).map(|(_, count)| count).sum();
+        let (faults, xids) = (fact(window.faults.len() as u64), fact(xids));
         let uncorrected = window.uncorrected.map(fact);
         let evidence = [
             window.evidence("gpu.faults", &faults, Some(1.0), "{fault}"),

@@ -46,8 +46,8 @@ pub struct GpuWindow {
     pub power_limit: Fact<f64>,
     /// Share of the memory in use at the end.
     pub memory: Fact<f64>,
-    /// By how much that grew over the window, in bytes; negative when it shrank.
-    pub memory_growth: Fact<f64>,
+    /// The same tick by tick, oldest first: length, bytes in use, bytes there are; only of ticks that tell both.
+    pub memory_ticks: Vec<(u64, u64, u64)>,
     /// Bytes that are free at the end.
     pub memory_free: Fact<u64>,
     /// Errors of the memory that were not corrected, as far as that is known.
@@ -66,13 +66,12 @@ impl GpuWindow {
     /// The window that consists of these records of one GPU, oldest first. `None` without a record.
     pub fn of<'a>(records: impl IntoIterator<Item = &'a Arc<GpuRecord>>, full: bool) -> Option<Self> {
         let records: Vec<&GpuRecord> = records.into_iter().map(Arc::as_ref).collect();
-        let (first, last) = (&records.first()?.facts, &records.last()?.facts);
+        let last = &records.last()?.facts;
         let span_ns = records.iter().map(|record| record.facts.dt_ns).sum();
         let share = |used: Option<u64>, total: Option<u64>| Some((used?, total.filter(|total| *total > 0)?));
         let memory = share(last.memory_used.get(), last.memory_total.get());
         let reason = last.memory_used.reason().or(last.memory_total.reason()).cloned();
         let unknown = || reason.clone().unwrap_or(Reason::fixed("the device's memory is not known", ""));
-        let growth = last.memory_used.get().zip(first.memory_used.get()).filter(|_| records.len() > 1);
         Some(Self {
             entity: last.entity,
             span_ns,
@@ -88,10 +87,13 @@ impl GpuWindow {
                 Some((used, total)) => Fact::known(used as f64 / total as f64, Quality::Counter),
                 None => Fact::unknown(unknown()),
             },
-            memory_growth: match growth {
-                Some((now, then)) => Fact::known(now as f64 - then as f64, Quality::Counter),
-                None => Fact::unknown(unknown()),
-            },
+            memory_ticks: records
+                .iter()
+                .filter_map(|record| {
+                    let (used, total) = share(record.facts.memory_used.get(), record.facts.memory_total.get())?;
+                    Some((record.facts.dt_ns, used, total))
+                })
+                .collect(),
             memory_free: match memory {
                 Some((used, total)) => Fact::known(total.saturating_sub(used), Quality::Counter),
                 None => Fact::unknown(unknown()),

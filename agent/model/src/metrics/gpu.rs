@@ -114,7 +114,7 @@ pub const REMAPPED_ROWS: MetricDef = MetricDef::gauge(
     "Rows of the memory that were replaced for such errors in the life of the device.",
 )
 .full();
-/// By `perfwatch.gpu.fault` (`lost`, `reset_required`, `unresponsive`, `row_remap_pending`, `row_remap_failed`, `recovery_needed`).
+/// By `perfwatch.gpu.fault` (`lost`, `reset_required`, `unresponsive`, `driver_failed`, `row_remap_pending`, `row_remap_failed`, `recovery_needed`).
 pub const FAULT: MetricDef = MetricDef::gauge(
     "perfwatch.gpu.fault.active",
     Ratio,

@@ -24,11 +24,11 @@ impl Counter {
             return Reading::Unavailable(Reason::new(text, "none needed: it counts on from the next sample"));
         }
         if raw < self.last {
-            self.offset += self.last;
+            self.offset = self.offset.saturating_add(self.last);
         }
         self.suspect = false;
         self.last = raw;
-        Reading::Value(self.offset + raw)
+        Reading::Value(self.offset.saturating_add(raw))
     }
 }
 

@@ -9,6 +9,9 @@ use super::fault;
 
 pub(crate) const CALL: &str = "nvmlDeviceGetFieldValues";
 
+/// What a value says that the driver does not fill in (`NVML_ERROR_UNKNOWN`).
+const UNFILLED: u32 = 999;
+
 /// All links of `NVLink` together.
 const ALL_LINKS: u32 = u32::MAX;
 
@@ -146,6 +149,9 @@ impl Batch {
     #[allow(unsafe_code, reason = "the wrapper offers no safe way")]
     pub(crate) fn ask(&mut self, nvml: &Nvml, device: &Device<'_>) -> Result<(), NvmlError> {
         let call = nvml_sym(nvml.lib().nvmlDeviceGetFieldValues.as_ref())?;
+        for value in &mut self.asked {
+            value.nvmlReturn = UNFILLED;
+        }
         let count = i32::try_from(self.asked.len()).unwrap_or(0);
         // SAFETY: the device is one of this library's, and the buffer holds `count` initialised values.
         nvml_try(unsafe { call(device.handle(), count, self.asked.as_mut_ptr()) })
@@ -155,6 +161,10 @@ impl Batch {
     pub(crate) fn tell(&self, into: &mut FieldReadings) {
         for (field, value) in self.fields.iter().zip(&self.asked) {
             into[*field as usize] = match nvml_try(value.nvmlReturn) {
+                // In 32 bits they are full after a second or two of work (`nvml.h`: "can be wrapped").
+                Ok(()) if is_narrow(value) && matches!(field, Field::PcieTransmit | Field::PcieReceive) => {
+                    Reading::Unavailable(NARROW)
+                }
                 Ok(()) => decode(value).map_or_else(Reading::Unavailable, Reading::Value),
                 Err(error) => Reading::Unavailable(fault::at_call(&error, CALL)),
             };
@@ -167,6 +177,12 @@ impl Batch {
             into[*field as usize] = Reading::Unavailable(reason.clone());
         }
     }
+}
+
+const NARROW: Reason = Reason::fixed("the driver counts these bytes in 32 bits, which are full too soon", "none");
+
+fn is_narrow(value: &nvmlFieldValue_t) -> bool {
+    matches!(value.valueType, 1 | 5 | 6)
 }
 
 /// None of what is read here is negative, whatever type a driver gives it.

@@ -13,6 +13,10 @@ pub(crate) const CALL: &str = "nvmlGpmMetricsGet";
 
 /// NVML refreshes its counters no faster; values of shorter intervals are invalid (`nvml.h`).
 const SHORTEST_NS: u64 = 100_000_000;
+/// What is told of more than this is not this second's: the driver hung meanwhile.
+const LONGEST_NS: u64 = 3_000_000_000;
+/// What an entry says that the driver does not fill in (`NVML_ERROR_UNKNOWN`).
+const UNFILLED: u32 = 999;
 
 /// A unit whose share of busy time GPM tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,10 +141,13 @@ impl<'nvml> Gpm<'nvml> {
             return Err(error);
         }
         (self.newer, self.taken_ns) = (newer, Some(now_ns));
-        if since.is_none() {
+        if since.is_none_or(|ns| ns > LONGEST_NS) {
             return Ok(Some(UNITS.map(|_| Reading::Unavailable(FIRST_SAMPLE))));
         }
         (self.asked.sample1, self.asked.sample2) = (self.samples[older], self.samples[newer]);
+        for metric in self.asked.metrics.iter_mut().take(UNITS.len()) {
+            metric.nvmlReturn = UNFILLED;
+        }
         // SAFETY: `asked` names two samples of this library's and has room for more metrics than it asks for.
         nvml_try(unsafe { compare(&raw mut *self.asked) })?;
         let told = |at: usize| {

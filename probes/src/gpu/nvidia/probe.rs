@@ -11,7 +11,7 @@ use perfwatch_model::{
 use super::activity::Activity;
 use super::counter::Counter;
 use super::fault;
-use super::fields::Field;
+use super::fields::{self, Field};
 use super::gpm::Unit;
 use super::readings::{DeviceFault, DeviceReadings, THROTTLE_REASONS};
 use super::sampler::{self, Description, Report, Request};
@@ -37,8 +37,11 @@ pub(crate) struct NvidiaProbe {
     thread_cpu_ns: u64,
     processes_due_ns: u64,
     limits_due_ns: u64,
+    /// Those that answer, then those that the driver could not open any more.
     devices: Vec<GpuDevice>,
     series: Vec<DeviceSeries>,
+    /// Why it could not.
+    refused: Option<Reason>,
 }
 
 impl NvidiaProbe {
@@ -63,6 +66,7 @@ impl NvidiaProbe {
             limits_due_ns: 0,
             devices: Vec::new(),
             series: Vec::new(),
+            refused: None,
         }
     }
 
@@ -72,10 +76,8 @@ impl NvidiaProbe {
             match self.reports.try_recv() {
                 Ok(mut late) => {
                     // Its numbers are of a time long past; the list of devices still holds.
-                    self.adopt(late.inventory.take(), out);
-                    for (series, readings) in self.series.iter_mut().zip(&late.devices) {
-                        series.count_xids(&readings.xids, out);
-                    }
+                    self.adopt(late.inventory.take(), late.refused.take(), out);
+                    self.count_xids(&late, out);
                     self.thread_cpu_ns = late.cpu_ns;
                     self.spare = late;
                     self.overdue = None;
@@ -89,7 +91,7 @@ impl NvidiaProbe {
         self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or(fault::NO_THREAD)?;
         match self.reports.recv_timeout(self.context.budget) {
             Ok(mut report) => {
-                self.adopt(report.inventory.take(), out);
+                self.adopt(report.inventory.take(), report.refused.take(), out);
                 self.thread_cpu_ns = report.cpu_ns;
                 if processes {
                     self.processes_due_ns = now.mono_ns.saturating_add(PROCESSES_EVERY_NS);
@@ -99,6 +101,8 @@ impl NvidiaProbe {
                 }
                 match report.failure.take() {
                     Some(reason) => {
+                        // The error that ended the session may be told in its last answer, and is told once.
+                        self.count_xids(&report, out);
                         self.spare = report;
                         Err(reason)
                     }
@@ -114,15 +118,23 @@ impl NvidiaProbe {
         }
     }
 
-    /// Takes over a new list of devices; those that are gone retire with their series.
-    fn adopt(&mut self, inventory: Option<Vec<Description>>, out: &mut Sample<'_>) {
-        let Some(inventory) = inventory else { return };
-        let gone = self.devices.iter().filter(|device| inventory.iter().all(|now| now.uuid != device.uuid));
-        for device in gone {
-            out.table().retire(device.entity);
+    fn count_xids(&mut self, report: &Report, out: &mut Sample<'_>) {
+        for (series, readings) in self.series.iter_mut().zip(&report.devices) {
+            series.count_xids(&readings.xids, out);
         }
+    }
+
+    /// Takes over a new list of devices; those that are gone retire with their series. Where the driver could not open one that
+    /// is there, those that are missing are taken for it and stay: a dead GPU must not vanish from sight.
+    fn adopt(&mut self, inventory: Option<Vec<Description>>, refused: Option<Reason>, out: &mut Sample<'_>) {
+        let Some(inventory) = inventory else { return };
+        self.refused = refused;
         let mut known = std::mem::take(&mut self.series);
-        self.devices.clear();
+        let mut missing = std::mem::take(&mut self.devices);
+        missing.retain(|device| inventory.iter().all(|now| now.uuid != device.uuid));
+        if self.refused.is_none() {
+            missing.drain(..).for_each(|device| out.table().retire(device.entity));
+        }
         for description in inventory {
             let entity = out.entity(entity(&description));
             // The index may move from one initialisation to the next; the UUID does not.
@@ -137,6 +149,23 @@ impl NvidiaProbe {
                 processes: Reading::Unavailable(Reason::fixed("not read yet", "")),
             });
         }
+        for device in missing {
+            let kept = known.iter().position(|series| series.entity == device.entity).map(|at| known.swap_remove(at));
+            self.series.push(kept.unwrap_or_else(|| DeviceSeries::intern(device.entity, out)));
+            self.devices.push(device);
+        }
+    }
+
+    /// What is known of the devices that the driver could not open.
+    fn report_refused(&mut self, answered: usize, out: &mut Sample<'_>) {
+        let Some(reason) = &self.refused else { return };
+        for (device, series) in self.devices.iter_mut().zip(&self.series).skip(answered) {
+            device.processes = Reading::Unavailable(reason.clone());
+            for metric in gpu::ALL.iter().filter(|metric| ![gpu::FAULT.name, gpu::XIDS.name].contains(&metric.name)) {
+                out.unavailable(metric, device.entity, reason.clone());
+            }
+            series.publish_only(Some(Sign::Device(DeviceFault::Lost)), out);
+        }
     }
 
     /// Says of every metric, of every device known or else of the machine, why it is missing.
@@ -146,15 +175,25 @@ impl NvidiaProbe {
         }
         let known = self.devices.iter().map(|device| device.entity);
         let nobody = self.devices.is_empty().then_some(self.context.host);
-        let silent = self.overdue.is_some();
         for entity in known.chain(nobody) {
-            // Of a driver that does not answer one fault is known.
-            for metric in gpu::ALL.iter().filter(|metric| !(silent && metric.name == gpu::FAULT.name)) {
+            // What the agent counts itself stays true, and of a driver that fails one fault is known.
+            for metric in gpu::ALL.iter().filter(|metric| ![gpu::FAULT.name, gpu::XIDS.name].contains(&metric.name)) {
                 out.unavailable(metric, entity, reason.clone());
             }
         }
-        if silent {
-            self.series.iter().for_each(|series| series.publish_silence(out));
+        let sign = match &self.overdue {
+            // A driver that starts its devices takes its time.
+            Some(_) if self.activity.call() == sampler::INITIALISING => None,
+            Some(_) => Some(Sign::Silence),
+            None => Some(Sign::Driver),
+        };
+        for series in &self.series {
+            series.publish_only(sign, out);
+        }
+        if self.series.is_empty() {
+            for metric in [&gpu::FAULT, &gpu::XIDS] {
+                out.unavailable(metric, self.context.host, reason.clone());
+            }
         }
     }
 }
@@ -167,6 +206,7 @@ impl Probe for NvidiaProbe {
                     series.publish(readings, out);
                     device.processes.clone_from(&readings.processes);
                 }
+                self.report_refused(report.devices.len(), out);
                 self.spare = report;
             }
             Err(reason) => self.report_absence(&reason, out),
@@ -246,6 +286,8 @@ struct Counted {
     scale: u64,
     series: SeriesId,
     counter: Counter,
+    /// Since the last read of what is not read each time.
+    total: Reading<u64>,
 }
 
 /// The counters among the fields: metric, the attribute that tells them apart, and the driver's unit in the metric's.
@@ -273,13 +315,16 @@ enum Sign {
     Device(DeviceFault),
     /// The driver did not answer in time.
     Silence,
+    /// The driver answers nothing but errors.
+    Driver,
 }
 
 /// Faults that are told of a device, with how each is known.
-const FAULTS: [(Sign, &str); 6] = [
+const FAULTS: [(Sign, &str); 7] = [
     (Sign::Device(DeviceFault::Lost), "lost"),
     (Sign::Device(DeviceFault::ResetRequired), "reset_required"),
     (Sign::Silence, "unresponsive"),
+    (Sign::Driver, "driver_failed"),
     (Sign::Field(Field::RemapPending), "row_remap_pending"),
     (Sign::Field(Field::RemapFailed), "row_remap_failed"),
     (Sign::Field(Field::RecoveryAction), "recovery_needed"),
@@ -343,6 +388,7 @@ impl DeviceSeries {
                 scale,
                 series: series(metric, labelled(label).as_slice()),
                 counter: Counter::default(),
+                total: Reading::Unavailable(Reason::fixed("not read yet", "")),
             }),
             remapped: [CORRECTED, UNCORRECTED]
                 .map(|label| series(&gpu::REMAPPED_ROWS, labelled(Some(label)).as_slice())),
@@ -403,7 +449,7 @@ impl DeviceSeries {
         for ((sign, _), series) in FAULTS.into_iter().zip(self.faults) {
             let holds = match sign {
                 Sign::Device(fault) => Some(readings.fault == Some(fault)),
-                Sign::Silence => Some(false),
+                Sign::Silence | Sign::Driver => Some(false),
                 Sign::Field(field) => readings.fields[field as usize].as_value().map(|value| *value != 0),
             };
             if let Some(holds) = holds {
@@ -425,12 +471,15 @@ impl DeviceSeries {
         }
     }
 
-    /// The one thing that is known of a device whose driver does not answer.
-    fn publish_silence(&self, out: &mut Sample<'_>) {
+    /// What is known of a device whose driver fails: that it does, and what was counted before.
+    fn publish_only(&self, holds: Option<Sign>, out: &mut Sample<'_>) {
         for ((sign, _), series) in FAULTS.into_iter().zip(self.faults) {
-            if sign == Sign::Silence {
+            if holds == Some(sign) {
                 out.gauge(series, 1.0);
             }
+        }
+        for (series, count) in self.xids.values() {
+            out.counter(*series, *count);
         }
     }
 
@@ -438,17 +487,20 @@ impl DeviceSeries {
     fn publish_fields(&mut self, readings: &DeviceReadings, out: &mut Sample<'_>) {
         let entity = self.entity;
         let mut absent = Absent::default();
-        for Counted { field, metric, scale, series, counter } in &mut self.counted {
-            let total = match &readings.fields[*field as usize] {
-                Reading::Value(raw) => counter.total(*raw, metric.name),
-                Reading::Unavailable(reason) => Reading::Unavailable(reason.clone()),
-            };
+        for Counted { field, metric, scale, series, counter, total } in &mut self.counted {
+            // A reading that is shown again must not confirm itself: a counter that went back once is asked a second time.
+            if readings.slow_is_new || !fields::SLOW.contains(field) {
+                *total = match &readings.fields[*field as usize] {
+                    Reading::Value(raw) => counter.total(*raw, metric.name),
+                    Reading::Unavailable(reason) => Reading::Unavailable(reason.clone()),
+                };
+            }
             match total {
                 Reading::Value(total) => {
                     out.counter(*series, total.saturating_mul(*scale));
                     absent.present(metric);
                 }
-                Reading::Unavailable(reason) => absent.absent(metric, reason),
+                Reading::Unavailable(reason) => absent.absent(metric, reason.clone()),
             }
         }
         let rows = [Field::RemappedCorrected, Field::RemappedUncorrected];

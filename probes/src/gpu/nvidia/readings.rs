@@ -48,6 +48,8 @@ pub(crate) struct DeviceReadings {
     pub(crate) memory_clock_limit_hz: Reading<u64>,
     pub(crate) throttle_mask: Reading<u64>,
     pub(crate) fields: FieldReadings,
+    /// The fields that are read seldom were read for this sample.
+    pub(crate) slow_is_new: bool,
     pub(crate) units: UnitReadings,
     /// Said by any call on the device.
     pub(crate) fault: Option<DeviceFault>,
@@ -74,6 +76,7 @@ impl DeviceReadings {
             memory_clock_limit_hz: Reading::Unavailable(NOT_READ),
             throttle_mask: Reading::Unavailable(NOT_READ),
             fields: [const { Reading::Unavailable(NOT_READ) }; fields::COUNT],
+            slow_is_new: false,
             units: [const { Reading::Unavailable(NOT_READ) }; gpm::UNITS.len()],
             fault: None,
             xids: Reading::Unavailable(NOT_READ),

@@ -36,6 +36,8 @@ pub(crate) struct Request {
 pub(crate) struct Report {
     /// The devices, when they are other than in the last report.
     pub(crate) inventory: Option<Vec<Description>>,
+    /// Beside a new inventory: why a device that is there is not in it.
+    pub(crate) refused: Option<Reason>,
     /// Readings, in the inventory's order.
     pub(crate) devices: Vec<DeviceReadings>,
     /// Why there are no readings at all.
@@ -135,6 +137,7 @@ struct Session<'nvml> {
     devices: Vec<Held<'nvml>>,
     events: Result<Events<'nvml>, Reason>,
     inventory: Option<Vec<Description>>,
+    refused: Option<Reason>,
 }
 
 /// A device and the buffers of its calls.
@@ -165,6 +168,8 @@ impl<'nvml> Session<'nvml> {
         let mut inventory = Vec::new();
         let mut refused = None;
         for index in 0..count {
+            // The first call on a device may have to start it.
+            activity.enter(INITIALISING);
             // A device that cannot be opened (lost, or not ours by cgroup) must not hide the others.
             let opened = nvml.device_by_index(index).and_then(|device| device.uuid().map(|uuid| (device, uuid)));
             match opened {
@@ -188,7 +193,7 @@ impl<'nvml> Session<'nvml> {
         }
         activity.enter("nvmlEventSetCreate");
         let events = Events::open(nvml, devices.iter().map(|held: &Held<'nvml>| &held.device));
-        Ok(Self { context, activity, nvml, devices, events, inventory: Some(inventory) })
+        Ok(Self { context, activity, nvml, devices, events, inventory: Some(inventory), refused })
     }
 
     /// Answers `first` and what comes after it.
@@ -259,6 +264,7 @@ impl<'nvml> Session<'nvml> {
         }
         report.devices.resize_with(self.devices.len(), DeviceReadings::unread);
         report.inventory = self.inventory.take();
+        report.refused = self.refused.take();
         report.failure = None;
         self.read_xids(&mut report.devices);
         let mut tally = Tally::default();
@@ -267,7 +273,8 @@ impl<'nvml> Session<'nvml> {
             reader.read_fast(into);
             reader.read_fields(self.nvml, &mut held.fast, &mut into.fields);
             reader.read_units(&mut held.gpm, monotonic_ns(), into);
-            if request.limits || new {
+            into.slow_is_new = request.limits || new;
+            if into.slow_is_new {
                 reader.read_limits(into);
                 reader.read_fields(self.nvml, &mut held.slow, &mut into.fields);
             }
