@@ -257,7 +257,7 @@ impl Config {
     pub fn check_journal(&self) -> Result<(), ConfigError> {
         match self.settings.journal_path.as_deref() {
             Some(path) if perfwatch_store::holds_something_else(path) => {
-                let reason = format!("is {}, a file that is no journal; it is left as it is", path.display());
+                let reason = format!("is {}, a file that is no journal; name another, or move it away", path.display());
                 Err(self.bad("journal.path", &reason))
             }
             _ => Ok(()),

@@ -1,12 +1,11 @@
 //! One GPU over the last seconds: everything that a rule may look at.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perfwatch_model::{EntityId, Evidence, Ledger, Quality, Reason};
 
-use super::{covers, seconds, sum};
+use super::{covers, evidence, seconds, sum};
 use crate::Fact;
 use crate::facts::GpuFacts;
 use crate::ledger::gpu_ledger;
@@ -131,14 +130,7 @@ impl GpuWindow {
         threshold: Option<f64>,
         unit: &'static str,
     ) -> Option<Evidence> {
-        Some(Evidence {
-            metric: Cow::Borrowed(name),
-            value: fact.get()?,
-            threshold,
-            unit: Cow::Borrowed(unit),
-            window_s: self.span_s(),
-            quality: fact.quality,
-        })
+        evidence(self.span_s(), name, fact, threshold, unit)
     }
 }
 

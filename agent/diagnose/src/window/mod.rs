@@ -146,15 +146,26 @@ impl ServerWindow {
         threshold: Option<f64>,
         unit: &'static str,
     ) -> Option<Evidence> {
-        Some(Evidence {
-            metric: Cow::Borrowed(name),
-            value: fact.get()?,
-            threshold,
-            unit: Cow::Borrowed(unit),
-            window_s: self.span_s(),
-            quality: fact.quality,
-        })
+        evidence(self.span_s(), name, fact, threshold, unit)
     }
+}
+
+/// A fact of a window of so many seconds as evidence.
+fn evidence(
+    window_s: f64,
+    name: &'static str,
+    fact: &Fact<f64>,
+    threshold: Option<f64>,
+    unit: &'static str,
+) -> Option<Evidence> {
+    Some(Evidence {
+        metric: Cow::Borrowed(name),
+        value: fact.get()?,
+        threshold,
+        unit: Cow::Borrowed(unit),
+        window_s,
+        quality: fact.quality,
+    })
 }
 
 /// Nanoseconds as seconds.

@@ -10,9 +10,11 @@ use super::*;
 use crate::SeriesTotal;
 use crate::outbox::NoShipper;
 use crate::totals::Amount;
+use noise::Noise;
 
 mod damage;
 mod history;
+mod noise;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -405,18 +407,10 @@ fn the_oldest_ticks_go_before_the_cap_is_reached_and_totals_stay() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut run = Run::start(options(folder.path()));
     // Ticks that do not compress: 32 KiB of noise in each, more than the cap in all.
-    let mut noise = 1u64;
-    let host = run.table.find_entity(EntityKind::Host, "here").expect("known");
-    let wide: Vec<_> = (0..4_000)
-        .map(|at| run.table.series(&host::MEMORY_LIMIT, host, &[perfwatch_model::Attr::int("at", at)]))
-        .collect();
+    let mut noise = Noise::of(&mut run, 4_000);
     for seq in 1..=600 {
-        let values = wide.iter().map(|series| {
-            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (*series, Number::Float(f64::from_bits(noise >> 2)))
-        });
         run.count += 1;
-        let mut values: Vec<_> = values.collect();
+        let mut values = noise.values();
         values.push((run.requests, Number::Int(run.count)));
         let tick = Tick { values, dt_ns: SECOND, ..Tick::default() };
         let sessions = [Progress { session: [7; SESSION_BYTES], seq }];
@@ -438,18 +432,10 @@ fn the_oldest_ticks_go_before_the_cap_is_reached_and_totals_stay() {
 fn what_waited_through_an_outage_makes_its_own_room_under_the_cap() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut run = Run::start(options(folder.path()));
-    let mut noise = 1u64;
-    let host = run.table.find_entity(EntityKind::Host, "here").expect("known");
-    let wide: Vec<_> = (0..1_000)
-        .map(|at| run.table.series(&host::MEMORY_LIMIT, host, &[perfwatch_model::Attr::int("at", at)]))
-        .collect();
+    let mut noise = Noise::of(&mut run, 1_000);
     let mut keep = |run: &mut Run, seq: u64| {
-        let values = wide.iter().map(|series| {
-            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (*series, Number::Float(f64::from_bits(noise >> 2)))
-        });
         run.count += 1;
-        let mut values: Vec<_> = values.collect();
+        let mut values = noise.values();
         values.push((run.requests, Number::Int(run.count)));
         let tick = Tick { values, dt_ns: SECOND, ..Tick::default() };
         let sessions = [Progress { session: [7; SESSION_BYTES], seq }];

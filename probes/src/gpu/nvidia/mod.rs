@@ -16,6 +16,7 @@ mod probe;
 mod readings;
 mod retry;
 mod sampler;
+mod series;
 
 use perfwatch_model::{MetricDef, metrics};
 

@@ -225,17 +225,10 @@ fn seconds_and_minutes_go_when_they_are_too_old_and_status_tells_how_far_they_re
 
 /// Keeps so many ticks of so many gauges whose values no compression makes smaller.
 fn keep_noise(run: &mut Run, gauges: i64, ticks: u64, mut after: impl FnMut(&mut Run, u64)) {
-    let host = run.table.find_entity(EntityKind::Host, "here").expect("known");
-    let gauge = |at| run.table.series(&host::MEMORY_LIMIT, host, &[Attr::int("at", at)]);
-    let gauges: Vec<_> = (0..gauges).map(gauge).collect();
-    let mut noise = 1u64;
+    let mut noise = Noise::of(run, gauges);
     for seq in 1..=ticks {
-        let values = gauges.iter().map(|series| {
-            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (*series, Number::Float(f64::from_bits(noise >> 2)))
-        });
         let end = Stamp { mono_ns: seq * SECOND, wall_ns: seq * SECOND };
-        let tick = Tick { end, values: values.collect(), dt_ns: SECOND, ..Tick::default() };
+        let tick = Tick { end, values: noise.values(), dt_ns: SECOND, ..Tick::default() };
         let commit =
             Commit { tick: &tick, table: &run.table, sessions: &[], ledgers: &[], findings: &[], judged: true };
         assert_eq!(run.journal.commit(&commit, &mut NoShipper), Kept::OnDisk, "{seq} {:?}", run.place());
