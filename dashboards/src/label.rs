@@ -49,6 +49,8 @@ pub(crate) const DEVICE: Label = Label::Of("perfwatch.device.kind");
 pub(crate) const CAUSE: Label = Label::Of("perfwatch.device.cause");
 /// Which finding.
 pub(crate) const FINDING: Label = Label::Of("perfwatch.finding.id");
+/// Which GPU: its UUID.
+pub(crate) const GPU: Label = Label::Of("hw.id");
 /// How bad it is.
 pub(crate) const SEVERITY: Label = Label::Of("perfwatch.finding.severity");
 /// What CPU time was used for.

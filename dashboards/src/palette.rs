@@ -13,6 +13,8 @@ pub(crate) const CAUSES: Colours = &[
     ("sm_stalled", "dark-yellow"),
     ("sm_idle_resident", "semi-dark-orange"),
     ("throttled", "semi-dark-red"),
+    ("other_tenant", "light-red"),
+    ("host_compute", "blue"),
     ("quota", "dark-red"),
     ("run_queue_wait", "red"),
     ("steal", "dark-purple"),
@@ -26,6 +28,7 @@ pub(crate) const CAUSES: Colours = &[
     ("starved.send", "super-light-yellow"),
     ("starved.other", "super-light-orange"),
     ("no_demand", "#5a5f66"),
+    ("idle", "#72777d"),
     ("idle_unknown", "#8e8e8e"),
     ("unknown", "#c0c0c0"),
 ];

@@ -3,7 +3,7 @@
 use perfwatch_model::metrics::{agent, export, finding, server};
 
 use crate::expr::{Expr, Match, Scope};
-use crate::label::{FINDING, Label, REASON, SERVER, SERVER_INSTANCE, SEVERITY};
+use crate::label::{FINDING, GPU, Label, REASON, SERVER, SERVER_INSTANCE, SEVERITY};
 use crate::shared;
 
 /// Time over which recorded rates are taken: what a page of alerts can wait for, and some export intervals.
@@ -39,7 +39,7 @@ fn records() -> Vec<Record> {
 
 fn alerts() -> Vec<Alert> {
     let standing = |severity| {
-        let labels = [Label::Job, Label::Instance, FINDING, SERVER, SERVER_INSTANCE];
+        let labels = [Label::Job, Label::Instance, FINDING, SERVER, SERVER_INSTANCE, GPU];
         Expr::gauge(&finding::ACTIVE, Scope::All, &[Match::is(SEVERITY, severity)]).max_by(&labels).above(0.0)
     };
     let found = |name, severity, wait| Alert {
@@ -47,7 +47,8 @@ fn alerts() -> Vec<Alert> {
         expr: standing(severity),
         wait,
         severity,
-        summary: format!("{} on {} ({})", label(FINDING), label(SERVER), label(Label::Instance)),
+        // A finding is about a server or about a GPU; the label of the other is empty.
+        summary: format!("{} on {}{} ({})", label(FINDING), label(SERVER), label(GPU), label(Label::Instance)),
         description: "perfwatch has found this for a while; `perfwatch why` on the host says what it rests on, what it costs and \
                       what to try.",
     };

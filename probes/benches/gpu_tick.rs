@@ -22,7 +22,11 @@ fn eight_gpus() -> String {
             "power_mw": {"cycle": [350_000, 690_000]}, "power_limit_mw": 700_000,
             "energy_mj": {"start": 1_000_000, "per_second": 690_000}, "temperature_c": 61,
             "clocks_mhz": {"sm": 1980, "memory": 2619}, "max_clocks_mhz": {"sm": 1980, "memory": 2619},
-            "throttle_reasons": 4, "processes": {"compute": [{"pid": 4242, "used": 70_000_000_000_u64}]},
+            "application_clocks_mhz": {"graphics": 1980, "memory": 2619},
+            "default_application_clocks_mhz": {"graphics": 1980, "memory": 2619}, "encoder": 0, "decoder": 0,
+            "pcie": {"generation": 5, "width": 16, "max_generation": 5, "max_width": 16}, "throttle_reasons": 4,
+            "processes": {"compute": [{"pid": 4242, "used": 70_000_000_000_u64}], "graphics": [], "mps": []},
+            "process_utilization": [{"pid": 4242, "timestamp_us": {"start": 0, "per_second": 1_000_000}, "sm": 80}],
             "gpm": {"1": 90, "2": 80, "3": 30, "4": 1, "5": 60, "10": 40, "11": 0, "12": 5, "13": 5}, "xids": [],
             "fields": fields
         })

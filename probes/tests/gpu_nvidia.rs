@@ -1,103 +1,13 @@
 //! The NVIDIA probe against a scripted NVML, loaded through the real wrapper.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod rig;
+
+use std::time::Duration;
 
 use perfwatch_model::metrics::gpu;
-use perfwatch_model::{
-    Attr, Entity, EntityId, EntityKind, MetricDef, Number, Reading, Reason, Sample, SeriesTable, Stamp, Tick,
-};
-use perfwatch_probes::gpu::{GpuContext, GpuProbe, Vendor, nvidia::Nvidia};
+use perfwatch_model::{Attr, MetricDef, Number, Reading};
 
-/// 2026-01-02 03:04:05 UTC.
-const START_NS: u64 = 1_767_323_045_000_000_000;
-
-/// A probe with the table, tick and clock that an agent would give it.
-struct Bench {
-    probe: Box<dyn GpuProbe>,
-    table: SeriesTable,
-    tick: Tick,
-    host: EntityId,
-    now: Stamp,
-}
-
-impl Bench {
-    /// Healthy scenarios wait as long as a busy machine needs; only the tests of a hung driver shorten it.
-    const PATIENT: Duration = Duration::from_secs(20);
-
-    fn open(library: PathBuf, change: impl FnOnce(&mut GpuContext)) -> Self {
-        let mut table = SeriesTable::new();
-        let host = table.entity(Entity::new(EntityKind::Host, "test"));
-        let mut context = GpuContext {
-            host,
-            nvml_lib: Some(library),
-            budget: Self::PATIENT,
-            host_pids: true,
-            nvidia_kernel_driver: false,
-        };
-        change(&mut context);
-        let now = Stamp { mono_ns: 1_000_000_000, wall_ns: START_NS };
-        Self { probe: Nvidia.open(&context), table, tick: Tick::default(), host, now }
-    }
-
-    fn sample(&mut self) {
-        self.sample_after(1);
-    }
-
-    fn sample_after(&mut self, seconds: u64) {
-        self.now.mono_ns += seconds * 1_000_000_000;
-        self.now.wall_ns += seconds * 1_000_000_000;
-        self.tick.clear();
-        self.probe.sample(self.now, &mut Sample::new(&mut self.table, &mut self.tick));
-        self.tick.seal();
-    }
-
-    fn gpu(&self, uuid: &str) -> EntityId {
-        self.table.find_entity(EntityKind::Gpu, uuid).expect("the GPU has an entity")
-    }
-
-    fn value(&self, metric: &MetricDef, uuid: &str, attrs: &[Attr]) -> Option<Number> {
-        self.tick.value(self.table.find(metric, self.gpu(uuid), attrs).expect("the series is known"))
-    }
-
-    fn reasons(&self, metric: &MetricDef, entity: EntityId) -> Vec<&Reason> {
-        let absent = self.tick.absent.iter();
-        absent
-            .filter(|absence| absence.metric == metric.name && absence.entity == entity)
-            .map(|absence| &absence.reason)
-            .collect()
-    }
-
-    /// The one reason for which a metric is missing.
-    fn reason(&self, metric: &MetricDef, entity: EntityId) -> &Reason {
-        let reasons = self.reasons(metric, entity);
-        assert_eq!(reasons.len(), 1, "{} is called unavailable once: {reasons:?}", metric.name);
-        reasons[0]
-    }
-}
-
-fn install(dir: &Path, scenario: &str) -> PathBuf {
-    fake_nvml::install(dir, scenario).expect("the fake NVML installs")
-}
-
-fn temp() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a temp dir")
-}
-
-const GENERAL: Attr = Attr::fixed("hw.gpu.task", "general");
-const TYPE: Attr = Attr::fixed("hw.type", "gpu");
-
-fn clock(which: &'static str) -> Attr {
-    Attr::fixed("perfwatch.gpu.clock", which)
-}
-
-fn fault(which: &'static str) -> Attr {
-    Attr::fixed("perfwatch.gpu.fault", which)
-}
-
-fn throttle(reason: &'static str) -> Attr {
-    Attr::fixed("perfwatch.gpu.throttle.reason", reason)
-}
+use rig::{Bench, GENERAL, TYPE, clock, fault, install, now, state, temp, throttle, wait_for};
 
 const H100: &str = r#"{"driver": "580.95.05", "devices": [
     {"uuid": "GPU-a", "name": "NVIDIA H100 80GB HBM3", "pci": "00000000:1B:00.0",
@@ -179,10 +89,10 @@ fn what_a_device_does_not_support_has_no_value_and_is_said_once() {
     let idle = bench.gpu("GPU-b");
     assert_eq!(bench.value(&gpu::UTILIZATION, "GPU-b", &[GENERAL]), Some(Number::Float(0.0)));
     assert_eq!(bench.value(&gpu::POWER, "GPU-b", &[TYPE]), None);
-    for metric in gpu::ALL
-        .iter()
-        .filter(|metric| ![gpu::UTILIZATION.name, gpu::MEMORY_BUSY.name, gpu::FAULT.name].contains(&metric.name))
-    {
+    for metric in gpu::ALL.iter().filter(|metric| {
+        let told = [gpu::UTILIZATION.name, gpu::MEMORY_BUSY.name, gpu::FAULT.name, gpu::STATUS.name];
+        !told.contains(&metric.name)
+    }) {
         assert!(bench.reason(metric, idle).text.contains("does not support"), "{}", metric.name);
     }
     assert!(bench.reasons(&gpu::POWER, bench.host).is_empty(), "missing of the device, not of the machine");
@@ -212,7 +122,7 @@ fn pipe(which: &'static str) -> Attr {
 /// Two samples that are as far apart as GPM wants them.
 fn sample_twice(bench: &mut Bench) {
     bench.sample();
-    std::thread::sleep(Duration::from_millis(150));
+    std::thread::sleep(Duration::from_millis(300));
     bench.sample();
 }
 
@@ -223,17 +133,21 @@ fn units_are_told_by_their_share_of_the_time_from_the_second_sample_on() {
     bench.sample();
     let device = bench.gpu("GPU-a");
     assert!(bench.reason(&gpu::SM_ACTIVE, device).text.contains("two samples"));
-    std::thread::sleep(Duration::from_millis(150));
+    std::thread::sleep(Duration::from_millis(300));
     bench.sample();
-    let float = |value| Some(Number::Float(value));
-    assert_eq!(bench.value(&gpu::GRAPHICS_ACTIVE, "GPU-a", &[]), float(0.98));
-    assert_eq!(bench.value(&gpu::SM_ACTIVE, "GPU-a", &[]), float(0.815));
-    assert_eq!(bench.value(&gpu::SM_OCCUPANCY, "GPU-a", &[]), float(0.4));
-    assert_eq!(bench.value(&gpu::DRAM_ACTIVE, "GPU-a", &[]), float(0.71));
-    assert_eq!(bench.value(&gpu::TENSOR_ACTIVE, "GPU-a", &[]), float(0.62));
+    // In thousandths: means over several measurements, whose sums are not exact.
+    let share = |metric: &MetricDef, attrs: &[Attr]| {
+        let value = bench.value(metric, "GPU-a", attrs).expect("a share").as_f64();
+        (value * 1e3).round() as u64
+    };
+    assert_eq!(share(&gpu::GRAPHICS_ACTIVE, &[]), 980);
+    assert_eq!(share(&gpu::SM_ACTIVE, &[]), 815);
+    assert_eq!(share(&gpu::SM_OCCUPANCY, &[]), 400);
+    assert_eq!(share(&gpu::DRAM_ACTIVE, &[]), 710);
+    assert_eq!(share(&gpu::TENSOR_ACTIVE, &[]), 620);
     let pipes = ["fp64", "fp32", "fp16", "int"];
-    let shares = pipes.map(|which| bench.value(&gpu::PIPE_ACTIVE, "GPU-a", &[pipe(which)]));
-    assert_eq!(shares, [0.0, 0.125, 1.0, 0.03].map(float), "a little over 100 % is all");
+    let shares = pipes.map(|which| share(&gpu::PIPE_ACTIVE, &[pipe(which)]));
+    assert_eq!(shares, [0, 125, 1000, 30], "a little over 100 % is all");
 }
 
 #[test]
@@ -287,14 +201,65 @@ fn the_older_numbers_of_fields_are_those_of_older_drivers() {
 #[test]
 fn zeros_for_every_unit_of_a_busy_device_are_not_believed() {
     let dir = temp();
-    let zeros = r#"{"devices": [{"uuid": "GPU-a", "utilization": {"gpu": [100, 100, 0], "memory": 0}, "gpm": {"1": 0, "2": 0, "10": 0}}]}"#;
+    let zeros = r#"{"devices": [{"uuid": "GPU-a", "utilization": {"gpu": [100, 100, 100, 100, 0], "memory": 0}, "gpm": {"1": 0, "2": 0, "10": 0}}]}"#;
     let mut bench = Bench::open(install(dir.path(), zeros), |_| ());
     sample_twice(&mut bench);
+    assert_eq!(bench.value(&gpu::SM_ACTIVE, "GPU-a", &[]), Some(Number::Float(0.0)), "a job may have just ended");
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(300));
+        bench.sample();
+    }
     let device = bench.gpu("GPU-a");
     assert!(bench.reason(&gpu::SM_ACTIVE, device).text.contains("answers 0 for every unit"));
-    std::thread::sleep(Duration::from_millis(150));
+    std::thread::sleep(Duration::from_millis(300));
     bench.sample();
     assert_eq!(bench.value(&gpu::SM_ACTIVE, "GPU-a", &[]), Some(Number::Float(0.0)), "an idle one may be idle");
+}
+
+#[test]
+fn units_whose_counters_stand_still_are_told_for_three_seconds_and_no_longer() {
+    let dir = temp();
+    let scenario = r#"{"devices": [{"uuid": "GPU-a", "gpm": {"1": 90, "2": 80}, "gpm_until_s": 1}]}"#;
+    let mut bench = Bench::open(install(dir.path(), scenario), |_| ());
+    sample_twice(&mut bench);
+    for _ in 0..4 {
+        assert_eq!(bench.value(&gpu::SM_ACTIVE, "GPU-a", &[]), Some(Number::Float(0.8)));
+        std::thread::sleep(Duration::from_millis(400));
+        bench.sample();
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    for _ in 0..2 {
+        bench.sample();
+        let text = &bench.reason(&gpu::SM_ACTIVE, bench.gpu("GPU-a")).text;
+        assert!(text.starts_with("GPM's counters have stood still since 03:04:"), "{text}");
+    }
+}
+
+#[test]
+fn why_units_could_not_be_read_is_told_until_they_can() {
+    let dir = temp();
+    let scenario = r#"{"devices": [{"uuid": "GPU-a", "gpm": {"1": 90}, "errors": {"nvmlGpmMetricsGet": "TIMEOUT"}}]}"#;
+    let mut bench = Bench::open(install(dir.path(), scenario), |_| ());
+    sample_twice(&mut bench);
+    for _ in 0..3 {
+        let text = &bench.reason(&gpu::SM_ACTIVE, bench.gpu("GPU-a")).text;
+        assert_eq!(text, "`nvmlGpmMetricsGet` timed out in the driver");
+        bench.sample();
+    }
+}
+
+#[test]
+fn units_of_before_a_hang_are_not_told_after_it() {
+    let dir = temp();
+    let scenario = r#"{"devices": [{"uuid": "GPU-a", "gpm": {"1": 90, "2": 80}, "gpm_until_s": 0.25, "power_mw": 5000,
+        "delays_ms": {"nvmlDeviceGetTemperature": [0, 0, 1500, 0]}}]}"#;
+    let mut bench = Bench::open(install(dir.path(), scenario), |context| context.budget = Duration::from_secs(1));
+    wait_for(&mut bench, |bench| bench.probe.devices().len() == 1);
+    std::thread::sleep(Duration::from_millis(300));
+    wait_for(&mut bench, |bench| !bench.reasons(&gpu::POWER, bench.gpu("GPU-a")).is_empty());
+    wait_for(&mut bench, |bench| bench.value(&gpu::POWER, "GPU-a", &[TYPE]).is_some());
+    let text = &bench.reason(&gpu::SM_ACTIVE, bench.gpu("GPU-a")).text;
+    assert!(text.contains("stood still"), "{text}");
 }
 
 #[test]
@@ -359,6 +324,35 @@ fn each_way_in_which_nvml_fails_to_start_has_its_own_reason() {
 }
 
 #[test]
+fn a_container_that_cannot_open_its_gpus_says_so_in_a_stable_word_and_how_to_get_them_back() {
+    let every_call = fake_nvml::SYMBOLS.iter().filter(|symbol| symbol.starts_with("nvmlDeviceGet"));
+    let unknown: Vec<_> = every_call
+        .filter(|symbol| !symbol.contains("Handle") && !symbol.ends_with("Count_v2") && !symbol.ends_with("UUID"))
+        .map(|symbol| format!(r#""{symbol}": 999"#))
+        .collect();
+    let lost = format!(r#"{{"devices": [{{"uuid": "GPU-a", "errors": {{{}}}}}]}}"#, unknown.join(","));
+    let cases = [
+        r#"{"init": 999}"#,
+        r#"{"init": 4}"#,
+        r#"{"init": 9}"#,
+        r#"{"devices": []}"#,
+        r#"{"devices": [{"uuid": "GPU-a", "errors": {"nvmlDeviceGetUUID": "NO_PERMISSION"}}]}"#,
+        &lost,
+    ];
+    for scenario in cases {
+        let dir = temp();
+        let mut bench = Bench::open(install(dir.path(), scenario), |context| {
+            (context.in_container, context.nvidia_kernel_driver) = (true, true);
+        });
+        bench.sample();
+        let entity = bench.probe.devices().first().map_or(bench.host, |device| device.entity);
+        let reason = bench.reason(&gpu::POWER, entity);
+        assert!(reason.text.starts_with("no_device_in_container: "), "{scenario}: {reason:?}");
+        assert!(reason.cure.contains("--gpus all") && reason.cure.contains("CDI"), "{reason:?}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_nvml_is_named_as_such() {
     let dir = temp();
     let empty = dir.path().join("empty.so");
@@ -401,7 +395,7 @@ fn a_driver_upgraded_under_the_agent_is_initialised_anew() {
     bench.sample();
     let failed = bench.table.find(&gpu::FAULT, device, &[fault("driver_failed")]).expect("interned");
     assert!(
-        bench.tick.value(failed).is_some() && bench.tick.values.len() == 2,
+        bench.tick.value(failed).is_some() && bench.tick.values.len() == 2 * 5,
         "nothing of a session that has ended is believed"
     );
     assert_eq!(bench.reasons(&gpu::POWER, device).len(), 1);
@@ -458,6 +452,7 @@ fn the_call_that_blocks_for_20_ms_is_never_made() {
     assert_eq!(made("nvmlInit_v2"), 1, "not once per sample");
     assert_eq!(made("nvmlDeviceGetUtilizationRates"), 5);
     assert_eq!(made("nvmlDeviceGetEnforcedPowerLimit"), 1, "every 30 s");
+    assert_eq!(made("nvmlDeviceGetCurrPcieLinkWidth"), 1, "every 5 s");
     assert_eq!(made("nvmlDeviceGetComputeRunningProcesses_v3"), 3, "every 2 s");
 }
 
@@ -496,35 +491,18 @@ fn a_hung_driver_costs_no_more_than_the_budget_and_recovers() {
     let second = asked.wall_ns / 1_000_000_000 % 60;
     let since = format!("driver unresponsive since 03:04:{second:02} UTC: `nvmlDeviceGetPowerUsage` has not returned");
     assert_eq!(reason.text, since, "it names the first sample that was not answered");
-    let unresponsive = bench.table.find(&gpu::FAULT, device, &[fault("unresponsive")]).expect("interned");
-    assert_eq!(bench.tick.values, [(unresponsive, Number::Float(1.0))], "nothing else is known");
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]), Some(Number::Float(1.0)));
+    assert_eq!(bench.value(&gpu::STATUS, "GPU-a", &[state("failed"), TYPE]), Some(Number::Float(1.0)));
+    assert_eq!(bench.tick.values.len(), 5, "nothing but the fault and the status is known");
     assert!(matches!(bench.probe.devices()[0].processes, Reading::Unavailable(_)));
 
-    wait_for(&mut bench, |bench| bench.tick.values.len() > 1);
+    wait_for(&mut bench, |bench| bench.tick.values.len() > 5);
     assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]), Some(Number::Float(0.0)));
     assert_eq!(
         bench.value(&gpu::POWER, "GPU-a", &[TYPE]),
         Some(Number::Float(3.0)),
         "the late answer is not passed off as fresh"
     );
-}
-
-/// Samples as the seconds of the agent's clock pass, until it is as `wanted`.
-fn wait_for(bench: &mut Bench, wanted: impl Fn(&Bench) -> bool) {
-    let started = now();
-    loop {
-        bench.sample();
-        if wanted(bench) {
-            return;
-        }
-        assert!(started.elapsed() < Duration::from_mins(1), "nothing came: {:?}", bench.tick.absent.first());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test that a call returns in time needs the real clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[test]

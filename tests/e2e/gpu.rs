@@ -1,6 +1,6 @@
 //! GPUs, through the real NVML wrapper and the library that stands in for the driver.
 
-use perfwatch_sdk::Server;
+use perfwatch_sdk::{Server, Stage};
 use perfwatch_tests::{Agent, perfwatch, run, sums_exactly, wait_for};
 use serde_json::Value;
 use std::io::Write as _;
@@ -53,8 +53,20 @@ fn a_gpu_shows_what_its_driver_says() {
     });
     assert_eq!(gpu["id"], "gpu:GPU-11111111-2222-3333-4444-555555555555");
     assert_eq!(gpu["gpu"]["utilization"], 0.42, "{gpu:#}");
-    assert_eq!(gpu["gpu"]["power_watts"], 350.0, "{gpu:#}");
+    // Of the energy since the last tick, which is counted in whole millijoules.
+    assert!(gpu["gpu"]["power_watts"].as_f64().is_some_and(|watts| (watts - 350.0).abs() < 10.0), "{gpu:#}");
     assert_eq!(gpu["gpu"]["memory_limit_bytes"], 85_899_345_920_u64, "{gpu:#}");
+}
+
+#[test]
+fn the_gpus_view_comes_as_text_too_and_says_what_each_unit_did() {
+    let (agent, _dir) = agent_with(include_str!("../fixtures/one-gpu.json"));
+    let mut command = perfwatch(PERFWATCH, agent.dir());
+    command.args(["top", "--once", "--view", "gpus"]);
+    let text = String::from_utf8(run(command, Duration::from_mins(1)).stdout).expect("UTF-8");
+    for part in ["0 H100", "tensor", "PCIe", "held down", "40/80"] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
 }
 
 #[test]
@@ -86,13 +98,58 @@ fn a_server_is_joined_to_its_process_its_group_and_its_gpus() {
     let own = std::fs::read_to_string("/proc/self/cgroup").expect("procfs");
     let group = seen["place"]["cgroup"].as_str().expect("a path");
     assert!(own.lines().any(|line| line.ends_with(&format!(":{group}"))), "{group} in {own}");
-    assert_is_allowed(&agent.json("/v1/snapshot"));
+    let snapshot = agent.json("/v1/snapshot");
+    assert_is_allowed(&snapshot);
+    assert_eq!(snapshot["devices"][0]["gpu"]["processes"][0]["server"], seen["id"], "{snapshot:#}");
     assert_eq!(joined("demo-mlp")["pids"], serde_json::json!([given.id()]));
     for child in [&mut engine, &mut given] {
         child.kill().expect("our child");
         child.wait().expect("our child");
     }
     wait_for("the one that was killed to be silent", || server("demo-mlp").filter(|server| server["live"] == false));
+}
+
+#[test]
+fn idle_time_of_a_gpu_is_what_its_server_was_doing_in_that_tenth_of_a_second() {
+    let scenario =
+        include_str!("../fixtures/one-gpu.json").replace("\"pid\": 1,", &format!("\"pid\": {},", std::process::id()));
+    let (agent, _dir) = agent_with(&scenario);
+    let server = Server::builder("tokeniser").socket(agent.dir().join("probe.sock")).start();
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Three tenths of each second in the model, three before it, and four without a request. The GPU is busy for 42 % of all
+        // of them, so over a second as a whole it would seem never to wait inside the model.
+        scope.spawn(|| {
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                let mut request = server.request();
+                request.enter(Stage::Preprocess);
+                std::thread::sleep(Duration::from_millis(300));
+                request.enter(Stage::Compute);
+                std::thread::sleep(Duration::from_millis(300));
+                request.finish();
+                std::thread::sleep(Duration::from_millis(400));
+            }
+        });
+        let shares = || {
+            let snapshot = agent.json("/v1/snapshot");
+            let gpu = snapshot["devices"].as_array()?.iter().find(|device| device["kind"] == "gpu")?.clone();
+            let whole = gpu["ledger"]["interval_ns"].as_f64().filter(|ns| *ns > 8e9)?;
+            let entries = gpu["ledger"]["entries"].as_array()?.clone();
+            let of = |cause: &str| {
+                let entry = entries.iter().find(|entry| entry["cause"] == cause);
+                entry.map_or(0.0, |entry| entry["ns"].as_f64().expect("a number")) / whole
+            };
+            assert!(sums_exactly(&gpu["ledger"]), "{gpu:#}");
+            Some(["host_compute", "starved.preprocess", "no_demand", "idle_unknown"].map(of))
+        };
+        // The first seconds are those of a GPU whose server is not known yet.
+        let close = |shares: &[f64; 4]| {
+            shares.iter().zip([0.174, 0.174, 0.232, 0.0]).all(|(share, expected)| (share - expected).abs() < 0.05)
+        };
+        let settled = wait_for("the split of idle time", || shares().filter(close));
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(close(&settled), "{settled:?}");
+    });
 }
 
 /// The findings about GPUs, once there are any, as id, severity and entity.

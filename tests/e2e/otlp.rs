@@ -118,13 +118,31 @@ fn series(received: &Received) -> std::collections::BTreeSet<(String, String)> {
     all
 }
 
+/// A GPU of which all is told, with this process on it and one that no server answers for; its clocks are held down.
+fn shared_gpu() -> String {
+    let me = std::process::id();
+    let use_of = |pid: u32, sm: u32| {
+        format!(r#"{{"pid": {pid}, "timestamp_us": {{"start": 1, "per_second": 1000000}}, "sm": {sm}}}"#)
+    };
+    let both = format!("[{}, {}]", use_of(1, 10), use_of(me, 20));
+    include_str!("../fixtures/one-gpu.json")
+        .replace(r#""clocks_mhz": { "sm": 1980"#, r#""clocks_mhz": { "sm": 1200"#)
+        .replace(r#""2": 31"#, r#""2": 38"#)
+        .replace(r#""throttle_reasons": 0"#, r#""throttle_reasons": 4"#)
+        .replace(
+            r#"{ "pid": 1, "used": 42000000000 }"#,
+            &format!(r#"{{"pid": 1, "used": 1}}, {{"pid": {me}, "used": 2}}"#),
+        )
+        .replace(r#""processes": {"#, &format!(r#""process_utilization": {both}, "processes": {{"#))
+}
+
 #[test]
 fn a_pod_has_at_most_150_series_by_default_and_more_with_full_detail() {
     let counted = |level: &str| {
         let runtime = Runtime::new().expect("a runtime");
         let receiver = runtime.block_on(Receiver::start()).expect("loopback");
         let folder = tempfile::tempdir().expect("a folder");
-        let nvml = fake_nvml::install(folder.path(), include_str!("../fixtures/one-gpu.json")).expect("a scenario");
+        let nvml = fake_nvml::install(folder.path(), &shared_gpu()).expect("a scenario");
         let agent = Agent::spawn(
             PERFWATCH,
             &["--otlp-endpoint", &receiver.http_endpoint()],
@@ -150,6 +168,8 @@ fn a_pod_has_at_most_150_series_by_default_and_more_with_full_detail() {
             let mut request = server.request();
             for stage in stages {
                 request.enter(stage);
+                // Long enough for the ledger to see it.
+                std::thread::sleep(Duration::from_millis(if stage == Stage::Decode { 60 } else { 10 }));
             }
             request.finish();
         }
@@ -164,6 +184,13 @@ fn a_pod_has_at_most_150_series_by_default_and_more_with_full_detail() {
     let mut by_metric = std::collections::BTreeMap::<_, usize>::new();
     for (name, _) in &default {
         *by_metric.entry(name).or_default() += 1;
+    }
+    let causes = default.iter().filter(|(name, _)| name == "perfwatch.device.time");
+    for cause in ["host_compute", "starved.queue", "starved.send", "no_demand", "other_tenant", "throttled", "idle"] {
+        assert!(
+            causes.clone().any(|(_, attributes)| attributes.contains(&format!("\"{cause}\""))),
+            "{cause}: {default:#?}"
+        );
     }
     println!("{} series by default, {} with full detail", default.len(), full.len());
     assert!((50..=150).contains(&default.len()), "{} series: {by_metric:#?}", default.len());

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -38,17 +39,21 @@ fn pseudo_terminal(columns: u16, rows: u16) -> (File, File) {
     (File::from(master), terminal)
 }
 
-fn start(agent: &Agent, args: &[&str], terminal: &File) -> Child {
+fn start(dir: &Path, args: &[&str], terminal: &File) -> Child {
     let end = || Stdio::from(terminal.try_clone().expect("a descriptor"));
-    let mut command = perfwatch(PERFWATCH, agent.dir());
-    command.args(args).env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8");
+    let mut command = perfwatch(PERFWATCH, dir);
+    command.args(args).env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").env("TMPDIR", dir);
     command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("the binary starts")
 }
 
 impl Screen {
     fn open(agent: &Agent, args: &[&str], columns: u16, rows: u16) -> Self {
+        Self::open_in(agent.dir(), args, columns, rows)
+    }
+
+    fn open_in(dir: &Path, args: &[&str], columns: u16, rows: u16) -> Self {
         let (keyboard, terminal) = pseudo_terminal(columns, rows);
-        let child = start(agent, args, &terminal);
+        let child = start(dir, args, &terminal);
         let written = Arc::new(Mutex::new(Vec::new()));
         let (mut output, sink) = (keyboard.try_clone().expect("a descriptor"), Arc::clone(&written));
         thread::spawn(move || {
@@ -117,7 +122,7 @@ fn sigterm_restores_the_terminal() {
 fn a_terminal_that_goes_away_ends_the_program() {
     let agent = Agent::spawn(PERFWATCH, &[], &[]);
     let (mut user, terminal) = pseudo_terminal(80, 24);
-    let mut child = start(&agent, &["top"], &terminal);
+    let mut child = start(agent.dir(), &["top"], &terminal);
     drop(terminal);
     let mut text = Vec::new();
     while !String::from_utf8_lossy(&text).contains("LIVE") {
@@ -173,6 +178,22 @@ fn the_latency_view_shows_a_slow_request_with_what_it_waited_for() {
     for part in ["Slowest", "timeout", &slow::TRACE[..8], "rerank", "compute"] {
         screen.wait_for(part);
     }
+    screen.press("q");
+    screen.assert_restored();
+}
+
+#[test]
+fn a_recording_of_the_demo_opens_at_its_gpu_and_says_all_the_time_that_it_is_scripted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut screen = Screen::open_in(dir.path(), &["demo", "--replay", "h100-decode"], 80, 24);
+    screen.wait_for("no GPU was there");
+    // Words apart, as above; the selected view alone stands in brackets.
+    for part in ["REPLAY", "[3", "scripted", "(scripted)", "bandwidth"] {
+        screen.wait_for(part);
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("our folder").count(), 0, "nothing to leave behind");
+    screen.press("+++");
+    screen.wait_for("END");
     screen.press("q");
     screen.assert_restored();
 }

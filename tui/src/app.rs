@@ -8,6 +8,7 @@ use crossterm::event::KeyEvent;
 use perfwatch_model::{Finding, Snapshot};
 
 use crate::feed::{Control, FeedEvent, Goto, ReplayState};
+use crate::gpus::gpus;
 use crate::history::History;
 use crate::keys::{self, Action};
 use crate::plain::{Clean, plain};
@@ -83,6 +84,7 @@ pub struct App {
     help: Option<Scroll>,
     view: usize,
     server: Option<String>,
+    gpu: Option<String>,
     finding: Option<(String, String)>,
     detail: bool,
     scroll: Scroll,
@@ -94,6 +96,11 @@ pub struct App {
 impl App {
     /// An empty screen. With `quit_at_end` it ends when its feed does.
     pub fn new(quit_at_end: bool) -> Self {
+        Self::showing(0, quit_at_end)
+    }
+
+    /// The same with another view than the first; one that there is not is the first.
+    pub fn showing(view: usize, quit_at_end: bool) -> Self {
         Self {
             shown: None,
             kept: VecDeque::new(),
@@ -102,8 +109,9 @@ impl App {
             history: History::default(),
             connection: Connection::Waiting,
             help: None,
-            view: 0,
+            view: if view < VIEWS.len() { view } else { 0 },
             server: None,
+            gpu: None,
             finding: None,
             detail: false,
             scroll: Scroll::default(),
@@ -217,13 +225,24 @@ impl App {
         if self.server.as_ref().is_some_and(|id| snapshot.servers.iter().all(|server| server.id != *id)) {
             self.server = None;
         }
+        if self.gpu.as_ref().is_some_and(|id| snapshot.devices.iter().all(|device| device.id != *id)) {
+            self.gpu = None;
+            if self.arrows() == Arrows::Gpus {
+                self.close();
+            }
+        }
         if self.shown.is_none() {
             self.server = worst_server(&snapshot);
         }
+        // As long as nobody chose one and none had a finding.
+        if self.gpu.is_none() {
+            self.gpu = worst_gpu(&snapshot);
+        }
         if self.finding.as_ref().is_some_and(|key| snapshot.findings.iter().all(|finding| key_of(finding) != *key)) {
             self.finding = None;
-            self.detail = false;
-            self.scroll = Scroll::default();
+            if self.arrows() == Arrows::Findings {
+                self.close();
+            }
         }
         self.shown = Some(snapshot);
     }
@@ -247,9 +266,18 @@ impl App {
             Action::Beginning if self.replay.is_some() => return Effect::Steer(Control::Go(Goto::First)),
             Action::Faster if self.replay.is_some() => return Effect::Steer(Control::Faster),
             Action::Slower if self.replay.is_some() => return Effect::Steer(Control::Slower),
-            Action::Back if self.detail => (self.detail, self.scroll) = (false, Scroll::default()),
+            Action::Back if self.detail => self.close(),
             Action::Back if self.cursor().is_some() && self.arrows() == Arrows::Seconds => self.cursor = None,
             Action::Back => self.go_to(0),
+            Action::Open if self.arrows() == Arrows::Gpus => {
+                let gpus = self.shown.as_ref().map_or(0, |snapshot| gpus(snapshot).len());
+                if gpus == 0 || self.detail {
+                    return Effect::None;
+                }
+                self.detail = true;
+                // What is looked at stays, whatever else gets worse.
+                self.move_gpu(0);
+            }
             Action::Open if self.selected_finding().is_some() => {
                 self.go_to(crate::views::FINDINGS);
                 self.finding = self.selected_finding().map(key_of);
@@ -263,6 +291,8 @@ impl App {
             }
             Action::Left if self.arrows() == Arrows::Seconds => self.earlier(),
             Action::Right if self.arrows() == Arrows::Seconds => self.later(),
+            Action::Left if self.arrows() == Arrows::Gpus => self.move_gpu(-1),
+            Action::Right if self.arrows() == Arrows::Gpus => self.move_gpu(1),
             Action::Left => self.move_server(-1),
             Action::Right => self.move_server(1),
             Action::Up | Action::Down | Action::PageUp | Action::PageDown | Action::First | Action::Last => {
@@ -276,6 +306,11 @@ impl App {
 
     fn go_to(&mut self, view: usize) {
         self.view = view;
+        self.close();
+    }
+
+    /// What filled the view no longer does.
+    fn close(&mut self) {
         self.detail = false;
         self.scroll = Scroll::default();
     }
@@ -289,6 +324,10 @@ impl App {
             self.move_server(by);
             return;
         }
+        if self.arrows() == Arrows::Gpus {
+            self.move_gpu(by);
+            return;
+        }
         let Some(snapshot) = &self.shown else { return };
         let last = snapshot.findings.len().saturating_sub(1);
         let at = self.finding_index().saturating_add_signed(by).min(last);
@@ -300,6 +339,14 @@ impl App {
         let last = snapshot.servers.len().saturating_sub(1);
         let at = self.server_index().saturating_add_signed(by).min(last);
         self.server = snapshot.servers.get(at).map(|server| server.id.clone());
+    }
+
+    fn move_gpu(&mut self, by: isize) {
+        let Some(snapshot) = &self.shown else { return };
+        let gpus = gpus(snapshot);
+        let at = self.gpu_index().saturating_add_signed(by).min(gpus.len().saturating_sub(1));
+        self.gpu = gpus.get(at).map(|gpu| gpu.device.id.clone());
+        self.scroll = Scroll::default();
     }
 
     /// Moves the cursor a tick back; the first step puts it on the newest.
@@ -325,15 +372,20 @@ impl App {
     pub fn can(&self, action: Action) -> bool {
         let findings = self.shown.as_ref().map_or(0, |snapshot| snapshot.findings.len());
         let servers = self.shown.as_ref().map_or(0, |snapshot| snapshot.servers.len());
+        let gpus = || self.shown.as_ref().map_or(0, |snapshot| gpus(snapshot).len());
         match action {
             Action::Up | Action::Down => match self.arrows() {
                 Arrows::Findings => self.detail || findings > 1,
                 Arrows::Seconds => servers > 1,
+                Arrows::Gpus => self.detail || gpus() > 1,
                 Arrows::Lines => true,
             },
+            Action::Open if self.arrows() == Arrows::Gpus => gpus() > 0 && !self.detail,
             Action::Open => findings > 0 && !self.detail && self.arrows() == Arrows::Findings,
             Action::Back => self.detail || self.view != 0,
             Action::Left | Action::Right if self.arrows() == Arrows::Seconds => servers > 0,
+            // In the list, up and down say it already.
+            Action::Left | Action::Right if self.arrows() == Arrows::Gpus => self.detail && gpus() > 1,
             Action::Left | Action::Right => servers > 1 && self.view == 0,
             Action::Pause => self.connection != Connection::Ended || self.frozen.is_some(),
             Action::Travel(_) => self.replay.is_some() || self.kept.len() > 1,
@@ -381,7 +433,7 @@ impl App {
         self.view
     }
 
-    /// Whether the selected finding fills the view.
+    /// Whether the selected finding, or GPU, fills the view.
     pub fn detail(&self) -> bool {
         self.detail
     }
@@ -403,15 +455,22 @@ impl App {
         self.server.as_ref().and_then(find).unwrap_or(0)
     }
 
+    /// Place of the selected GPU among all, as views list them.
+    pub fn gpu_index(&self) -> usize {
+        let find = |id: &String| gpus(self.shown.as_ref()?).iter().position(|gpu| gpu.device.id == *id);
+        self.gpu.as_ref().and_then(find).unwrap_or(0)
+    }
+
     /// Place of the selected finding in the snapshot.
     pub fn finding_index(&self) -> usize {
         let find = |key: &(String, String)| self.shown.as_ref()?.findings.iter().position(|one| key_of(one) == *key);
         self.finding.as_ref().and_then(find).unwrap_or(0)
     }
 
-    /// Selects the server with the worst finding, where there is one.
+    /// Selects the server and the GPU with the worst findings, where there are any.
     pub(crate) fn select_worst(&mut self) {
         self.server = self.shown.as_ref().and_then(|snapshot| worst_server(snapshot)).or(self.server.take());
+        self.gpu = self.shown.as_ref().and_then(|snapshot| worst_gpu(snapshot)).or(self.gpu.take());
     }
 
     fn selected_finding(&self) -> Option<&Finding> {
@@ -438,6 +497,12 @@ fn lines(action: Action) -> Option<isize> {
 /// The server that the first finding about one names; findings come worst first.
 fn worst_server(snapshot: &Clean) -> Option<String> {
     let known = |finding: &&Finding| snapshot.servers.iter().any(|server| server.id == finding.entity);
+    snapshot.findings.iter().find(known).map(|finding| finding.entity.clone())
+}
+
+/// The same for GPUs.
+fn worst_gpu(snapshot: &Clean) -> Option<String> {
+    let known = |finding: &&Finding| gpus(snapshot).iter().any(|gpu| gpu.device.id == finding.entity);
     snapshot.findings.iter().find(known).map(|finding| finding.entity.clone())
 }
 

@@ -10,7 +10,8 @@ use crate::line::{flow, wrap};
 use crate::parts::{self, Part};
 use crate::plain::Clean;
 use crate::theme::{Theme, ThemeName};
-use crate::widgets::{badge, ledger_bar};
+use crate::widgets::badge;
+use crate::widgets::ledger_bar::{self, Detail};
 use crate::{units, wording};
 
 /// Columns of a card.
@@ -139,7 +140,7 @@ fn ledger(out: &mut String, label: &str, parts: Option<Vec<Part>>, note: Option<
     let note = note.map(|note| format!("  {note}")).unwrap_or_default();
     let _infallible = writeln!(out, "{label:<LABEL$}{bar}{note}");
     // An item is not broken over two lines.
-    for row in flow(ledger_bar::legend(&parts, false, theme, 0), LABEL, WIDTH + 1) {
+    for row in flow(ledger_bar::legend(&parts, Detail::Words, theme, 0), LABEL, WIDTH + 1) {
         let _infallible = writeln!(out, "{}", text(&row.spans));
     }
 }

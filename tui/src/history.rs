@@ -1,11 +1,14 @@
 //! The recent past, for sparklines and heatmaps: two minutes of a few numbers per thing, not of whole snapshots.
 
 mod columns;
+mod gpus;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::plain::Clean;
 pub use columns::{Column, Columns};
+pub use gpus::GpuTrails;
+pub(crate) use gpus::both_ways;
 
 /// Samples kept per number.
 pub const LENGTH: usize = 120;
@@ -99,8 +102,8 @@ pub struct History {
     pub cpu: Trail,
     /// By server id.
     pub servers: BTreeMap<String, ServerTrails>,
-    /// Utilisation by device id.
-    pub gpus: BTreeMap<String, Trail>,
+    /// By device id.
+    pub gpus: BTreeMap<String, GpuTrails>,
 }
 
 impl History {
@@ -110,7 +113,7 @@ impl History {
         self.now += steps as u64;
         self.cpu.advance(steps);
         self.servers.values_mut().for_each(|trails| trails.advance(steps));
-        self.gpus.values_mut().for_each(|trail| trail.advance(steps));
+        self.gpus.values_mut().for_each(|trails| trails.advance(steps));
 
         self.cpu.put(snapshot.host.cpu_utilization);
         for server in &snapshot.servers {
@@ -128,11 +131,11 @@ impl History {
         }
         for device in &snapshot.devices {
             if let Some(gpu) = &device.gpu {
-                self.gpus.entry(device.id.clone()).or_default().put(gpu.utilization);
+                self.gpus.entry(device.id.clone()).or_default().put(gpu);
             }
         }
         self.servers.retain(|_, trails| !trails.is_forgotten());
-        self.gpus.retain(|_, trail| !trail.is_forgotten());
+        self.gpus.retain(|_, trails| !trails.is_forgotten());
     }
 
     /// The number of the newest tick; it grows by one per tick, those that did not come included.

@@ -45,9 +45,9 @@ pub enum Action {
     PreviousView,
     /// Shows the view with this number, from 0.
     View(usize),
-    /// Shows the next model server, or a later second.
+    /// Shows the next model server or GPU, or a later second.
     Right,
-    /// Shows the model server before, or an earlier second.
+    /// Shows the model server or GPU before, or an earlier second.
     Left,
     /// Puts the program to sleep, as a shell's job control does.
     Suspend,
@@ -124,10 +124,10 @@ pub const BINDINGS: &[Binding] = &[
     row(Action::Last, &[Char('G'), Code(KeyCode::End)], "G End", "G End", "select the last", None),
     row(Action::PageUp, &[Code(KeyCode::PageUp), Ctrl('u')], "PgUp ^u", "PgUp ^u", "move up by a page", None),
     row(Action::PageDown, &[Code(KeyCode::PageDown), Ctrl('d')], "PgDn ^d", "PgDn ^d", "move down by a page", None),
-    row(Action::Open, &[Code(KeyCode::Enter)], "Enter", "Enter", "open the selected finding", Some(hint("⏎", "Enter", "open", 3))),
+    row(Action::Open, &[Code(KeyCode::Enter)], "Enter", "Enter", "open the selected finding or GPU", Some(hint("⏎", "Enter", "open", 3))),
     row(Action::Back, &[Code(KeyCode::Esc)], "Esc", "Esc", "go back", Some(hint("Esc", "Esc", "back", 2))),
-    row(Action::Left, &[Code(KeyCode::Left), Char('h')], "← h", "Left h", "previous model server; in Latency, an earlier second", Some(hint("←→", "hl", "server", 5))),
-    row(Action::Right, &[Code(KeyCode::Right), Char('l')], "→ l", "Right l", "next model server; in Latency, a later second", None),
+    row(Action::Left, &[Code(KeyCode::Left), Char('h')], "← h", "Left h", "previous model server or GPU; in Latency, an earlier second", Some(hint("←→", "hl", "server", 5))),
+    row(Action::Right, &[Code(KeyCode::Right), Char('l')], "→ l", "Right l", "next model server or GPU; in Latency, a later second", None),
     row(Action::NextView, &[Code(KeyCode::Tab)], "Tab", "Tab", "show the next view", Some(hint("Tab", "Tab", "view", 6))),
     row(Action::PreviousView, &[Code(KeyCode::BackTab)], "Shift-Tab", "Shift-Tab", "show the previous view", None),
     row(Action::View(0), &[Digit], "1-9", "1-9", "show that view", None),

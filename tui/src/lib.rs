@@ -14,6 +14,7 @@ pub mod feed;
 #[cfg(test)]
 mod fixtures;
 pub mod gaps;
+mod gpus;
 pub mod history;
 pub mod keys;
 mod line;

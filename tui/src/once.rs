@@ -9,21 +9,20 @@ use crate::app::{App, Event};
 use crate::feed::FeedEvent;
 use crate::run::Options;
 use crate::screen;
-use crate::views::VIEWS;
 
-/// The overview of the last of these snapshots as plain text of `width` columns and at most `height` rows; those before
-/// it fill the sparklines. No escape sequences, no trailing spaces, no blank lines at the end; empty without a snapshot.
+/// The view that [`Options::view`] names, of the last of these snapshots, as plain text of `width` columns and at most `height`
+/// rows; the snapshots before it fill the sparklines. No escape sequences, no trailing spaces, no blank lines at the end; empty
+/// without a snapshot.
 pub fn render_once(snapshots: &[Snapshot], width: u16, height: u16, options: &Options) -> String {
     if snapshots.is_empty() {
         return String::new();
     }
-    let mut app = App::new(false);
+    let mut app = App::showing(options.view, false);
     for snapshot in snapshots {
         app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(snapshot.clone()))));
     }
     app.select_worst();
     let mut buffer = Buffer::empty(Rect::new(0, 0, width.max(screen::MIN_WIDTH), height.max(screen::MIN_HEIGHT)));
-    debug_assert!(app.view() < VIEWS.len(), "a new app shows the first view");
     screen::draw(&app, options.theme, false, &mut buffer);
     text(&buffer)
 }

@@ -7,6 +7,7 @@
 use perfwatch_model::snapshot::{CauseEntry, DeviceView, LedgerView, ServerView, StageEntry};
 use perfwatch_model::{Quality, Snapshot, Stage};
 
+use crate::gpus::gpus;
 use crate::theme::Role;
 
 /// How sure a number is, as far as its looks go.
@@ -31,8 +32,13 @@ pub(crate) struct Part {
     order: usize,
     pub(crate) role: Role,
     pub(crate) ns: u64,
+    /// The least and the most that it could be, where that is worth a word.
+    pub(crate) bounds: Option<(u64, u64)>,
     pub(crate) certainty: Certainty,
 }
+
+/// Bounds that are no further apart than this share of the interval say nothing that the number does not say.
+const CLOSE: f64 = 0.01;
 
 /// Causes that are not "starved by a stage", in the order in which a bar shows them: label, glyph, ASCII, words, the same
 /// for narrow screens, role. Waiting for a stage comes before the first idle one.
@@ -78,9 +84,12 @@ pub(crate) fn devices_of<'a>(snapshot: &'a Snapshot, server: &ServerView) -> Vec
         let owner = device.id.strip_prefix("cpu:").unwrap_or("");
         owner == server.id || server.id.strip_prefix("server:") == Some(owner)
     };
-    let gpus: Vec<_> = snapshot.devices.iter().filter(|device| device.kind == "gpu").collect();
-    let label = |index: usize| if gpus.len() == 1 { "GPU".to_owned() } else { format!("GPU {index}") };
-    let gpus: Vec<_> = gpus.iter().enumerate().map(|(index, device)| (label(index), *device)).collect();
+    let mut gpus = gpus(snapshot);
+    // The time of a GPU that is cut is told by its instances.
+    gpus.retain(|gpu| !gpu.cut || gpu.device.ledger.is_some());
+    let only = gpus.len() == 1;
+    let label = |number: &str| if only { "GPU".to_owned() } else { format!("GPU {number}") };
+    let gpus: Vec<_> = gpus.iter().map(|gpu| (label(&gpu.number), gpu.device)).collect();
     let own: Vec<_> = snapshot.devices.iter().filter(of_server).collect();
     if own.is_empty() {
         return gpus;
@@ -94,8 +103,12 @@ pub(crate) fn devices_of<'a>(snapshot: &'a Snapshot, server: &ServerView) -> Vec
 
 /// The entries of a device ledger.
 pub(crate) fn device_parts(ledger: &LedgerView<CauseEntry>) -> Vec<Part> {
-    let parts = ledger.entries.iter().map(|entry| device_part(&entry.cause, entry.ns, entry.quality)).collect();
-    in_order(parts)
+    let part = |entry: &CauseEntry| {
+        let bounds = entry.low_ns.zip(entry.high_ns);
+        let apart = |(low, high): &(u64, u64)| high.saturating_sub(*low) as f64 > ledger.interval_ns as f64 * CLOSE;
+        Part { bounds: bounds.filter(apart), ..device_part(&entry.cause, entry.ns, entry.quality) }
+    };
+    in_order(ledger.entries.iter().map(part).collect())
 }
 
 /// The entries of a request ledger.
@@ -191,6 +204,7 @@ const UNKNOWN: Part = Part {
     order: 0,
     role: Role::Dim,
     ns: 0,
+    bounds: None,
     certainty: Certainty::Measured,
 };
 
@@ -262,9 +276,38 @@ mod tests {
     #[test]
     fn a_bar_goes_from_work_over_waiting_to_idleness_whatever_the_order_of_the_ledger() {
         let causes = ["unknown", "no_demand", "starved.batch_wait", "starved.queue", "quota", "used"];
-        let entry = |cause: &str| CauseEntry { cause: cause.to_owned(), ns: 1, quality: Quality::Sdk };
+        let entry = |cause: &str| CauseEntry::new(cause, 1, Quality::Sdk);
         let parts = device_parts(&LedgerView { interval_ns: 6, entries: causes.map(entry).into() });
         assert_eq!(parts.iter().map(|part| part.glyph).collect::<String>(), "█Qqb·?");
+    }
+
+    #[test]
+    fn bounds_are_told_where_they_are_apart() {
+        let entry = |cause: &str, bounds: Option<(u64, u64)>| CauseEntry {
+            low_ns: bounds.map(|bounds| bounds.0),
+            high_ns: bounds.map(|bounds| bounds.1),
+            ..CauseEntry::new(cause, 250, Quality::Inferred)
+        };
+        let entries = vec![
+            entry("compute", None),
+            entry("sm_stalled", Some((100, 250))),
+            entry("host_compute", Some((245, 255))),
+            entry("no_demand", Some((239, 250))),
+        ];
+        let parts = device_parts(&LedgerView { interval_ns: 1000, entries });
+        let bounds: Vec<_> = parts.iter().map(|part| part.bounds).collect();
+        assert_eq!(bounds, [None, Some((100, 250)), None, Some((239, 250))]);
+    }
+
+    #[test]
+    fn of_a_gpu_that_is_cut_the_instances_are_devices_and_not_the_whole() {
+        let snapshot = crate::fixtures::mig();
+        let labels = |snapshot: &Snapshot, server: &ServerView| -> Vec<String> {
+            devices_of(snapshot, server).into_iter().map(|(label, _)| label).collect()
+        };
+        // A server of which no device is known.
+        let stranger = ServerView { id: "server:elsewhere".to_owned(), ..snapshot.servers[0].clone() };
+        assert_eq!(labels(&snapshot, &stranger), ["GPU 0.0", "GPU 0.1", "GPU 1"]);
     }
 
     #[test]
@@ -275,7 +318,7 @@ mod tests {
 
     #[test]
     fn an_unheard_of_cause_of_a_newer_agent_is_drawn_under_its_name() {
-        let entry = CauseEntry { cause: "nvlink_wait".to_owned(), ns: 1, quality: Quality::Counter };
+        let entry = CauseEntry::new("nvlink_wait", 1, Quality::Counter);
         let parts = device_parts(&LedgerView { interval_ns: 1, entries: vec![entry] });
         assert_eq!((parts[0].glyph, parts[0].words.as_str()), ('n', "nvlink wait"));
     }

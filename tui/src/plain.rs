@@ -95,7 +95,13 @@ fn clean(snapshot: &mut Snapshot) {
         device.ledger.iter_mut().flat_map(|ledger| &mut ledger.entries).for_each(|entry| fix(&mut entry.cause));
         if let Some(gpu) = &mut device.gpu {
             gpu.throttle_reasons.iter_mut().for_each(fix);
-            gpu.processes.iter_mut().filter_map(|process| process.name.as_mut()).for_each(fix);
+            gpu.throttled.iter_mut().for_each(|throttled| fix(&mut throttled.reason));
+            gpu.faults.iter_mut().chain(&mut gpu.parent).chain(&mut gpu.sharing).for_each(fix);
+            gpu.processes_unknown.iter_mut().chain(&mut gpu.pci_bus_id).for_each(fix);
+            for process in &mut gpu.processes {
+                let place = process.container.iter_mut().chain(&mut process.pod);
+                process.name.iter_mut().chain(&mut process.server).chain(place).for_each(fix);
+            }
         }
     }
     for server in servers {

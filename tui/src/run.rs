@@ -32,6 +32,8 @@ pub struct Options {
     pub theme: Theme,
     /// End when the feed ends, as a demo of a given duration does. Otherwise the last frame stays until `q`.
     pub quit_at_end: bool,
+    /// Number of the view to begin with, from 0.
+    pub view: usize,
 }
 
 /// Why the screen ended.
@@ -170,7 +172,7 @@ fn interact(
     controls: Option<&Sender<Control>>,
     options: &Options,
 ) -> Result<Exit, Error> {
-    let mut app = App::new(options.quit_at_end);
+    let mut app = App::showing(options.view, options.quit_at_end);
     let mut due = true;
     let mut drawn: Option<Instant> = None;
     let mut heard = now();

@@ -231,6 +231,7 @@ fn footer(app: &App, theme: Theme, width: usize) -> Line<'static> {
             Action::Up if app.scrolls() => "scroll",
             Action::Up if VIEWS[app.view()].arrows() == Arrows::Seconds => "server",
             Action::Left if VIEWS[app.view()].arrows() == Arrows::Seconds => "second",
+            Action::Up | Action::Left if VIEWS[app.view()].arrows() == Arrows::Gpus => "GPU",
             _ => word,
         };
         let key = Span::styled(theme.pick(key, ascii), theme.style(Role::Strong));

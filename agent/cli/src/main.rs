@@ -2,6 +2,7 @@
 
 mod cmd;
 mod failure;
+mod film;
 mod hosted;
 mod instant;
 mod logging;

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, Api, Pulse};
 use crate::assemble::Assembler;
-use crate::config::{Adopted, Config, ConfigError, Detail};
+use crate::config::{Adopted, Config, ConfigError, Detail, Rules};
 use crate::device_time::DeviceTime;
 use crate::error::Error;
 use crate::feed::{Subscription, feed};
@@ -114,6 +114,7 @@ impl Agent {
         let keeper = Keeper::start(journal, &export, &mut table)?;
         let export = ExportMetrics::new(&mut table);
         let changes = Changes::default();
+        let experimental = config.settings.rules == Rules::All;
         let pipeline = Pipeline {
             changes: changes.clone(),
             table,
@@ -121,8 +122,8 @@ impl Agent {
             servers: Servers::new(probe_socket, config.settings.watch.clone(), intake),
             history: Arc::clone(&history),
             keeper,
-            engine: Engine::new(perfwatch_diagnose::Config::default()),
-            assembler: Assembler::new(host_name, started.mono_ns, host, probes.closed.into_iter()),
+            engine: Engine::new(perfwatch_diagnose::Config { experimental, ..Default::default() }),
+            assembler: Assembler::new(host_name, started.mono_ns, host, probes.closed.into_iter(), experimental),
             export,
             publisher,
             own,

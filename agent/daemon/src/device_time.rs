@@ -1,11 +1,18 @@
 //! The device ledgers as counters, so that they leave and are kept like anything else that is measured.
+//!
+//! Of a server on a GPU, why its CPUs were idle is one cause, [`IDLE`]: they are not what it is limited by as long as they
+//! idle, the states of the server and the ledger of its GPU tell the same, and each cause is a series.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use perfwatch_diagnose::Judgement;
+use perfwatch_diagnose::ledger::{IDLE_UNKNOWN, NO_DEMAND, UNUSED_PARALLELISM};
 use perfwatch_model::metrics::device;
 use perfwatch_model::{Attr, EntityId, Ledger, Number, SeriesId, SeriesTable, Tick};
+
+/// CPU time that a server on a GPU did not use, whatever for.
+const IDLE: &str = "idle";
 
 /// A cause that a device's time was ever given to, and how much, in nanoseconds.
 #[derive(Debug)]
@@ -28,35 +35,56 @@ impl DeviceTime {
         self.devices.retain(|device, _| table.entity_of(*device).is_some());
         for server in &judgement.servers {
             if let Some(ledger) = &server.tick.cpu {
-                self.add("cpu", server.entity, ledger, table, tick);
+                let on_gpu = tick.gpus.iter().any(|gpu| gpu.servers.contains(&server.entity));
+                self.add("cpu", server.entity, ledger, if on_gpu { summed } else { apart }, table, tick);
             }
         }
         for gpu in &judgement.gpus {
             if let Some(ledger) = &gpu.tick.ledger {
-                self.add("gpu", gpu.entity, ledger, table, tick);
+                self.add("gpu", gpu.entity, ledger, apart, table, tick);
             }
         }
     }
 
-    fn add(&mut self, kind: &'static str, entity: EntityId, ledger: &Ledger, table: &mut SeriesTable, tick: &mut Tick) {
+    fn add(
+        &mut self,
+        kind: &'static str,
+        entity: EntityId,
+        ledger: &Ledger,
+        cause: fn(Cow<'static, str>) -> Cow<'static, str>,
+        table: &mut SeriesTable,
+        tick: &mut Tick,
+    ) {
         let totals = self.devices.entry(entity).or_default();
         for entry in ledger.entries() {
-            match totals.iter_mut().find(|total| total.cause == entry.label) {
+            let cause = cause(entry.label.clone());
+            match totals.iter_mut().find(|total| total.cause == cause) {
                 Some(total) => total.ns += entry.ns,
                 // A cause that never took anything is no series.
                 None if entry.ns == 0 => {}
                 None => {
                     let attrs = [
                         Attr::fixed("perfwatch.device.kind", kind),
-                        Attr::text("perfwatch.device.cause", entry.label.clone()),
+                        Attr::text("perfwatch.device.cause", cause.clone()),
                     ];
                     let series = table.series(&device::TIME, entity, &attrs);
-                    totals.push(Total { cause: entry.label.clone(), series, ns: entry.ns });
+                    totals.push(Total { cause, series, ns: entry.ns });
                 }
             }
         }
         tick.values.extend(totals.iter().map(|total| (total.series, Number::Int(total.ns))));
     }
+}
+
+/// Each cause by itself.
+fn apart(cause: Cow<'static, str>) -> Cow<'static, str> {
+    cause
+}
+
+/// All idle time as one.
+fn summed(cause: Cow<'static, str>) -> Cow<'static, str> {
+    let idle = [NO_DEMAND, UNUSED_PARALLELISM, IDLE_UNKNOWN].contains(&cause.as_ref()) || cause.starts_with("starved.");
+    if idle { Cow::Borrowed(IDLE) } else { cause }
 }
 
 #[cfg(test)]
@@ -88,13 +116,26 @@ mod tests {
         let server = table.entity(Entity::new(EntityKind::Server, "shop/1"));
         let mut device = DeviceTime::default();
         let mut tick = Tick::default();
-        device.add("cpu", server, &ledger(90, 0), &mut table, &mut tick);
+        device.add("cpu", server, &ledger(90, 0), apart, &mut table, &mut tick);
         assert_eq!(by_cause(&table, &tick), [("used".to_owned(), 90), ("no_demand".to_owned(), 10)]);
         let mut tick = Tick::default();
-        device.add("cpu", server, &ledger(0, 30), &mut table, &mut tick);
+        device.add("cpu", server, &ledger(0, 30), apart, &mut table, &mut tick);
         let totals = by_cause(&table, &tick);
         assert_eq!(totals.iter().map(|(_, ns)| ns).sum::<u64>(), 100 + 40);
         assert!(totals.contains(&("used".to_owned(), 90)), "a total stands where nothing is added: {totals:?}");
+    }
+
+    #[test]
+    fn why_the_cpus_of_a_server_on_a_gpu_were_idle_is_one_cause() {
+        let mut table = SeriesTable::new();
+        let server = table.entity(Entity::new(EntityKind::Server, "shop/1"));
+        let mut split = Split::of(100);
+        split.take("used", 50, Quality::Counter);
+        split.take("starved.queue", 20, Quality::Sdk);
+        split.take("idle_unknown", 10, Quality::Sdk);
+        let (mut device, mut tick) = (DeviceTime::default(), Tick::default());
+        device.add("cpu", server, &split.rest("no_demand", Quality::Sdk), summed, &mut table, &mut tick);
+        assert_eq!(by_cause(&table, &tick), [("used".to_owned(), 50), ("idle".to_owned(), 50)]);
     }
 
     #[test]
@@ -102,7 +143,7 @@ mod tests {
         let mut table = SeriesTable::new();
         let server = table.entity(Entity::new(EntityKind::Server, "shop/1"));
         let mut device = DeviceTime::default();
-        device.add("cpu", server, &ledger(1, 0), &mut table, &mut Tick::default());
+        device.add("cpu", server, &ledger(1, 0), apart, &mut table, &mut Tick::default());
         table.retire(server);
         let mut engine = perfwatch_diagnose::Engine::new(perfwatch_diagnose::Config::default());
         let judgement = engine.push(&Tick::default(), &table);

@@ -201,6 +201,7 @@ impl Replay {
                 self.archive.living(&living);
             }
         }
+        self.engine.ask_experimental(self.scenes.experimental());
         let Archived { tick, judged: comparable, .. } = self.archive.resolve(read)?;
         let table = self.archive.table();
         let judgement = self.engine.push(&tick, &table);

@@ -1,16 +1,20 @@
 //! Which servers there are, and what becomes of what they send.
 
+mod gpus;
 mod places;
 mod processes;
 
 use perfwatch_model::snapshot::{PlaceView, ServerView};
-use perfwatch_model::{EntityId, SeriesTable, Tick};
+use perfwatch_model::{EntityId, GpuTick, SeriesTable, Sharing, Tick};
 use perfwatch_probes::ProcessList;
+use perfwatch_probes::gpu::GpuDevice;
 
 use crate::config::Watch;
 use crate::intake::Intake;
 use crate::probe_socket::{ProbeSocket, Receipt, ServerBook};
+pub(crate) use gpus::Owners;
 use places::Places;
+pub(crate) use places::{container, group_path, pod};
 use processes::WatchedProcesses;
 
 /// Every server that is watched: SDK clients, senders of OTLP, and processes that the configuration names.
@@ -22,6 +26,8 @@ pub(crate) struct Servers {
     places: Places,
     /// What the probes were last told.
     told: Vec<(EntityId, Vec<u32>)>,
+    /// GPUs, and the servers that were given each.
+    given: Vec<(EntityId, Vec<EntityId>)>,
     /// Malformed input and the like is counted by the socket; what does not fit the table, by the book.
     dropped: [(&'static str, u64); 10],
 }
@@ -35,6 +41,7 @@ impl Servers {
             intake,
             places: Places::default(),
             told: Vec::new(),
+            given: Vec::new(),
             dropped: [
                 ("probe_malformed", 0),
                 ("probe_oversized", 0),
@@ -90,19 +97,40 @@ impl Servers {
         self.told.iter().find(|(known, _)| *known == entity).map_or_else(Vec::new, |(_, pids)| pids.clone())
     }
 
-    /// The pids of all servers.
-    pub(crate) fn all_pids(&self) -> Vec<u32> {
-        self.told.iter().flat_map(|(_, pids)| pids).copied().collect()
+    /// What the GPUs did in the tick that was just sampled, and which servers are on each.
+    pub(crate) fn gpus<'a>(
+        &mut self,
+        devices: impl Iterator<Item = &'a GpuDevice>,
+        processes: Option<&ProcessList>,
+    ) -> Vec<GpuTick> {
+        let devices: Vec<&GpuDevice> = devices.collect();
+        let wanted = || self.told.iter().map(|(entity, _)| (*entity, self.places.given(*entity)));
+        self.given = devices.iter().map(|device| (device.entity, gpus::given(device, &devices, wanted()))).collect();
+        let owners = self.owners(processes);
+        let tick = |(device, (_, given)): (&&GpuDevice, &(_, Vec<EntityId>))| {
+            let mut tick = gpus::gpu_tick(device, &owners, given);
+            // Also while the driver says nothing: its instances stand beside it, and its time is theirs.
+            if devices.iter().any(|part| part.parent.as_ref() == Some(&device.uuid)) {
+                tick.sharing = Sharing::Mig;
+            }
+            tick
+        };
+        devices.iter().zip(&self.given).map(tick).collect()
+    }
+
+    /// Whether a server was given a GPU, as of the last tick.
+    pub(crate) fn was_given(&self, server: EntityId, gpu: EntityId) -> bool {
+        self.given.iter().any(|(device, servers)| *device == gpu && servers.contains(&server))
+    }
+
+    /// Finds the server that a process belongs to.
+    pub(crate) fn owners<'a>(&self, processes: Option<&'a ProcessList>) -> Owners<'a> {
+        Owners::new(&self.told, processes)
     }
 
     /// What a server runs in; its GPUs are for the caller to add.
     pub(crate) fn place(&self, entity: EntityId) -> PlaceView {
         self.places.of(entity).cloned().unwrap_or_default()
-    }
-
-    /// UUIDs of the GPUs that a server's processes say they were given.
-    pub(crate) fn given_gpus(&self, entity: EntityId) -> &[String] {
-        self.places.given(entity)
     }
 
     /// Whether a server that is watched without the SDK is there; `None` for an SDK client.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use perfwatch_agent::{Agent, Config, Environment, Flags, ROUTES, Role, Running, SystemClock};
 use perfwatch_export::receiver::Receiver;
 use perfwatch_model::Snapshot;
-use perfwatch_model::snapshot::ServerView;
+use perfwatch_model::snapshot::{GpuView, ServerView};
 use perfwatch_sdk::{Server, Stage};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -380,14 +380,25 @@ async fn a_gpu_is_shown_with_its_readings_and_keeps_to_the_schema() {
         r#"{{"devices": [{{"uuid": "GPU-1", "name": "H100", "utilization": {{"gpu": 60, "memory": 20}},
             "memory": {{"total": 80000000000, "reserved": 0, "used": 30000000000}},
             "power_mw": 350000, "power_limit_mw": 700000, "temperature_c": 61,
-            "clocks_mhz": {{"sm": 1200}}, "throttle_reasons": 4,
+            "clocks_mhz": {{"sm": 1200, "memory": 2619}}, "max_clocks_mhz": {{"sm": 1980}}, "throttle_reasons": 4,
+            "gpm": {{"1": 60, "2": 50, "3": 30, "5": 20, "10": 40}}, "xids": [[0, 13]],
+            "fields": [{{"id": 82, "type": "unsigned_int", "value": 66}},
+                {{"id": 197, "type": "unsigned_long_long", "value": {{"start": 0, "per_second": 1000000}}}},
+                {{"id": 138, "scope": 4294967295, "type": "unsigned_long_long", "value": {{"start": 0, "per_second": 1000}}}},
+                {{"id": 74, "type": "unsigned_long_long", "value": {{"start": 0, "per_second": 500000000}}}},
+                {{"id": 4, "type": "unsigned_long_long", "value": 2}}, {{"id": 142, "type": "unsigned_int", "value": 1}},
+                {{"id": 144, "type": "unsigned_int", "value": 1}}],
             "processes": {{"compute": [{{"pid": {}, "used": 1000000}}]}}}}]}}"#,
         std::process::id()
     );
     let library = fake_nvml::install(driver.path(), &scenario).expect("the fake driver installs");
     let rig = Rig::new(&[("nvml_lib", library.to_str().expect("a plain path"))]).await;
-    let known = |snapshot: &Snapshot| snapshot.devices.iter().any(|device| device.kind == "gpu");
-    let snapshot = rig.until("the GPU is known", known).await;
+    let server = rig.server("resident");
+    let of_server = |gpu: &GpuView| gpu.processes.iter().any(|process| process.server.is_some());
+    let whole = |gpu: &GpuView| gpu.pcie.is_some() && gpu.activity.is_some() && of_server(gpu);
+    let known = |snapshot: &Snapshot| snapshot.devices.iter().filter_map(|device| device.gpu.as_ref()).any(whole);
+    let snapshot = rig.until("the GPU is known, with what needs two ticks", known).await;
+    drop(server);
     let device = &snapshot.devices[0];
     assert_eq!((device.id.as_str(), device.name.as_str()), ("gpu:GPU-1", "H100"));
     let gpu = device.gpu.as_ref().expect("a GPU's view");
@@ -398,6 +409,14 @@ async fn a_gpu_is_shown_with_its_readings_and_keeps_to_the_schema() {
     );
     assert_eq!(gpu.sm_clock_hertz, Some(1.2e9));
     assert_eq!(gpu.throttle_reasons.len(), 1, "{:?}", gpu.throttle_reasons);
+    assert_eq!((gpu.sm_clock_limit_hertz, gpu.memory_clock_hertz), (Some(1.98e9), Some(2.619e9)));
+    assert_eq!(gpu.activity.and_then(|activity| activity.tensor_active), Some(0.2));
+    assert!(gpu.nvlink.is_some_and(|nvlink| nvlink.transmit_bytes_per_s.is_some_and(|rate| rate > 0.0)), "{gpu:?}");
+    let capped = gpu.throttled.iter().find(|one| one.reason == "sw_power_cap").expect("its time is counted");
+    assert!(capped.share > 0.2 && capped.share <= 1.0, "{capped:?}");
+    assert_eq!((gpu.faults.as_slice(), gpu.xids[0].code), (["row_remap_pending".to_owned()].as_slice(), 13));
+    assert_eq!(gpu.memory_errors.and_then(|errors| errors.uncorrected), Some(2));
+    assert_eq!(gpu.processes[0].server.as_deref(), snapshot.servers.first().map(|server| server.id.as_str()));
     let schema: Value =
         serde_json::from_str(include_str!("../../../tests/fixtures/snapshot.schema.json")).expect("the schema is JSON");
     let value = serde_json::to_value(&*snapshot).expect("serialisable");

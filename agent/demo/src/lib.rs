@@ -7,6 +7,8 @@
 //! - [`load`]: the load generator; [`calibrate`] finds with it what the server can do;
 //! - [`faults`]: what can be made wrong, one file each.
 //!
+//! [`replays`] are recordings for who has no GPU: nothing is started for them.
+//!
 //! Nothing here prints: progress goes to a callback, results are values.
 
 pub mod calibrate;
@@ -18,6 +20,7 @@ pub mod faults;
 pub mod load;
 pub mod net;
 mod placement;
+pub mod replays;
 mod report;
 pub mod rng;
 pub mod server;

@@ -10,16 +10,21 @@ use perfwatch_model::{EntityId, Finding, Reason, SeriesTable, Severity, Stamp, T
 use crate::facts::{FactReader, HostFacts};
 use crate::rules::{GPU_RULES, RULES, Verdict};
 use crate::standing::Standing;
-use crate::window::{GpuRecord, GpuWindow, Record, ServerWindow};
+use crate::window::{GpuRecord, GpuWindow, LoadWindow, Record, ServerWindow};
 
 /// Silence after which a server is no longer live. A flush comes each second; two may be late.
 const SILENCE_NS: u64 = 3_000_000_000;
+
+/// What the findings of experimental rules say.
+const EXPERIMENTAL: &str = "(An experimental rule: no recording of a real GPU has proven it yet.)";
 
 /// Settings of an [`Engine`].
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Nanoseconds that a rule looks at.
     pub window_ns: u64,
+    /// Whether rules are asked too that are experimental.
+    pub experimental: bool,
 }
 
 impl Config {
@@ -30,7 +35,7 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { window_ns: Self::MIN_WINDOW_NS }
+        Self { window_ns: Self::MIN_WINDOW_NS, experimental: false }
     }
 }
 
@@ -152,8 +157,13 @@ pub struct Undecided {
 impl Engine {
     /// An engine that has seen nothing. A window shorter than [`Config::MIN_WINDOW_NS`] is made that long.
     pub fn new(config: Config) -> Self {
-        let config = Config { window_ns: config.window_ns.max(Config::MIN_WINDOW_NS) };
+        let config = Config { window_ns: config.window_ns.max(Config::MIN_WINDOW_NS), ..config };
         Self { config, reader: FactReader::new(), servers: BTreeMap::new(), gpus: BTreeMap::new() }
+    }
+
+    /// Whether experimental rules are asked from now on.
+    pub fn ask_experimental(&mut self, experimental: bool) {
+        self.config.experimental = experimental;
     }
 
     /// Judges the next tick. Ticks must be sealed, come in order, and name their series by the same table each time.
@@ -181,8 +191,12 @@ impl Engine {
             let full = history.records.is_full(self.config.window_ns);
             let Some(window) = ServerWindow::of(history.records.iter(), full) else { continue };
             let id = entity.to_string();
-            let rules = RULES.iter().map(|rule| (rule.id(), rule.summary(), full.then(|| rule.judge(&window))));
-            judge(rules, &mut history.standings, 0, &id, &mut found, &mut judgement.undecided);
+            for (order, (rule, standing)) in RULES.iter().zip(&mut history.standings).enumerate() {
+                let (rule_id, experimental) = (rule.id(), false);
+                let asked = Asked { rule: rule_id, summary: rule.summary(), experimental, order, entity: &id };
+                let answer = full.then(|| rule.judge(&window));
+                asked.answered(answer, standing, &mut found, &mut judgement.undecided);
+            }
             let service = entity.attributes.iter().find(|attr| attr.key == "service.name");
             let name = match service {
                 Some(attr) => attr.value.to_string(),
@@ -197,10 +211,20 @@ impl Engine {
             let tick = Arc::new(GpuRecord::new(gpu));
             history.records.add(tick.facts.dt_ns, Arc::clone(&tick), self.config.window_ns);
             let full = history.records.is_full(self.config.window_ns);
-            let Some(window) = GpuWindow::of(history.records.iter(), full) else { continue };
+            let Some(mut window) = GpuWindow::of(history.records.iter(), full) else { continue };
+            let on = judgement.servers.iter().filter(|server| window.servers.contains(&server.entity));
+            window.users_are_hurt = on.map(|server| &server.window.load).any(LoadWindow::users_are_hurt);
             let id = entity.to_string();
-            let rules = GPU_RULES.iter().map(|rule| (rule.id(), rule.summary(), full.then(|| rule.judge(&window))));
-            judge(rules, &mut history.standings, RULES.len(), &id, &mut found, &mut judgement.undecided);
+            let rules = GPU_RULES.iter().zip(&mut history.standings).enumerate();
+            for (order, (rule, standing)) in
+                rules.filter(|(_, (rule, _))| self.config.experimental || !rule.is_experimental())
+            {
+                let order = RULES.len() + order;
+                let (rule_id, experimental) = (rule.id(), rule.is_experimental());
+                let asked = Asked { rule: rule_id, summary: rule.summary(), experimental, order, entity: &id };
+                let answer = full.then(|| rule.judge(&window));
+                asked.answered(answer, standing, &mut found, &mut judgement.undecided);
+            }
             judgement.gpus.push(GpuJudgement { entity: tick.facts.entity, id, tick, window });
         }
         found.sort_by(|(a_severity, a_rule, a), (b_severity, b_rule, b)| {
@@ -221,35 +245,47 @@ impl History {
     }
 }
 
-/// Takes the answers of all rules about one thing, and makes findings of those that stand. Each answer comes with the rule's id
-/// and summary; there is none as long as the window is not full. `order` is the place of the first rule among all rules.
-fn judge(
-    answers: impl Iterator<Item = (&'static str, &'static str, Option<Verdict>)>,
-    standings: &mut [Standing],
+/// A rule that was asked about something.
+struct Asked<'a> {
+    rule: &'static str,
+    summary: &'static str,
+    experimental: bool,
+    /// Its place among all rules.
     order: usize,
-    entity: &str,
-    found: &mut Vec<(Severity, usize, Finding)>,
-    undecided: &mut Vec<Undecided>,
-) {
-    for (at, ((rule, summary, answer), standing)) in answers.zip(standings).enumerate() {
+    entity: &'a str,
+}
+
+impl Asked<'_> {
+    /// Takes its answer, of which there is none as long as the window is not full, and makes a finding of it when that stands.
+    fn answered(
+        &self,
+        answer: Option<Verdict>,
+        standing: &mut Standing,
+        found: &mut Vec<(Severity, usize, Finding)>,
+        undecided: &mut Vec<Undecided>,
+    ) {
         let not_full = || Verdict::Undecided(Reason::fixed("the window is not full yet", "wait ten seconds"));
         let verdict = answer.unwrap_or_else(not_full);
         if let Verdict::Undecided(reason) = &verdict {
-            undecided.push(Undecided { rule, entity: entity.to_owned(), reason: reason.clone() });
+            undecided.push(Undecided { rule: self.rule, entity: self.entity.to_owned(), reason: reason.clone() });
         }
         standing.update(verdict);
         if let Some(diagnosis) = standing.finding() {
             let finding = Finding {
-                id: rule.into(),
+                id: self.rule.into(),
                 severity: diagnosis.severity,
-                entity: entity.to_owned(),
-                summary: summary.into(),
-                detail: diagnosis.detail.clone(),
+                entity: self.entity.to_owned(),
+                summary: self.summary.into(),
+                detail: if self.experimental {
+                    format!("{} {EXPERIMENTAL}", diagnosis.detail)
+                } else {
+                    diagnosis.detail.clone()
+                },
                 evidence: diagnosis.evidence.clone(),
                 cost: None,
                 remedies: diagnosis.remedies.clone(),
             };
-            found.push((diagnosis.severity, order + at, finding));
+            found.push((diagnosis.severity, self.order, finding));
         }
     }
 }

@@ -46,7 +46,17 @@ impl Judgement {
 
     /// Where a GPU's time went, by its id (`gpu:<UUID>`).
     pub fn gpu_ledger(&self, id: &str) -> Option<LedgerView<CauseEntry>> {
-        self.gpus.iter().find(|gpu| gpu.id == id)?.window.ledger.as_ref().map(Into::into)
+        let window = &self.gpus.iter().find(|gpu| gpu.id == id)?.window;
+        let ledger = window.ledger.as_ref()?;
+        let mut view: LedgerView<CauseEntry> = ledger.into();
+        for entry in &mut view.entries {
+            let (less, more) = window.bounds.of(&entry.cause);
+            if less > 0 || more > 0 {
+                entry.low_ns = Some(entry.ns.saturating_sub(less));
+                entry.high_ns = Some((entry.ns + more).min(view.interval_ns));
+            }
+        }
+        Some(view)
     }
 
     /// The servers. `pids` tells the process ids of a server's workers.

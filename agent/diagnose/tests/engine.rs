@@ -52,7 +52,7 @@ fn rules_answer_once_ten_seconds_are_known_and_a_finding_takes_two_more() {
 #[test]
 fn a_longer_window_waits_longer_and_a_shorter_one_is_not_allowed() {
     for (asked, answers_after) in [(15 * SECOND, 15), (2 * SECOND, 10)] {
-        let (mut world, mut engine) = (World::new(1), Engine::new(Config { window_ns: asked }));
+        let (mut world, mut engine) = (World::new(1), Engine::new(Config { window_ns: asked, ..Config::default() }));
         let judgement = run(&mut world, &mut engine, answers_after - 1, &Signals::default());
         assert_eq!(judgement.undecided.len(), RULES.len());
         let judgement = run(&mut world, &mut engine, 10, &Signals::default());

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use perfwatch_diagnose::facts::{
-    BatchFacts, CpuFacts, GpuFacts, GroupFacts, Preparing, Pressure, RequestFacts, SlotFacts, ToldFacts,
+    BatchFacts, CpuFacts, GroupFacts, Preparing, Pressure, RequestFacts, SlotFacts, ToldFacts,
 };
-use perfwatch_diagnose::ledger::{self, cpu_ledger, gpu_ledger, request_ledger, stalls};
+use perfwatch_diagnose::ledger::{self, cpu_ledger, request_ledger, stalls};
 use perfwatch_diagnose::window::Record;
 use perfwatch_diagnose::{Fact, ServerFacts, ServerWindow};
 use perfwatch_model::tick::{SLOT_NS, SLOTS};
@@ -319,125 +319,4 @@ fn a_cpu_that_reads_a_little_more_than_full_is_full() {
     facts.cpu.used_ns = Fact::known(1_500_000_000, Quality::Counter);
     let ledger = cpu_ledger(&facts).expect("the capacity is known");
     assert_eq!(ledger.entries()[0].quality, Quality::Inferred, "two measurements disagree");
-}
-
-/// A GPU that does nothing, with everything known.
-fn idle_gpu() -> GpuFacts {
-    let share = |value| Fact::known(value, Quality::Counter);
-    GpuFacts {
-        entity: EntityId(0),
-        dt_ns: SECOND,
-        utilization: share(0.0),
-        graphics: share(0.0),
-        sm: share(0.0),
-        tensor: share(0.0),
-        vector: share(0.0),
-        dram: share(0.0),
-        memory_used: Fact::known(0, Quality::Counter),
-        memory_total: Fact::known(80 << 30, Quality::Counter),
-        sm_clock: Fact::known(1_980e6, Quality::Counter),
-        sm_clock_limit: Fact::known(1_980e6, Quality::Counter),
-        power_limit: Fact::known(700.0, Quality::Counter),
-        held_down: vec![("sw_power_cap".to_owned(), Fact::known(0, Quality::Counter))],
-        uncorrected: Fact::known(0, Quality::Counter),
-        xids: Vec::new(),
-        faults: Vec::new(),
-    }
-}
-
-/// What a driver may say, the impossible included.
-fn gpu() -> impl Strategy<Value = GpuFacts> {
-    let share = || fact(prop_oneof![1 => Just(0.0), 4 => 0.0..1.0, 1 => Just(1.0), 1 => 1.0..3.0]);
-    let clock = || fact(prop_oneof![Just(0.0), 2e8..2e9]);
-    let units = (share(), share(), share(), share(), share(), share());
-    let held_down = prop::collection::vec(fact(0..2 * SECOND), 0..3);
-    (units, clock(), clock(), held_down, prop_oneof![1 => Just(0), 9 => SECOND / 2..3 * SECOND]).prop_map(
-        |((utilization, graphics, sm, tensor, vector, dram), sm_clock, sm_clock_limit, held_down, dt_ns)| GpuFacts {
-            utilization,
-            graphics,
-            sm,
-            tensor,
-            vector,
-            dram,
-            sm_clock,
-            sm_clock_limit,
-            held_down: held_down.into_iter().enumerate().map(|(at, ns)| (format!("reason {at}"), ns)).collect(),
-            dt_ns,
-            ..idle_gpu()
-        },
-    )
-}
-
-proptest! {
-    #[test]
-    fn a_gpu_ledger_sums_to_its_tick_whatever_the_driver_says(facts in gpu()) {
-        let ledger = gpu_ledger(&facts);
-        prop_assert_eq!(ledger.is_some(), facts.dt_ns > 0);
-        if let Some(ledger) = ledger {
-            prop_assert_eq!(ledger.interval_ns(), facts.dt_ns);
-            prop_assert_eq!(ledger.entries().iter().map(|entry| entry.ns).sum::<u64>(), facts.dt_ns);
-        }
-    }
-
-    #[test]
-    fn more_work_is_never_a_smaller_share_of_a_gpu(facts in gpu(), more in 0.0..0.5) {
-        let useful = |facts: &GpuFacts| {
-            let ledger = gpu_ledger(facts).unwrap_or_default();
-            ledger.ns(ledger::COMPUTE) + ledger.ns(ledger::MEMORY_BANDWIDTH)
-        };
-        let unthrottled = GpuFacts { held_down: Vec::new(), ..facts };
-        let busier = GpuFacts { tensor: unthrottled.tensor.clone().map(|share| share + more), ..unthrottled.clone() };
-        prop_assert!(useful(&busier) >= useful(&unthrottled));
-    }
-}
-
-#[test]
-fn a_gpu_that_decodes_is_bound_by_its_memory_and_one_that_multiplies_computes() {
-    let share = |value| Fact::known(value, Quality::Counter);
-    let decode = GpuFacts { graphics: share(0.9), sm: share(0.8), tensor: share(0.1), dram: share(0.6), ..idle_gpu() };
-    let ledger = gpu_ledger(&decode).expect("a tick");
-    let ms = |label: &str| ledger.ns(label) / 1_000_000;
-    assert_eq!((ms(ledger::MEMORY_BANDWIDTH), ms(ledger::COMPUTE)), (750, 0), "0.6 of 0.8 that can be had");
-    assert_eq!((ms(ledger::SM_STALLED), ms(ledger::SM_IDLE_RESIDENT), ms(ledger::IDLE_UNKNOWN)), (50, 100, 100));
-    assert!(ledger.entries()[..3].iter().all(|entry| entry.quality == Quality::Counter));
-    let multiply =
-        GpuFacts { graphics: share(1.0), sm: share(1.0), tensor: share(0.93), dram: share(0.3), ..idle_gpu() };
-    let ledger = gpu_ledger(&multiply).expect("a tick");
-    assert_eq!(ledger.ns(ledger::COMPUTE), SECOND);
-}
-
-#[test]
-fn clocks_that_are_held_down_cost_a_part_of_the_busy_time_and_of_no_other() {
-    let share = |value| Fact::known(value, Quality::Counter);
-    let hot = GpuFacts {
-        graphics: share(0.5),
-        sm: share(0.4),
-        tensor: share(0.186),
-        sm_clock: Fact::known(990e6, Quality::Counter),
-        held_down: [("hw_thermal", SECOND), ("sw_thermal", SECOND / 4)]
-            .map(|(reason, ns)| (reason.to_owned(), Fact::known(ns, Quality::Counter)))
-            .into(),
-        ..idle_gpu()
-    };
-    let ledger = gpu_ledger(&hot).expect("a tick");
-    let ms = |label: &str| ledger.ns(label) / 1_000_000;
-    assert_eq!(ms(ledger::THROTTLED), 250, "half of the clock, in the half of the time that was busy");
-    assert_eq!((ms(ledger::COMPUTE), ms(ledger::SM_STALLED), ms(ledger::SM_IDLE_RESIDENT)), (100, 100, 50));
-    assert_eq!(ms(ledger::IDLE_UNKNOWN), 500);
-    let quality = |label: &str| ledger.entries().iter().find(|entry| entry.label == label).map(|entry| entry.quality);
-    assert_eq!(quality(ledger::THROTTLED), Some(Quality::Modelled));
-}
-
-#[test]
-fn readings_that_contradict_each_other_are_inferred_and_what_is_missing_is_unknown() {
-    let share = |value| Fact::known(value, Quality::Counter);
-    let contradiction = GpuFacts { graphics: share(0.5), sm: share(0.7), dram: share(0.6), ..idle_gpu() };
-    let ledger = gpu_ledger(&contradiction).expect("a tick");
-    assert_eq!(ledger.ns(ledger::MEMORY_BANDWIDTH), SECOND / 2);
-    assert_eq!(ledger.entries()[0].quality, Quality::Inferred);
-    let old = GpuFacts { utilization: share(0.6), sm: Fact::missing("no GPM"), ..idle_gpu() };
-    let ledger = gpu_ledger(&old).expect("a tick");
-    assert_eq!((ledger.ns(ledger::BUSY_UNKNOWN), ledger.ns(ledger::IDLE_UNKNOWN)), (6 * SECOND / 10, 4 * SECOND / 10));
-    let silent = GpuFacts { utilization: Fact::missing("hangs"), ..old };
-    assert_eq!(gpu_ledger(&silent).expect("a tick").ns(ledger::UNKNOWN), SECOND);
 }

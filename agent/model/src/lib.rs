@@ -37,5 +37,5 @@ pub use series::{Series, SeriesId, SeriesTable};
 pub use snapshot::Snapshot;
 pub use stage::{Stage, State};
 pub use text::printable;
-pub use tick::{Absence, Number, ServerTick, Slot, SlowRequest, Tick};
+pub use tick::{Absence, GpuSlot, GpuTick, Number, ServerTick, Share, Sharing, Slot, SlowRequest, Tick};
 pub use window::Window;

@@ -5,11 +5,16 @@
 //! entities `kind:id`; `null` means that there is no value, and `unavailable` says why.
 
 mod agent;
+mod gpu;
 mod told;
 
 use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentView, ExportView, OutboxView, ProbeView};
+pub use gpu::{
+    ErrorCountsView, GpuActivityView, GpuPipesView, GpuProcessView, GpuView, PcieView, ThrottleView, TransferView,
+    XidView,
+};
 pub use told::{CacheView, ErrorKindView, TokensView};
 
 use crate::{Finding, Ledger, Quality};
@@ -85,6 +90,19 @@ pub struct CauseEntry {
     pub ns: u64,
     /// How this is known.
     pub quality: Quality,
+    /// The least that it could be where an assumption decided between causes; absent where none did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub low_ns: Option<u64>,
+    /// The most that it could be then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub high_ns: Option<u64>,
+}
+
+impl CauseEntry {
+    /// A part that is as exact as its readings.
+    pub fn new(cause: impl Into<String>, ns: u64, quality: Quality) -> Self {
+        Self { cause: cause.into(), ns, quality, low_ns: None, high_ns: None }
+    }
 }
 
 /// Part of a server's request time.
@@ -100,11 +118,8 @@ pub struct StageEntry {
 
 impl From<&Ledger> for LedgerView<CauseEntry> {
     fn from(ledger: &Ledger) -> Self {
-        let entries = ledger
-            .entries()
-            .iter()
-            .map(|entry| CauseEntry { cause: entry.label.to_string(), ns: entry.ns, quality: entry.quality })
-            .collect();
+        let entries =
+            ledger.entries().iter().map(|entry| CauseEntry::new(&*entry.label, entry.ns, entry.quality)).collect();
         Self { interval_ns: ledger.interval_ns(), entries }
     }
 }
@@ -150,40 +165,6 @@ pub struct CpuView {
     pub hottest_thread: Option<f64>,
     /// Share of quota periods in which it was throttled, 0 to 1.
     pub throttled_periods: Option<f64>,
-}
-
-/// A GPU's readings.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
-pub struct GpuView {
-    /// Share of time in which any kernel ran, 0 to 1.
-    pub utilization: Option<f64>,
-    /// Memory in use.
-    pub memory_used_bytes: Option<u64>,
-    /// Memory there is.
-    pub memory_limit_bytes: Option<u64>,
-    /// Power drawn.
-    pub power_watts: Option<f64>,
-    /// Power it may draw.
-    pub power_limit_watts: Option<f64>,
-    /// Core temperature.
-    pub temperature_celsius: Option<f64>,
-    /// SM clock.
-    pub sm_clock_hertz: Option<f64>,
-    /// Why its clocks are held down now, in NVML's words.
-    pub throttle_reasons: Vec<String>,
-    /// Processes that hold memory on it.
-    pub processes: Vec<GpuProcessView>,
-}
-
-/// A process on a GPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GpuProcessView {
-    /// Process id as the driver knows it.
-    pub pid: u32,
-    /// Name, escaped; `null` when the process is not visible from here.
-    pub name: Option<String>,
-    /// GPU memory it holds; `null` when the driver will not say.
-    pub memory_bytes: Option<u64>,
 }
 
 /// A model server.
@@ -263,6 +244,9 @@ pub struct PlaceView {
     /// Hexadecimal id of their container, where the control group's path has one or the server says it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub container: Option<String>,
+    /// UID of their Kubernetes pod, where the control group's path has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pod: Option<String>,
     /// GPUs as [`DeviceView::id`]: those that the processes hold memory on, and those whose UUIDs they were given.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub gpus: Vec<String>,

@@ -1,7 +1,12 @@
 //! One second of measurement.
 
+mod gpu;
+mod merged;
+
 use std::borrow::Cow;
 use std::sync::Arc;
+
+pub use gpu::{GpuSlot, GpuTick, Share, Sharing};
 
 use crate::{EntityId, Histogram, Reason, SeriesId, SparseHdr, Stage, Stamp, State};
 
@@ -58,6 +63,8 @@ pub struct Tick {
     pub absent: Vec<Absence>,
     /// Model servers that are instrumented with the SDK.
     pub servers: Vec<ServerTick>,
+    /// GPUs, what they did tenth by tenth.
+    pub gpus: Vec<GpuTick>,
     /// What was on the screen beside all this, for a replay: the agent writes and reads it, nobody else looks inside.
     pub scene: Vec<u8>,
 }
@@ -76,6 +83,7 @@ impl Tick {
         self.histograms.clear();
         self.absent.clear();
         self.servers.clear();
+        self.gpus.clear();
         self.scene.clear();
     }
 

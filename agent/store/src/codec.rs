@@ -2,12 +2,13 @@
 //!
 //! Series are journal numbers, entities are listed by name: a row can be read without the process that wrote it.
 
+mod gpu_rows;
 mod minute_rows;
 mod rows;
 
 use std::io;
 
-use perfwatch_model::{Absence, EntityId, Histogram, Number, Reason, SeriesTable, ServerTick, Tick, metrics};
+use perfwatch_model::{Absence, EntityId, GpuTick, Histogram, Number, Reason, SeriesTable, ServerTick, Tick, metrics};
 use prost::Message as _;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
@@ -15,6 +16,7 @@ use zstd::zstd_safe::CParameter;
 use crate::journal::Commit;
 use crate::minute::Minute;
 use crate::totals::{JournalId, Totals};
+use gpu_rows::GpuRow;
 use rows::{AbsenceRow, HistogramRow, ServerRow, TickRow};
 
 /// A row beyond this is not one of ours: a thousand servers make less than a tenth of it.
@@ -25,7 +27,7 @@ const LEVEL: i32 = 1;
 /// A tick out of the journal.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredTick {
-    /// The entities that `absent` and `servers` are about, as `kind:id`; an [`EntityId`] in them is a place in this list.
+    /// The entities that `absent`, `servers` and `gpus` are about, as `kind:id`; an [`EntityId`] in them is a place in this list.
     pub entities: Vec<String>,
     /// Values, sorted by series.
     pub values: Vec<(JournalId, Number)>,
@@ -35,6 +37,8 @@ pub struct StoredTick {
     pub absent: Vec<Absence>,
     /// Instrumented servers.
     pub servers: Vec<ServerTick>,
+    /// GPUs.
+    pub gpus: Vec<GpuTick>,
     /// What counters gained where that is not the difference to the tick before; sorted by series.
     pub gains: Vec<(JournalId, Number)>,
     /// The ledgers and findings beside it are not of this very tick: it is the agent's last, or several in one.
@@ -150,6 +154,11 @@ fn row(tick: &Tick, table: &SeriesTable, totals: &Totals) -> TickRow {
         let Some(entity) = names.place(server.entity) else { continue };
         row.servers.push(ServerRow::of(entity, server));
     }
+    for gpu in &tick.gpus {
+        let Some(entity) = names.place(gpu.entity) else { continue };
+        let servers = gpu.servers.iter().filter_map(|server| names.place(*server)).collect();
+        row.gpus.push(GpuRow::of(entity, servers, gpu));
+    }
     row.entities = names.listed;
     row.scene.clone_from(&tick.scene);
     row
@@ -213,9 +222,11 @@ pub fn decode(blob: &[u8]) -> io::Result<StoredTick> {
         server.tick(about)
     });
     let servers = servers.collect::<io::Result<_>>()?;
+    let gpus = row.gpus.into_iter().map(|gpu| gpu.tick(entity)).collect::<io::Result<_>>()?;
     let histograms = row.histograms.into_iter().map(HistogramRow::histogram).collect::<io::Result<_>>()?;
     let unjudged = row.unjudged;
-    Ok(StoredTick { entities: row.entities, values, histograms, absent, servers, gains, unjudged, scene: row.scene })
+    let (entities, scene) = (row.entities, row.scene);
+    Ok(StoredTick { entities, values, histograms, absent, servers, gpus, gains, unjudged, scene })
 }
 
 #[cfg(test)]

@@ -125,7 +125,8 @@ fn bytes(tick: &Tick) -> usize {
     let lists = size_of_val(&*tick.values)
         + size_of_val(&*tick.histograms)
         + size_of_val(&*tick.absent)
-        + size_of_val(&*tick.servers);
+        + size_of_val(&*tick.servers)
+        + size_of_val(&*tick.gpus);
     let distributions = tick.histograms.iter().map(|(_, histogram)| match histogram {
         Histogram::Hdr(hdr) => size_of_val(hdr.buckets()),
         Histogram::Bounded(bounded) => size_of_val(&*bounded.bounds) + size_of_val(&*bounded.counts),

@@ -9,7 +9,9 @@ pub mod nvidia;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use perfwatch_model::{EntityId, MetricDef, Reading};
+pub use perfwatch_model::Sharing;
+use perfwatch_model::tick::SLOTS;
+use perfwatch_model::{EntityId, GpuSlot, MetricDef, Reading};
 
 use crate::Probe;
 
@@ -32,6 +34,12 @@ pub trait Vendor: Sync {
 pub trait GpuProbe: Probe {
     /// The devices that were seen last, in the driver's order; empty until the driver has answered once.
     fn devices(&self) -> &[GpuDevice];
+
+    /// How much CPU time its own thread may use in a second for what it samples between two ticks; without a call, any.
+    fn allow(&mut self, cpu_ns_per_s: u64);
+
+    /// Whether it samples less often than it could, to stay within that.
+    fn is_stretched(&self) -> bool;
 }
 
 /// One device and who uses it.
@@ -39,16 +47,22 @@ pub trait GpuProbe: Probe {
 pub struct GpuDevice {
     /// Its entity, `gpu:<UUID>`; the entity's attributes carry name, vendor and driver version.
     pub entity: EntityId,
-    /// Vendor-wide unique id, as the vendor writes it (`GPU-…`).
+    /// Vendor-wide unique id, as the vendor writes it (`GPU-…`, `MIG-…`).
     pub uuid: String,
+    /// Of a MIG instance, which stands beside its GPU: the UUID of that GPU. What is told of the GPU contains the instance.
+    pub parent: Option<String>,
     /// Product name.
     pub name: String,
     /// `domain:bus:device.function`.
     pub pci: Reading<String>,
     /// Version of the driver that answers for it.
     pub driver_version: Reading<String>,
+    /// What its units did in each tenth of the second that ended with the last sample; unknown where nothing tells.
+    pub slots: [GpuSlot; SLOTS],
     /// The processes that hold memory on it, each once, sorted by pid; read every few seconds.
     pub processes: Reading<Vec<GpuProcess>>,
+    /// How they share it, as of the same look.
+    pub sharing: Sharing,
 }
 
 /// A process that holds memory on a device.
@@ -58,6 +72,8 @@ pub struct GpuProcess {
     pub pid: u32,
     /// Device memory it holds, in bytes.
     pub used: Reading<u64>,
+    /// Mean share of the SMs' time that was its own since the last look at the processes, 0 to 1.
+    pub sm: Reading<f64>,
 }
 
 /// Where GPU probes look, and how long they may take.
@@ -73,6 +89,8 @@ pub struct GpuContext {
     pub host_pids: bool,
     /// Whether an NVIDIA kernel driver is loaded; tells a container without the user-space part from a machine without GPU.
     pub nvidia_kernel_driver: bool,
+    /// Whether the agent runs in a container, which may have been given no device, or lost it.
+    pub in_container: bool,
 }
 
 impl GpuContext {
@@ -87,6 +105,7 @@ impl GpuContext {
             budget: Self::BUDGET,
             host_pids: in_first_pid_namespace(Path::new("/proc")),
             nvidia_kernel_driver: Path::new("/proc/driver/nvidia/version").exists(),
+            in_container: in_container(Path::new("/")),
         }
     }
 }
@@ -96,9 +115,33 @@ fn in_first_pid_namespace(proc: &Path) -> bool {
     std::fs::read_link(proc.join("self/ns/pid")).is_ok_and(|link| link == Path::new("pid:[4026531836]"))
 }
 
+/// By what Docker, Podman, systemd-nspawn and Kubernetes leave in a container, or a root that is stacked of layers.
+fn in_container(root: &Path) -> bool {
+    let marks = [".dockerenv", "run/.containerenv", "run/systemd/container", "var/run/secrets/kubernetes.io"];
+    let is_stacked = |mounts: String| mounts.lines().any(|line| line.split(' ').skip(1).take(2).eq(["/", "overlay"]));
+    marks.iter().any(|mark| root.join(mark).exists())
+        || std::fs::read_to_string(root.join("proc/self/mounts")).is_ok_and(is_stacked)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_is_known_by_a_mark_or_by_a_root_of_layers() {
+        let root = tempfile::tempdir().expect("a folder");
+        let proc = root.path().join("proc/self");
+        std::fs::create_dir_all(&proc).expect("created");
+        let mounted = |mounts: &str| {
+            std::fs::write(proc.join("mounts"), mounts).expect("written");
+            in_container(root.path())
+        };
+        assert!(!mounted("/dev/sda1 / ext4 rw 0 0\noverlay /var/lib/docker/overlay2/1/merged overlay rw 0 0\n"));
+        assert!(mounted("overlay / overlay rw,lowerdir=/a:/b 0 0\nproc /proc proc rw 0 0\n"));
+        assert!(!mounted("/dev/sda1 / ext4 rw 0 0\n"));
+        std::fs::write(root.path().join(".dockerenv"), "").expect("written");
+        assert!(in_container(root.path()));
+    }
 
     #[test]
     fn every_vendor_in_this_folder_is_listed() {

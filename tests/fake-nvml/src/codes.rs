@@ -11,6 +11,7 @@ pub(crate) const NOT_SUPPORTED: nvmlReturn_t = 3;
 pub(crate) const NOT_FOUND: nvmlReturn_t = 6;
 pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t = 7;
 pub(crate) const TIMEOUT: nvmlReturn_t = 10;
+pub(crate) const GPU_IS_LOST: nvmlReturn_t = 15;
 pub(crate) const ARGUMENT_VERSION_MISMATCH: nvmlReturn_t = 25;
 pub(crate) const UNKNOWN: nvmlReturn_t = 999;
 
@@ -31,7 +32,7 @@ const CODES: &[(nvmlReturn_t, &CStr)] = &[
     (12, c"LIBRARY_NOT_FOUND"),
     (13, c"FUNCTION_NOT_FOUND"),
     (14, c"CORRUPTED_INFOROM"),
-    (15, c"GPU_IS_LOST"),
+    (GPU_IS_LOST, c"GPU_IS_LOST"),
     (16, c"RESET_REQUIRED"),
     (17, c"OPERATING_SYSTEM"),
     (18, c"LIB_RM_VERSION_MISMATCH"),

@@ -7,17 +7,21 @@
 #![allow(non_snake_case, reason = "the names are NVML's")]
 
 use std::ffi::{c_char, c_int, c_longlong, c_uint, c_ulonglong};
+use std::sync::atomic::Ordering;
 
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlEventTypeXidCriticalError, nvmlFieldValue_t,
-    nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t,
-    nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlUtilization_t, nvmlValue_t,
+    nvmlDevice_t, nvmlDeviceAttributes_t, nvmlEventData_t, nvmlEventSet_t, nvmlEventTypeXidCriticalError,
+    nvmlFieldValue_t, nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlMemory_v2_t, nvmlPciInfo_t,
+    nvmlProcessInfo_t, nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlSample_t,
+    nvmlSamplingType_enum_NVML_GPU_UTILIZATION_SAMPLES as UTILIZATION_SAMPLES, nvmlSamplingType_t, nvmlUtilization_t,
+    nvmlValue_t, nvmlValueType_t,
 };
 
 use crate::codes::{
-    self, ARGUMENT_VERSION_MISMATCH, INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, SUCCESS, TIMEOUT,
+    self, ARGUMENT_VERSION_MISMATCH, GPU_IS_LOST, INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED,
+    SUCCESS, TIMEOUT,
 };
-use crate::scenario::{Clocks, Device, Field, FieldType, Process, Processes};
+use crate::scenario::{Clocks, Device, Field, FieldType, Process, ProcessUtilization, Processes};
 use crate::series::Series;
 use crate::session::{self, Session, device, system};
 
@@ -49,6 +53,14 @@ pub const SYMBOLS: &[&str] = &[
     "nvmlDeviceGetTemperature",
     "nvmlDeviceGetClockInfo",
     "nvmlDeviceGetMaxClockInfo",
+    "nvmlDeviceGetApplicationsClock",
+    "nvmlDeviceGetDefaultApplicationsClock",
+    "nvmlDeviceGetEncoderUtilization",
+    "nvmlDeviceGetDecoderUtilization",
+    "nvmlDeviceGetCurrPcieLinkGeneration",
+    "nvmlDeviceGetCurrPcieLinkWidth",
+    "nvmlDeviceGetMaxPcieLinkGeneration",
+    "nvmlDeviceGetMaxPcieLinkWidth",
     "nvmlDeviceGetCurrentClocksThrottleReasons",
     "nvmlDeviceGetCurrentClocksEventReasons",
     "nvmlDeviceGetPerformanceState",
@@ -56,9 +68,13 @@ pub const SYMBOLS: &[&str] = &[
     "nvmlDeviceGetGraphicsRunningProcesses_v3",
     "nvmlDeviceGetMPSComputeRunningProcesses_v3",
     "nvmlDeviceGetProcessUtilization",
+    "nvmlDeviceGetSamples",
     "nvmlDeviceGetFieldValues",
     "nvmlDeviceGetPcieThroughput",
     "nvmlDeviceGetMigMode",
+    "nvmlDeviceGetMaxMigDeviceCount",
+    "nvmlDeviceGetMigDeviceHandleByIndex",
+    "nvmlDeviceGetAttributes_v2",
     "nvmlEventSetCreate",
     "nvmlDeviceRegisterEvents",
     "nvmlEventSetWait_v2",
@@ -284,8 +300,9 @@ extern "C" fn nvmlDeviceGetPowerManagementLimit(handle: nvmlDevice_t, out: Optio
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetPowerManagementDefaultLimit(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
-    let symbol = "nvmlDeviceGetPowerManagementDefaultLimit";
-    device(handle, symbol, |device, elapsed_s| play(out, device.power_limit_mw.as_ref(), elapsed_s))
+    device(handle, "nvmlDeviceGetPowerManagementDefaultLimit", |device, elapsed_s| {
+        play(out, device.power_limit_default_mw.as_ref().or(device.power_limit_mw.as_ref()), elapsed_s)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -322,6 +339,89 @@ extern "C" fn nvmlDeviceGetClockInfo(handle: nvmlDevice_t, kind: c_uint, out: Op
 extern "C" fn nvmlDeviceGetMaxClockInfo(handle: nvmlDevice_t, kind: c_uint, out: Option<&mut c_uint>) -> nvmlReturn_t {
     device(handle, "nvmlDeviceGetMaxClockInfo", |device, elapsed_s| {
         play(out, clock(&device.max_clocks_mhz, kind)?, elapsed_s)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetApplicationsClock(
+    handle: nvmlDevice_t,
+    kind: c_uint,
+    out: Option<&mut c_uint>,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetApplicationsClock", |device, elapsed_s| {
+        play(out, clock(&device.application_clocks_mhz, kind)?, elapsed_s)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetDefaultApplicationsClock(
+    handle: nvmlDevice_t,
+    kind: c_uint,
+    out: Option<&mut c_uint>,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetDefaultApplicationsClock", |device, elapsed_s| {
+        play(out, clock(&device.default_application_clocks_mhz, kind)?, elapsed_s)
+    })
+}
+
+/// A share of time, and the period it is of.
+fn play_share(
+    share: Option<&mut c_uint>,
+    period_us: Option<&mut c_uint>,
+    series: Option<&Series>,
+    elapsed_s: f64,
+) -> Answer {
+    put(period_us, 167_000)?;
+    play(share, series, elapsed_s)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetEncoderUtilization(
+    handle: nvmlDevice_t,
+    share: Option<&mut c_uint>,
+    period_us: Option<&mut c_uint>,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetEncoderUtilization", |device, elapsed_s| {
+        play_share(share, period_us, device.encoder.as_ref(), elapsed_s)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetDecoderUtilization(
+    handle: nvmlDevice_t,
+    share: Option<&mut c_uint>,
+    period_us: Option<&mut c_uint>,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetDecoderUtilization", |device, elapsed_s| {
+        play_share(share, period_us, device.decoder.as_ref(), elapsed_s)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetCurrPcieLinkGeneration(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetCurrPcieLinkGeneration", |device, elapsed_s| {
+        play(out, device.pcie.generation.as_ref(), elapsed_s)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetCurrPcieLinkWidth(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetCurrPcieLinkWidth", |device, elapsed_s| {
+        play(out, device.pcie.width.as_ref(), elapsed_s)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMaxPcieLinkGeneration(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetMaxPcieLinkGeneration", |device, elapsed_s| {
+        play(out, device.pcie.max_generation.as_ref(), elapsed_s)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMaxPcieLinkWidth(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetMaxPcieLinkWidth", |device, elapsed_s| {
+        play(out, device.pcie.max_width.as_ref(), elapsed_s)
     })
 }
 
@@ -405,23 +505,60 @@ extern "C" fn nvmlDeviceGetProcessUtilization(
     count: Option<&mut c_uint>,
     since_us: c_ulonglong,
 ) -> nvmlReturn_t {
-    device(handle, "nvmlDeviceGetProcessUtilization", |device, _| {
+    device(handle, "nvmlDeviceGetProcessUtilization", |device, elapsed_s| {
         let samples = device.process_utilization.as_ref().ok_or(NOT_SUPPORTED)?;
-        let newer = samples.iter().filter(|sample| sample.timestamp_us > since_us);
-        let entries: Vec<_> = newer
-            .map(|sample| nvmlProcessUtilizationSample_t {
-                pid: sample.pid,
-                timeStamp: sample.timestamp_us,
-                smUtil: sample.sm,
-                memUtil: sample.memory,
-                encUtil: sample.encoder,
-                decUtil: sample.decoder,
-            })
-            .collect();
-        if entries.is_empty() {
+        let taken = samples.iter().map(|sample| (sample, sample.timestamp_us.next(elapsed_s).round() as c_ulonglong));
+        let newer: Vec<_> = taken.filter(|(_, taken_us)| *taken_us > since_us).collect();
+        if newer.is_empty() {
             return Err(NOT_FOUND);
         }
-        list(out, count, entries)
+        // What only the length was asked of takes no step.
+        let fits = !out.is_null() && count.as_ref().is_some_and(|room| **room as usize >= newer.len());
+        let entry = |(sample, taken_us): (&ProcessUtilization, c_ulonglong)| nvmlProcessUtilizationSample_t {
+            pid: sample.pid,
+            timeStamp: taken_us,
+            smUtil: if fits { sample.sm.next(elapsed_s).round() as c_uint } else { 0 },
+            memUtil: sample.memory,
+            encUtil: sample.encoder,
+            decUtil: sample.decoder,
+        };
+        list(out, count, newer.into_iter().map(entry).collect())
+    })
+}
+
+/// Samples of utilisation that a driver keeps.
+const SAMPLES_KEPT: u64 = 120;
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetSamples(
+    handle: nvmlDevice_t,
+    kind: nvmlSamplingType_t,
+    since_us: c_ulonglong,
+    value_type: Option<&mut nvmlValueType_t>,
+    count: Option<&mut c_uint>,
+    out: *mut nvmlSample_t,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetSamples", |device, elapsed_s| {
+        let samples =
+            device.utilization_samples.as_ref().filter(|_| kind == UTILIZATION_SAMPLES).ok_or(NOT_SUPPORTED)?;
+        let count = count.ok_or(INVALID_ARGUMENT)?;
+        put(value_type, FieldType::UnsignedInt as nvmlValueType_t)?;
+        if out.is_null() {
+            return put(Some(count), SAMPLES_KEPT as c_uint);
+        }
+        let (now_us, period_us) = (session::wall_us(), u64::from(samples.period_ms.get()) * 1000);
+        let began_us = now_us - (elapsed_s * 1e6) as u64;
+        let newest = now_us / period_us;
+        let newer: Vec<_> = (newest.saturating_sub(SAMPLES_KEPT - 1)..=newest)
+            .map(|number| number * period_us)
+            .filter(|taken_us| *taken_us > since_us && *taken_us >= began_us)
+            .map(|taken_us| {
+                let percent = samples.percent.next((taken_us - began_us) as f64 / 1e6).round() as c_uint;
+                nvmlSample_t { timeStamp: taken_us, sampleValue: nvmlValue_t { ullVal: percent.into() } }
+            })
+            .take(*count as usize)
+            .collect();
+        if newer.is_empty() { Err(NOT_FOUND) } else { list(out, Some(count), newer) }
     })
 }
 
@@ -482,10 +619,45 @@ extern "C" fn nvmlDeviceGetPcieThroughput(
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMigMode(
     handle: nvmlDevice_t,
-    _current: Option<&mut c_uint>,
-    _pending: Option<&mut c_uint>,
+    current: Option<&mut c_uint>,
+    pending: Option<&mut c_uint>,
 ) -> nvmlReturn_t {
-    device(handle, "nvmlDeviceGetMigMode", |_, _| Err(NOT_SUPPORTED))
+    device(handle, "nvmlDeviceGetMigMode", |device, _| {
+        device.mig.as_ref().ok_or(NOT_SUPPORTED)?;
+        put(current, 1)?;
+        put(pending, 1)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMaxMigDeviceCount(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetMaxMigDeviceCount", |device, _| {
+        put(out, device.mig.as_ref().map_or(0, |mig| mig.instances.len()) as c_uint)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
+    handle: nvmlDevice_t,
+    index: c_uint,
+    out: Option<&mut nvmlDevice_t>,
+) -> nvmlReturn_t {
+    session::instance(handle, "nvmlDeviceGetMigDeviceHandleByIndex", index as usize, |instance| put(out, instance))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetAttributes_v2(
+    handle: nvmlDevice_t,
+    out: Option<&mut nvmlDeviceAttributes_t>,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetAttributes_v2", |device, _| {
+        let out = out.ok_or(INVALID_ARGUMENT)?;
+        let attributes = device.attributes.as_ref().ok_or(NOT_SUPPORTED)?;
+        out.gpuInstanceSliceCount = attributes.slices;
+        out.computeInstanceSliceCount = attributes.compute_slices;
+        out.memorySizeMB = attributes.memory_mb;
+        Ok(())
+    })
 }
 
 /// What a set of events holds: the devices that are in it, and how many of the errors of each were told.
@@ -507,12 +679,15 @@ fn event_set<'a>(set: nvmlEventSet_t) -> Result<&'a mut EventSet, nvmlReturn_t> 
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceRegisterEvents(handle: nvmlDevice_t, types: c_ulonglong, set: nvmlEventSet_t) -> nvmlReturn_t {
-    device(handle, "nvmlDeviceRegisterEvents", |device, _| {
+    device(handle, "nvmlDeviceRegisterEvents", |device, elapsed_s| {
         let set = event_set(set)?;
         if device.xids.is_none() || types & u64::from(nvmlEventTypeXidCriticalError) == 0 {
             return Err(NOT_SUPPORTED);
         }
-        set.devices.push((handle, 0));
+        let is_first = !device.is_listened_to.swap(true, Ordering::Relaxed);
+        let before = device.xids.iter().flatten().take_while(|(second, _)| !is_first && *second <= elapsed_s);
+        let missed = before.count();
+        set.devices.push((handle, missed));
         Ok(())
     })
 }
@@ -525,6 +700,9 @@ extern "C" fn nvmlEventSetWait_v2(
 ) -> nvmlReturn_t {
     system("nvmlEventSetWait_v2", |session| {
         let (set, out) = (event_set(set)?, out.ok_or(INVALID_ARGUMENT)?);
+        if set.devices.iter().any(|(handle, _)| session.is_lost(Session::index_of(*handle) as usize)) {
+            return Err(GPU_IS_LOST);
+        }
         for (handle, told) in &mut set.devices {
             let device = session.scenario.devices.get(Session::index_of(*handle) as usize).ok_or(INVALID_ARGUMENT)?;
             let next = device.xids.iter().flatten().nth(*told).filter(|(second, _)| *second <= session.elapsed_s());
@@ -623,8 +801,10 @@ extern "C" fn nvmlGpmMetricsGet(asked: Option<&mut nvmlGpmMetricsGet_t>) -> nvml
         for metric in asked.metrics.get_mut(..count).ok_or(INVALID_ARGUMENT)? {
             match device.gpm.get(&metric.metricId) {
                 Some(series) => {
-                    // Shorter intervals are invalid: the counters are refreshed no faster.
-                    let valid = newer.taken_s - older.taken_s >= 0.1;
+                    // Without a refresh of the counters between them, both samples are the same.
+                    let until = device.gpm_until_s.unwrap_or(f64::INFINITY);
+                    let refresh = |sample: &GpmSample| (sample.taken_s.min(until) / 0.1).floor();
+                    let valid = refresh(newer) > refresh(older);
                     metric.value = if valid { series.next(newer.taken_s) } else { f64::NAN };
                     metric.nvmlReturn = SUCCESS;
                 }

@@ -29,7 +29,7 @@
 //! | `driver` | driver version; 580.82 and later use the new field ids | `"580.95.05"` |
 //! | `devices` | list of devices, in index order | `[]` |
 //! | `errors`, `delays_ms` | symbol → *series* of return codes / milliseconds, for calls on the system | `{}` |
-//! | `call_log` | file to which each call appends a line: symbol, and for device calls the index | none |
+//! | `call_log` | file to which each call appends a line: symbol, and for device calls the index, or index/slot of a MIG instance | none |
 //!
 //! A device:
 //!
@@ -39,16 +39,25 @@
 //! | `pci` | `"00000000:1B:00.0"` |
 //! | `utilization` | `{"gpu": series, "memory": series}`, percent; values above 100 are played as they are |
 //! | `memory` | `{"total": bytes, "reserved": bytes, "used": series of bytes}` |
-//! | `power_mw`, `power_limit_mw`, `energy_mj` | series; the enforced limit is also the default one |
+//! | `power_mw`, `power_limit_mw`, `energy_mj` | series |
+//! | `power_limit_default_mw` | series; without it the enforced limit is also the default one |
 //! | `temperature_c` | series |
 //! | `clocks_mhz`, `max_clocks_mhz` | `{"graphics": series, "sm": series, "memory": series, "video": series}` |
+//! | `application_clocks_mhz`, `default_application_clocks_mhz` | as `clocks_mhz` |
+//! | `encoder`, `decoder` | series, percent |
+//! | `pcie` | `{"generation": series, "width": series, "max_generation": series, "max_width": series}` |
 //! | `throttle_reasons` | series of NVML's bit mask |
 //! | `performance_state` | series, 0–15 |
 //! | `processes` | `{"compute": [...], "graphics": [...], "mps": [...]}` of `{"pid": 1, "used": bytes}`; without `used` the memory is "not available" |
-//! | `process_utilization` | list of `{"pid", "timestamp_us", "sm", "memory", "encoder", "decoder"}` |
+//! | `process_utilization` | list of `{"pid", "timestamp_us": series, "sm": series, "memory", "encoder", "decoder"}`; only what is newer than asked for is told, and `sm` takes a step when it is |
+//! | `utilization_samples` | `{"percent": series, "period_ms": 167}`: the driver's samples of utilisation since `nvmlInit`, at the times of the wall's clock that the period divides, each with the series' value then; the last 120 are kept |
 //! | `fields` | list of `{"id", "scope" (0), "type", "value": series}`; ids are the driver's; `type` is one of `double`, `unsigned_int`, `unsigned_long`, `unsigned_long_long`, `signed_long_long`, `signed_int`, `unsigned_short` |
-//! | `gpm` | id of a GPM metric → series of its values as NVML gives them (percent, MiB/s), at the time of the newer sample; samples less than 100 ms apart give NaN. Without it the device does not support GPM |
-//! | `xids` | list of `[second, code]`, rising: XID errors that are reported to who registered for them, each once. Without it the device supports no events |
+//! | `gpm` | id of a GPM metric → series of its values as NVML gives them (percent, MiB/s), at the time of the newer sample. Counters are refreshed each 100 ms; samples without a refresh between them give NaN. Without it the device does not support GPM |
+//! | `gpm_until_s` | second from which on GPM's counters are refreshed no more |
+//! | `xids` | list of `[second, code]`, rising: XID errors that are reported to who registered for them, each once; to the first set since `nvmlInit` from second 0 on, to others from when the device was registered with them. Without it the device supports no events |
+//! | `lost` | series: from the first call at which it is not 0 on, each call on the device or its instances answers `GPU_IS_LOST` until the next `nvmlInit`, and so does each look at a set of events that the device is in |
+//! | `mig` | `{"instances": [device, null, ...]}`: the device is in MIG mode; each instance is a device with keys of its own, `null` an empty slot |
+//! | `attributes` | of an instance: `{"slices", "compute_slices", "memory_mb"}` |
 //! | `errors`, `delays_ms` | as above, for calls on this device; a delay comes first and holds no lock |
 //!
 //! A *series* says how a value moves, by call or by seconds since `nvmlInit`:
@@ -61,6 +70,7 @@
 //! | `{"at": [[0, 10], [5, 97]]}` | from each second on; with `"repeat_s": 10` over and over |
 //! | `{"ramp": [0, 100], "seconds": 60}` | linear, then holds; with `"repeat_s": 60` over and over |
 //! | `{"start": 1000, "per_second": 350000}` | a counter that grows for ever |
+//! | `{"garbage": 7}` | one per call: 0, small, huge or no number at all; the same for the same seed |
 //!
 //! # Adding a symbol
 //!

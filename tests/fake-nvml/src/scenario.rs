@@ -1,6 +1,7 @@
 //! The scenario file: what the fake driver and its devices answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -56,6 +57,8 @@ pub struct Device {
     #[serde(default)]
     pub(crate) power_limit_mw: Option<Series>,
     #[serde(default)]
+    pub(crate) power_limit_default_mw: Option<Series>,
+    #[serde(default)]
     pub(crate) energy_mj: Option<Series>,
     #[serde(default)]
     pub(crate) temperature_c: Option<Series>,
@@ -63,6 +66,16 @@ pub struct Device {
     pub(crate) clocks_mhz: Clocks,
     #[serde(default)]
     pub(crate) max_clocks_mhz: Clocks,
+    #[serde(default)]
+    pub(crate) application_clocks_mhz: Clocks,
+    #[serde(default)]
+    pub(crate) default_application_clocks_mhz: Clocks,
+    #[serde(default)]
+    pub(crate) encoder: Option<Series>,
+    #[serde(default)]
+    pub(crate) decoder: Option<Series>,
+    #[serde(default)]
+    pub(crate) pcie: Link,
     #[serde(default)]
     pub(crate) throttle_reasons: Option<Series>,
     #[serde(default)]
@@ -72,11 +85,27 @@ pub struct Device {
     #[serde(default)]
     pub(crate) process_utilization: Option<Vec<ProcessUtilization>>,
     #[serde(default)]
+    pub(crate) utilization_samples: Option<UtilizationSamples>,
+    #[serde(default)]
     pub(crate) fields: Vec<Field>,
     #[serde(default)]
     pub(crate) gpm: BTreeMap<u32, Series>,
     #[serde(default)]
+    pub(crate) gpm_until_s: Option<f64>,
+    #[serde(default)]
     pub(crate) xids: Option<Vec<(f64, u64)>>,
+    /// Somebody registered for them before.
+    #[serde(skip)]
+    pub(crate) is_listened_to: AtomicBool,
+    #[serde(default)]
+    pub(crate) lost: Option<Series>,
+    /// It was at one call, and stays so.
+    #[serde(skip)]
+    pub(crate) was_lost: AtomicBool,
+    #[serde(default)]
+    pub(crate) mig: Option<Mig>,
+    #[serde(default)]
+    pub(crate) attributes: Option<Attributes>,
     #[serde(default)]
     pub(crate) errors: BTreeMap<String, Codes>,
     #[serde(default)]
@@ -114,6 +143,19 @@ pub(crate) struct Clocks {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct Link {
+    #[serde(default)]
+    pub(crate) generation: Option<Series>,
+    #[serde(default)]
+    pub(crate) width: Option<Series>,
+    #[serde(default)]
+    pub(crate) max_generation: Option<Series>,
+    #[serde(default)]
+    pub(crate) max_width: Option<Series>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Processes {
     #[serde(default)]
     pub(crate) compute: Vec<Process>,
@@ -133,16 +175,38 @@ pub(crate) struct Process {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct Mig {
+    /// By index; a slot may be empty.
+    pub(crate) instances: Vec<Option<Device>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Attributes {
+    pub(crate) slices: u32,
+    pub(crate) compute_slices: u32,
+    pub(crate) memory_mb: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ProcessUtilization {
     pub(crate) pid: u32,
-    pub(crate) timestamp_us: u64,
-    pub(crate) sm: u32,
+    pub(crate) timestamp_us: Series,
+    pub(crate) sm: Series,
     #[serde(default)]
     pub(crate) memory: u32,
     #[serde(default)]
     pub(crate) encoder: u32,
     #[serde(default)]
     pub(crate) decoder: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UtilizationSamples {
+    pub(crate) percent: Series,
+    pub(crate) period_ms: std::num::NonZeroU32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -239,6 +303,10 @@ impl TryFrom<String> for PciAddress {
     }
 }
 
+/// What there are handles for.
+pub(crate) const MOST_DEVICES: usize = 256;
+pub(crate) const MOST_INSTANCES: usize = 15;
+
 fn default_driver() -> String {
     "580.95.05".into()
 }
@@ -253,16 +321,23 @@ impl Scenario {
 
     fn check(&self) -> Result<(), String> {
         known_symbols("", &self.errors, &self.delays_ms)?;
+        if self.devices.len() > MOST_DEVICES {
+            return Err(format!("there are more than {MOST_DEVICES} devices"));
+        }
+        let mut uuids = BTreeSet::new();
         for (index, device) in self.devices.iter().enumerate() {
             let place = format!("device {index}: ");
-            known_symbols(&place, &device.errors, &device.delays_ms)?;
-            for (key, series) in device.unsigned_series() {
-                if series.lowest() < 0.0 {
-                    return Err(format!("{place}`{key}` can become negative, NVML's type cannot"));
-                }
+            device.check(&place, &mut uuids)?;
+            let instances = device.mig.as_ref().map_or(&[][..], |mig| &mig.instances);
+            if instances.len() > MOST_INSTANCES {
+                return Err(format!("{place}there are more than {MOST_INSTANCES} instances"));
             }
-            if self.devices[..index].iter().any(|earlier| earlier.uuid == device.uuid) {
-                return Err(format!("{place}uuid `{}` is taken by an earlier device", device.uuid));
+            for (slot, instance) in instances.iter().enumerate().filter_map(|(slot, at)| Some((slot, at.as_ref()?))) {
+                let place = format!("{place}instance {slot}: ");
+                instance.check(&place, &mut uuids)?;
+                if instance.mig.is_some() {
+                    return Err(format!("{place}an instance has none of its own"));
+                }
             }
         }
         Ok(())
@@ -286,6 +361,19 @@ fn known_symbols(
 }
 
 impl Device {
+    fn check<'a>(&'a self, place: &str, uuids: &mut BTreeSet<&'a str>) -> Result<(), String> {
+        known_symbols(place, &self.errors, &self.delays_ms)?;
+        for (key, series) in self.unsigned_series() {
+            if series.lowest() < 0.0 {
+                return Err(format!("{place}`{key}` can become negative, NVML's type cannot"));
+            }
+        }
+        if !uuids.insert(&self.uuid) {
+            return Err(format!("{place}uuid `{}` is taken by an earlier device", self.uuid));
+        }
+        Ok(())
+    }
+
     fn unsigned_series(&self) -> impl Iterator<Item = (&'static str, &Series)> {
         [
             ("utilization.gpu", self.utilization.as_ref().map(|utilization| &utilization.gpu)),
@@ -293,14 +381,30 @@ impl Device {
             ("memory.used", self.memory.as_ref().map(|memory| &memory.used)),
             ("power_mw", self.power_mw.as_ref()),
             ("power_limit_mw", self.power_limit_mw.as_ref()),
+            ("power_limit_default_mw", self.power_limit_default_mw.as_ref()),
+            ("encoder", self.encoder.as_ref()),
+            ("decoder", self.decoder.as_ref()),
+            ("pcie.generation", self.pcie.generation.as_ref()),
+            ("pcie.width", self.pcie.width.as_ref()),
+            ("pcie.max_generation", self.pcie.max_generation.as_ref()),
+            ("pcie.max_width", self.pcie.max_width.as_ref()),
             ("energy_mj", self.energy_mj.as_ref()),
             ("temperature_c", self.temperature_c.as_ref()),
             ("throttle_reasons", self.throttle_reasons.as_ref()),
             ("performance_state", self.performance_state.as_ref()),
+            ("utilization_samples.percent", self.utilization_samples.as_ref().map(|samples| &samples.percent)),
         ]
         .into_iter()
+        .chain(self.process_utilization.iter().flatten().flat_map(|process| {
+            [
+                ("process_utilization.timestamp_us", Some(&process.timestamp_us)),
+                ("process_utilization.sm", Some(&process.sm)),
+            ]
+        }))
         .chain(self.clocks_mhz.all().map(|series| ("clocks_mhz", series)))
         .chain(self.max_clocks_mhz.all().map(|series| ("max_clocks_mhz", series)))
+        .chain(self.application_clocks_mhz.all().map(|series| ("application_clocks_mhz", series)))
+        .chain(self.default_application_clocks_mhz.all().map(|series| ("default_application_clocks_mhz", series)))
         .filter_map(|(key, series)| series.map(|series| (key, series)))
     }
 }
@@ -334,6 +438,10 @@ mod tests {
             (r#"{"devices": [{"uuid": "a"}, {"uuid": "a"}]}"#, "device 1: uuid `a` is taken"),
             (r#"{"devices": [{"uuid": "a", "power_mw": -1}]}"#, "device 0: `power_mw` can become negative"),
             (r#"{"devices": [{"uuid": "a", "errors": {"nvmlFoo": 3}}]}"#, "device 0: `nvmlFoo` is not a symbol"),
+            (
+                r#"{"devices": [{"uuid": "a", "mig": {"instances": [null, {"uuid": "a"}]}}]}"#,
+                "device 0: instance 1: uuid `a` is taken",
+            ),
             (r#"{"init": "NO_SUCH"}"#, "unknown return code `NO_SUCH`"),
             (r#"{"devices": [{"uuid": "a", "pci": "1B:00.0"}]}"#, "not of the form 00000000:1B:00.0"),
         ];

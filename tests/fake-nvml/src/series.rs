@@ -20,6 +20,13 @@ enum Shape {
     At { points: Vec<(f64, f64)>, repeat_s: Option<f64> },
     Ramp { from: f64, to: f64, seconds: f64, repeat_s: Option<f64> },
     Counter { start: f64, per_second: f64 },
+    Garbage { seed: u64 },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Garbage {
+    garbage: u64,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +75,7 @@ impl Series {
                 from + (to - from) * share
             }
             Shape::Counter { start, per_second } => start + per_second * elapsed_s,
+            Shape::Garbage { seed } => garbage(seed.wrapping_add(call as u64)),
         }
     }
 
@@ -79,7 +87,25 @@ impl Series {
             Shape::Ramp { from, to, .. } => from.min(*to),
             Shape::Counter { per_second, .. } if *per_second < 0.0 => f64::NEG_INFINITY,
             Shape::Counter { start, .. } => *start,
+            Shape::Garbage { .. } => 0.0,
         }
+    }
+}
+
+/// A number of any size, the same for the same seed.
+fn garbage(seed: u64) -> f64 {
+    // SplitMix64.
+    let mut bits = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^= bits >> 31;
+    match bits % 7 {
+        0 => 0.0,
+        1 | 2 => f64::from((bits >> 8) as u8),
+        3 => (bits >> 32) as f64,
+        4 => f64::from(u32::MAX),
+        5 => bits as f64,
+        _ => f64::NAN,
     }
 }
 
@@ -114,13 +140,17 @@ fn shape(value: &Value) -> Result<Shape, String> {
             positive("seconds", Some(seconds))?;
             Ok(Shape::Ramp { from, to, seconds, repeat_s: positive("repeat_s", repeat_s)? })
         }
+        Value::Object(keys) if keys.contains_key("garbage") => {
+            Ok(Shape::Garbage { seed: parse::<Garbage>(value)?.garbage })
+        }
         Value::Object(keys) if keys.contains_key("per_second") => {
             let Counter { start, per_second } = parse(value)?;
             Ok(Shape::Counter { start, per_second })
         }
-        _ => {
-            Err("expected a number, a list of numbers, or an object with `cycle`, `at`, `ramp` or `per_second`".into())
-        }
+        _ => Err(
+            "expected a number, a list of numbers, or an object with `cycle`, `at`, `ramp`, `garbage` or `per_second`"
+                .into(),
+        ),
     }
 }
 
@@ -166,6 +196,19 @@ mod tests {
         assert_eq!([ramp.next(0.0), ramp.next(5.0), ramp.next(99.0)], [0.0, 50.0, 100.0]);
         let counter = series(json!({"start": 7, "per_second": 2}));
         assert_eq!([counter.next(0.0), counter.next(1.5)], [7.0, 10.0]);
+    }
+
+    #[test]
+    fn garbage_is_of_every_size_and_the_same_for_the_same_seed() {
+        let of = |seed| {
+            let series = series(json!({"garbage": seed}));
+            std::array::from_fn::<_, 64, _>(|_| series.next(0.0).to_bits())
+        };
+        assert_eq!(of(7), of(7));
+        assert_ne!(of(7), of(8));
+        let drawn = of(7).map(f64::from_bits);
+        assert!(drawn.contains(&0.0) && drawn.iter().any(|value| value.is_nan()));
+        assert!(drawn.iter().any(|value| *value > 1e15) && drawn.iter().any(|value| (1.0..256.0).contains(value)));
     }
 
     #[test]

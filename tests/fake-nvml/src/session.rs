@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 
-use crate::codes::{INVALID_ARGUMENT, SUCCESS, UNINITIALIZED, UNKNOWN};
+use crate::codes::{GPU_IS_LOST, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, SUCCESS, UNINITIALIZED, UNKNOWN};
 use crate::install::beside;
-use crate::scenario::{Codes, Device, Scenario};
+use crate::scenario::{Codes, Device, MOST_DEVICES, MOST_INSTANCES, Scenario};
 use crate::series::Series;
 
 /// A scenario being played.
@@ -33,8 +34,25 @@ struct State {
 
 static STATE: Mutex<State> = Mutex::new(State { references: 0, generation: 0, session: None });
 
-/// Handles are `generation * STRIDE + index + 1`: never null, never reused by a later generation.
-const STRIDE: usize = 4096;
+/// Handles are `generation * STRIDE + index + 1`, and `MOST_DEVICES` more for each slot of a MIG instance: never null, never reused
+/// by a later generation.
+const STRIDE: usize = MOST_DEVICES * (MOST_INSTANCES + 1);
+
+/// Where a device is: by index, and for a MIG instance the slot on it.
+#[derive(Clone, Copy)]
+struct Place {
+    index: usize,
+    slot: Option<usize>,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.slot {
+            Some(slot) => write!(f, "{}/{slot}", self.index),
+            None => write!(f, "{}", self.index),
+        }
+    }
+}
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -92,12 +110,26 @@ pub(crate) fn device(
     answer: impl FnOnce(&Device, f64) -> Result<(), nvmlReturn_t>,
 ) -> nvmlReturn_t {
     let Some(session) = state().session.clone() else { return UNINITIALIZED };
-    let Some((index, device)) = session.device(handle) else { return INVALID_ARGUMENT };
-    session.before(symbol, Some(index), &device.delays_ms);
+    let Some((place, device)) = session.device(handle) else { return INVALID_ARGUMENT };
+    session.before(symbol, Some(place), &device.delays_ms);
+    if session.is_lost(place.index) {
+        return GPU_IS_LOST;
+    }
     match session.error(symbol, &device.errors) {
         SUCCESS => answer(device, session.elapsed_s()).err().unwrap_or(SUCCESS),
         code => code,
     }
+}
+
+/// Plays a call for the MIG instance in a slot of a device.
+pub(crate) fn instance(
+    handle: nvmlDevice_t,
+    symbol: &'static str,
+    slot: usize,
+    answer: impl FnOnce(nvmlDevice_t) -> Result<(), nvmlReturn_t>,
+) -> nvmlReturn_t {
+    let Some(session) = state().session.clone() else { return UNINITIALIZED };
+    device(handle, symbol, |_, _| answer(session.instance(handle, slot)?))
 }
 
 impl Session {
@@ -134,21 +166,49 @@ impl Session {
         Ok(std::ptr::without_provenance_mut(self.generation * STRIDE + index + 1))
     }
 
-    fn device(&self, handle: nvmlDevice_t) -> Option<(usize, &Device)> {
-        let index = handle.addr().checked_sub(self.generation * STRIDE + 1)?;
-        self.scenario.devices.get(index).map(|device| (index, device))
+    /// The handle of the MIG instance in `slot` of a device, if there is one.
+    pub(crate) fn instance(&self, of: nvmlDevice_t, slot: usize) -> Result<nvmlDevice_t, nvmlReturn_t> {
+        let (_, device) = self.device(of).ok_or(INVALID_ARGUMENT)?;
+        let instances = &device.mig.as_ref().ok_or(NOT_SUPPORTED)?.instances;
+        match instances.get(slot) {
+            Some(Some(_)) => Ok(std::ptr::without_provenance_mut(of.addr() + MOST_DEVICES * (slot + 1))),
+            Some(None) => Err(NOT_FOUND),
+            None => Err(INVALID_ARGUMENT),
+        }
+    }
+
+    fn device(&self, handle: nvmlDevice_t) -> Option<(Place, &Device)> {
+        let offset = handle.addr().checked_sub(self.generation * STRIDE + 1)?;
+        let index = offset % MOST_DEVICES;
+        let device = self.scenario.devices.get(index)?;
+        match offset / MOST_DEVICES {
+            0 => Some((Place { index, slot: None }, device)),
+            slot => {
+                let instance = device.mig.as_ref()?.instances.get(slot - 1)?.as_ref()?;
+                Some((Place { index, slot: Some(slot - 1) }, instance))
+            }
+        }
+    }
+
+    /// Whether a device fell off the bus; its handles find it no more, whatever becomes of it.
+    pub(crate) fn is_lost(&self, index: usize) -> bool {
+        let device = &self.scenario.devices[index];
+        if device.lost.as_ref().is_some_and(|lost| lost.next(self.elapsed_s()) > 0.0) {
+            device.was_lost.store(true, Ordering::Relaxed);
+        }
+        device.was_lost.load(Ordering::Relaxed)
     }
 
     /// The position of a device that answers a call, for `nvmlDeviceGetIndex`.
     pub(crate) fn index_of(handle: nvmlDevice_t) -> u32 {
-        ((handle.addr() - 1) % STRIDE) as u32
+        ((handle.addr() - 1) % MOST_DEVICES) as u32
     }
 
-    fn before(&self, symbol: &str, index: Option<usize>, delays: &std::collections::BTreeMap<String, Series>) {
+    fn before(&self, symbol: &str, place: Option<Place>, delays: &std::collections::BTreeMap<String, Series>) {
         if let Some(log) = &self.log {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            let written = match index {
-                Some(index) => writeln!(log, "{symbol} {index}"),
+            let written = match place {
+                Some(place) => writeln!(log, "{symbol} {place}"),
                 None => writeln!(log, "{symbol}"),
             };
             if let Err(error) = written {
@@ -163,6 +223,13 @@ impl Session {
     fn error(&self, symbol: &str, errors: &std::collections::BTreeMap<String, Codes>) -> nvmlReturn_t {
         errors.get(symbol).map_or(SUCCESS, |codes| codes.0.next(self.elapsed_s()) as nvmlReturn_t)
     }
+}
+
+/// Microseconds since 1970, as a driver's times are.
+pub(crate) fn wall_us() -> u64 {
+    #[allow(clippy::disallowed_methods, reason = "the fake driver has a clock of its own, as the real one does")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 fn scenario_file() -> Option<PathBuf> {

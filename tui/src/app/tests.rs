@@ -166,6 +166,23 @@ fn the_server_with_the_worst_finding_is_there_first_and_later_ones_do_not_take_i
 }
 
 #[test]
+fn the_first_gpu_with_a_finding_is_shown_until_somebody_chooses_one() {
+    let eight = fixtures::eight_gpus();
+    let calm = Snapshot { findings: Vec::new(), ..eight.clone() };
+    let mut app = App::new(false);
+    push(&mut app, &calm);
+    assert_eq!(app.gpu_index(), 0);
+    push(&mut app, &eight);
+    assert_eq!(app.gpu_index(), 4, "findings come seconds after the first snapshot");
+    let mut chosen = App::new(false);
+    push(&mut chosen, &calm);
+    press(&mut chosen, '3');
+    press(&mut chosen, 'j');
+    push(&mut chosen, &eight);
+    assert_eq!(chosen.gpu_index(), 1, "what was chosen stays");
+}
+
+#[test]
 fn servers_are_chosen_by_name_not_by_place() {
     let mut app = App::new(false);
     push(&mut app, &fixtures::three_servers());

@@ -101,17 +101,35 @@ fn the_latency_view_looks_right() {
 }
 
 #[test]
+fn the_gpus_view_looks_right() {
+    let gpus = |name: &str, snapshot: &Snapshot, keys: &str| {
+        let mut app = app(snapshot);
+        press(&mut app, "3");
+        press(&mut app, keys);
+        frames(name, &app);
+        insta::assert_snapshot!(format!("{name}_200x60"), text(&render(&app, Theme::default(), 200, 60)));
+    };
+    gpus("gpus_eight", &fixtures::eight_gpus(), "");
+    gpus("gpus_eight_hot", &fixtures::eight_gpus(), "kk");
+    gpus("gpus_eight_errors", &fixtures::eight_gpus(), "j\n");
+    gpus("gpus_mig", &fixtures::mig(), "j");
+    gpus("gpus_two", &fixtures::two_gpus(), "");
+    gpus("gpus_refuses", &fixtures::gpu_refuses(), "");
+    gpus("gpus_none", &fixtures::no_server(), "");
+}
+
+#[test]
 fn findings_and_what_is_not_available_look_right() {
     let mut findings = app(&fixtures::two_findings());
-    press(&mut findings, "3");
+    press(&mut findings, "4");
     frames("findings", &findings);
     press(&mut findings, "\u{2193}\n");
     frames("finding_detail", &findings);
     let mut none = app(&fixtures::healthy());
-    press(&mut none, "3");
+    press(&mut none, "4");
     frames("findings_none", &none);
     let mut missing = app(&fixtures::gpu_refuses());
-    press(&mut missing, "4");
+    press(&mut missing, "5");
     frames("unavailable", &missing);
 }
 
@@ -145,11 +163,13 @@ fn no_size_panics() {
         fixtures::nine_servers(),
         fixtures::gpu_refuses(),
         fixtures::bimodal(),
+        fixtures::eight_gpus(),
+        fixtures::mig(),
     ] {
-        for keys in ["", "2", "2hhhhhhhhh", "3", "4", "\n", "?"] {
+        for keys in ["", "2", "2hhhhhhhhh", "3", "3\n", "4", "5", "\n", "?"] {
             let mut app = app(&snapshot);
             press(&mut app, keys);
-            for width in (0..=20).chain([39, 40, 79, 80, 81, 120, 200]) {
+            for width in (0..=20).chain([39, 40, 79, 80, 81, 120, 200, 300]) {
                 for height in (0..=10).chain([23, 24, 25, 50]) {
                     render(&app, Theme::default(), width, height);
                 }
@@ -214,6 +234,13 @@ fn the_footer_lists_only_what_works_here() {
     let mut latency = app(&fixtures::healthy());
     press(&mut latency, "2");
     assert!(footer(&latency).contains("←→ second") && !footer(&latency).contains("↑↓"), "{}", footer(&latency));
+    let mut gpus = app(&fixtures::eight_gpus());
+    press(&mut gpus, "3");
+    let list = footer(&gpus);
+    assert!(list.contains("↑↓ GPU") && list.contains("⏎ open") && !list.contains("←→"), "{list}");
+    press(&mut gpus, "\n");
+    let detail = footer(&gpus);
+    assert!(detail.contains("↑↓ scroll") && detail.contains("←→ GPU") && !detail.contains("open"), "{detail}");
     let mut several = app(&fixtures::three_servers());
     press(&mut several, "2");
     assert!(footer(&several).contains("↑↓ server"), "{}", footer(&several));
@@ -250,13 +277,18 @@ proptest! {
     #[test]
     fn nothing_from_outside_reaches_the_terminal_as_a_command(
         name in "\\PC{0,20}|[\\x00-\\x1f\\x7f-\\u{9f}\\u{200b}-\\u{202e}\\u{2066}-\\u{2069}\u{1b}\\[\\]m模e\u{301}]{0,40}",
-        keys in "[1234\n]?",
+        keys in "[12345\n]?",
         width in 40_u16..130,
     ) {
         let mut snapshot = fixtures::everything();
         snapshot.host.name.clone_from(&name);
         snapshot.servers[0].name.clone_from(&name);
         snapshot.devices[1].name.clone_from(&name);
+        let gpu = snapshot.devices[2].gpu.as_mut().expect("a GPU");
+        gpu.processes[0].name = Some(name.clone());
+        gpu.processes[0].server = Some(name.clone());
+        gpu.throttle_reasons = vec![name.clone()];
+        (gpu.faults, gpu.sharing) = (vec![name.clone()], Some(name.clone()));
         snapshot.findings[0].detail.clone_from(&name);
         snapshot.findings[0].summary = name.clone().into();
         snapshot.findings[0].entity.clone_from(&name);

@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::overview::rule;
 use super::{Arrows, Scene, View, put};
+use crate::gpus::about;
 use crate::line::{Row, span, wrap, wrap_in};
 use crate::plain::Clean;
 use crate::theme::Role;
@@ -14,7 +15,7 @@ use crate::units;
 use crate::widgets::badge::{badge, role, shape};
 use crate::wording;
 
-/// The third view.
+/// The fourth view.
 pub(super) struct Findings;
 
 /// With fewer rows than this, list and detail do not fit on one screen.
@@ -85,7 +86,7 @@ fn entry(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize) -> L
     Row::new()
         .left(0, mark)
         .tight(0, span(short, summary))
-        .right(3, span(finding.entity.clone(), theme.style(Role::Dim)))
+        .right(3, span(about(scene.snapshot, &finding.entity), theme.style(Role::Dim)))
         .right(2, span(finding.id.to_string(), theme.style(Role::Dim)))
         .line(width)
 }
@@ -124,7 +125,11 @@ fn detail(scene: Scene<'_>, finding: &Finding, headline: bool, width: usize) -> 
             .map(|line| Row::new().left(0, span(format!("{:indent$}{line}", ""), theme.style(role))).line(width))
             .collect()
     };
-    let mut lines = vec![rule(scene, &finding.id, &finding.entity, width)];
+    let entity = match about(scene.snapshot, &finding.entity) {
+        number if number.starts_with("GPU ") => format!("{number}, {}", finding.entity),
+        _ => finding.entity.clone(),
+    };
+    let mut lines = vec![rule(scene, &finding.id, &entity, width)];
     let mark = mark(scene, finding, width);
     let indent = crate::line::spans_width(&mark) + 1;
     let strong = theme.style(Role::Strong);

@@ -143,7 +143,7 @@ fn unseen(scene: Scene<'_>, server: &ServerView, width: usize) -> Option<Vec<Lin
 
 /// Everything below the heatmap.
 fn below(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> Vec<Line<'static>> {
-    let window = format!("last {} s", units::cpus(scene.snapshot.window_s));
+    let window = format!("last {}", units::interval(scene.snapshot.window_s));
     let mut parts = Vec::new();
     let stages = waterfall::lines(scene, server, plan.stages, width);
     if !stages.is_empty() {

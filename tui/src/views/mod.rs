@@ -2,6 +2,7 @@
 //! key, tab, footer and help follow.
 
 mod findings;
+mod gpus;
 mod latency;
 mod overview;
 mod unavailable;
@@ -16,10 +17,10 @@ use crate::theme::Theme;
 
 /// All views, in the order of their number keys.
 pub const VIEWS: &[&dyn View] =
-    &[&overview::Overview, &latency::Latency, &findings::Findings, &unavailable::Unavailable];
+    &[&overview::Overview, &latency::Latency, &gpus::Gpus, &findings::Findings, &unavailable::Unavailable];
 
 /// Number of the view in which a finding is opened.
-pub(crate) const FINDINGS: usize = 2;
+pub(crate) const FINDINGS: usize = 3;
 
 /// What a view may look at.
 #[derive(Clone, Copy)]
@@ -39,6 +40,8 @@ pub enum Arrows {
     Findings,
     /// Up and down select a server, left and right a second.
     Seconds,
+    /// All of them select a GPU; while it fills the view, up and down scroll.
+    Gpus,
     /// Up and down scroll.
     Lines,
 }
@@ -55,6 +58,11 @@ pub trait View: Sync {
     fn arrows(&self) -> Arrows;
     /// Draws into `area`, which may be of any size, even none.
     fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer);
+}
+
+/// Number of the view of this name.
+pub fn number_of(name: &str) -> Option<usize> {
+    VIEWS.iter().position(|view| view.name() == name)
 }
 
 /// Puts lines into an area, as many as it has rows.

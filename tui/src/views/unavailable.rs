@@ -10,7 +10,7 @@ use crate::line::{Row, span, wrap};
 use crate::plain::Clean;
 use crate::theme::Role;
 
-/// The fourth view.
+/// The fifth view.
 pub(super) struct Unavailable;
 
 impl View for Unavailable {

@@ -5,3 +5,4 @@ pub mod gauge;
 pub mod heatmap;
 pub mod ledger_bar;
 pub mod sparkline;
+pub(crate) mod table;

@@ -1,5 +1,7 @@
 //! `perfwatch demo`: a real model server, a load, an agent, and what the agent says.
 
+mod recorded;
+
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use perfwatch_agent::{Role, SystemClock};
-use perfwatch_demo::{Demo as Run, DemoError, DemoOptions, DemoReport, Fault, Program, faults};
+use perfwatch_demo::{Demo as Run, DemoError, DemoOptions, DemoReport, Fault, Program, faults, replays};
 use perfwatch_model::{Clock, Severity, Snapshot};
 use perfwatch_tui::{ChannelFeed, Exit};
 
@@ -35,10 +37,15 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(20);
 ///
 /// Findings need 10 s of load and some more to be sure: a --duration below 20 s may show none.
 ///
+/// No GPU here? `--replay` starts no server: it plays one of the recordings of GPUs that perfwatch carries, in real time, and
+/// without a terminal prints at once what perfwatch said in its last second. They are scripted: what the driver of the GPU
+/// answered is made up, everything above it is perfwatch at work; the screen calls the machine `scripted`.
+///
 /// Exit code: 0 done, 2 the fault cannot be injected here (it says what it needs), 3 the fault had no visible effect.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
-    /// How long to load the server, after warm-up and calibration: seconds, or 90s, 2m [default: 20 s without a terminal]
+    /// How long to load the server, after warm-up and calibration: seconds, or 90s, 2m [default: 20 s without a terminal].
+    /// With --replay, how much of the recording [default: all]
     #[arg(long, value_name = "TIME", value_parser = crate::instant::duration, allow_hyphen_values = true)]
     duration: Option<Duration>,
     /// Load, as a share of what the server can do: 0.3, 0.6, 0.8 are healthy, 1.3 is too much [default: the fault's own, else 0.6]
@@ -47,6 +54,9 @@ pub(crate) struct Demo {
     /// What to break.
     #[arg(long, value_name = "NAME", value_parser = fault_names())]
     fault: Option<String>,
+    /// Play a recording of a GPU instead.
+    #[arg(long, value_name = "NAME", value_parser = replay_names(), conflicts_with_all = ["fault", "load", "seed", "report"])]
+    replay: Option<String>,
     /// Seed of weights, texts and arrival times.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -65,6 +75,11 @@ fn fault_names() -> clap::builder::PossibleValuesParser {
     clap::builder::PossibleValuesParser::new(values)
 }
 
+fn replay_names() -> clap::builder::PossibleValuesParser {
+    let values = replays::REPLAYS.iter().map(|one| clap::builder::PossibleValue::new(one.name).help(one.brief));
+    clap::builder::PossibleValuesParser::new(values)
+}
+
 /// A failure of the demo with the exit code that it promises.
 pub(super) fn failure(error: DemoError) -> Failure {
     let code = error.exit_code();
@@ -73,8 +88,12 @@ pub(super) fn failure(error: DemoError) -> Failure {
 
 impl Demo {
     pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
-        let config = settings.config()?;
         let interactive = !self.json && std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+        if let Some(name) = &self.replay {
+            let recorded = replays::find(name).map_err(failure)?;
+            return recorded::play(&self, recorded, interactive);
+        }
+        let config = settings.config()?;
         let fault: Option<&'static dyn Fault> = self.fault.as_deref().map(faults::find).transpose().map_err(failure)?;
         let duration = self.duration.or((!interactive).then_some(DEFAULT_DURATION));
         let options = DemoOptions {

@@ -3,19 +3,16 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use perfwatch_agent::{Frame, Replay as Player, ReplayError};
-use perfwatch_tui::{Goto, Recording, ReplayFeed, Shot};
+use perfwatch_agent::{Replay as Player, ReplayError};
 
 use super::top::{Look, exit_code, screen_failure};
 use crate::failure::{Failure, print, tell};
+use crate::film;
 use crate::instant::Instant;
 
 /// Exit code of a file whose ticks, judged anew, do not lead to the ledgers and findings in it.
 const DIFFERS: u8 = 3;
-/// Seconds before the one that is shown, for its sparklines.
-const PAST: u64 = 119;
 
 /// Show a recording, or an agent's journal, as the live screen showed it.
 ///
@@ -71,9 +68,9 @@ impl Replay {
             None if still => span.last_seq,
             None => span.first_seq,
         };
-        let frames = up_to(&mut player, seq).map_err(replay_failure)?;
         let options = self.look.options(false);
         if still {
+            let frames = film::up_to(&mut player, seq).map_err(replay_failure)?;
             let Some(last) = frames.last() else { return Err(replay_failure(ReplayError::Empty(self.file))) };
             let text = if self.json {
                 format!("{}\n", serde_json::to_string(&*last.snapshot)?)
@@ -92,55 +89,8 @@ impl Replay {
         if !std::io::stdout().is_terminal() {
             return Err(screen_failure(perfwatch_tui::Error::NotATerminal("standard output")));
         }
-        let start: Vec<_> = frames.iter().map(shot).collect();
-        let feed = ReplayFeed::new(Film { player, shown: seq }, start, self.at.is_none());
+        let feed = film::feed(player, seq, None, self.at.is_none()).map_err(replay_failure)?;
         Ok(exit_code(perfwatch_tui::run(feed, &options).map_err(screen_failure)?))
-    }
-}
-
-/// The frames up to and with this tick.
-fn up_to(player: &mut Player, seq: u64) -> Result<Vec<Frame>, ReplayError> {
-    let mut frames = player.frames_to(seq, PAST)?;
-    frames.extend(player.next_frame()?);
-    Ok(frames)
-}
-
-fn shot(frame: &Frame) -> Shot {
-    Shot { snapshot: Arc::clone(&frame.snapshot), differs: frame.as_recorded == Some(false) }
-}
-
-/// A file as the screen plays it.
-struct Film {
-    player: Player,
-    /// Number of the tick on the screen.
-    shown: u64,
-}
-
-impl Recording for Film {
-    fn next(&mut self) -> Result<Option<Shot>, String> {
-        let frame = self.player.next_frame().map_err(|error| error.to_string())?;
-        if let Some(frame) = &frame {
-            self.shown = frame.seq;
-        }
-        Ok(frame.as_ref().map(shot))
-    }
-
-    fn go(&mut self, to: Goto, _count: usize) -> Result<Vec<Shot>, String> {
-        let frames = || {
-            let span = self.player.span()?;
-            let seq = match to {
-                Goto::First => span.first_seq,
-                Goto::Last => span.last_seq,
-                Goto::By(back) if back < 0 => self.player.archive().before(self.shown, back.unsigned_abs())?,
-                Goto::By(on) => self.player.archive().after(self.shown, on.unsigned_abs())?,
-            };
-            let seq = seq.clamp(span.first_seq, span.last_seq);
-            let frames = up_to(&mut self.player, seq)?;
-            self.shown = frames.last().map_or(seq, |frame| frame.seq);
-            Ok::<_, ReplayError>(frames)
-        };
-        let mut frames = frames;
-        Ok(frames().map_err(|error| error.to_string())?.iter().map(shot).collect())
     }
 }
 

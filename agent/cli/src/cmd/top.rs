@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use perfwatch_agent::Role;
+use perfwatch_tui::views::{VIEWS, number_of};
 use perfwatch_tui::{ChannelFeed, Exit, LiveFeed, Options, Theme, ThemeName};
 
 use crate::failure::{Failure, print};
@@ -36,18 +38,32 @@ pub(crate) struct Look {
     /// Colours; auto follows the terminal, and `NO_COLOR`.
     #[arg(long, value_name = "NAME", value_parser = ["auto", "dark", "light", "mono"], default_value = "auto")]
     theme: String,
+    /// View to begin with [default: overview; of `demo --replay` gpus]
+    #[arg(long, value_name = "VIEW", value_parser = views())]
+    view: Option<String>,
+}
+
+/// The names of the views.
+fn views() -> PossibleValuesParser {
+    PossibleValuesParser::new(VIEWS.iter().map(|view| view.name()))
 }
 
 impl Look {
     /// The options of the terminal UI.
     pub(crate) fn options(&self, quit_at_end: bool) -> Options {
+        self.options_in(VIEWS[0].name(), quit_at_end)
+    }
+
+    /// The same, with this view to begin with unless another was asked for.
+    pub(crate) fn options_in(&self, view: &str, quit_at_end: bool) -> Options {
         let name = match self.theme.as_str() {
             "dark" => ThemeName::Dark,
             "light" => ThemeName::Light,
             "mono" => ThemeName::Mono,
             _ => ThemeName::Auto,
         };
-        Options { theme: Theme::detect(name, self.ascii, |variable| std::env::var(variable).ok()), quit_at_end }
+        let theme = Theme::detect(name, self.ascii, |variable| std::env::var(variable).ok());
+        Options { theme, quit_at_end, view: number_of(self.view.as_deref().unwrap_or(view)).unwrap_or(0) }
     }
 }
 

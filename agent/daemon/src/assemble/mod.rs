@@ -2,21 +2,18 @@
 
 mod absences;
 mod gpu;
-mod gpus_of;
 pub(crate) mod scene;
 mod slowest;
 
 use perfwatch_diagnose::Judgement;
 use perfwatch_model::snapshot::{AgentView, PlaceView, SCHEMA_VERSION};
 use perfwatch_model::{Entity, EntityId, EntityKind, MetricDef, Reason, SeriesTable, Snapshot, Tick};
-use perfwatch_probes::ProcessList;
 
 use crate::scheduler::{ProbeSet, TICK_NS};
 use crate::servers::Servers;
 use crate::time::rfc3339;
 use absences::Absences;
 use gpu::GpuHandles;
-use gpus_of::gpus_of;
 use scene::SceneWriter;
 use slowest::Slowest;
 
@@ -33,7 +30,7 @@ pub(crate) struct Teller {
 impl Teller {
     /// A snapshot without what no tick holds: names, pids, places, what cannot be read, the agent.
     pub(crate) fn tell(&mut self, tick: &Tick, table: &SeriesTable, judgement: &Judgement) -> Snapshot {
-        self.gpus.refresh(table);
+        self.gpus.refresh(tick, table);
         self.slowest.update(tick, (WINDOW_S * 1e9) as u64);
         let mut devices = self.gpus.told(tick, table);
         for gpu in &mut devices {
@@ -69,19 +66,20 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    /// `closed` are the metrics of probes that could not be opened.
+    /// `closed` are the metrics of probes that could not be opened; `experimental` says whether such rules are asked.
     pub(crate) fn new(
         host_name: String,
         started_mono_ns: u64,
         host: EntityId,
         closed: impl Iterator<Item = (&'static MetricDef, Reason)>,
+        experimental: bool,
     ) -> Self {
         Self {
             host_name,
             started_mono_ns,
             absences: Absences::new(host, closed),
             teller: Teller::default(),
-            scenes: SceneWriter::default(),
+            scenes: SceneWriter::new(experimental),
         }
     }
 
@@ -104,12 +102,12 @@ impl Assembler {
         }
         shown.host.name.clone_from(&self.host_name);
         shown.devices.retain(|device| device.gpu.is_none());
-        let mut gpus = self.teller.gpus.devices(tick, table, probes);
+        let mut gpus = self.teller.gpus.devices(tick, table, probes, &servers.owners(probes.processes()));
         for gpu in &mut gpus {
             gpu.ledger = judgement.gpu_ledger(&gpu.id);
         }
         shown.devices.splice(0..0, gpus);
-        complete_servers(&mut shown, judgement, servers, probes.processes());
+        complete_servers(&mut shown, tick, table, judgement, servers, &self.teller.gpus);
         shown.unavailable = self.absences.views(table);
         shown.agent = AgentView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -130,8 +128,14 @@ impl Assembler {
     }
 }
 
-fn complete_servers(shown: &mut Snapshot, judgement: &Judgement, servers: &Servers, processes: Option<&ProcessList>) {
-    let all_pids = servers.all_pids();
+fn complete_servers(
+    shown: &mut Snapshot,
+    tick: &Tick,
+    table: &SeriesTable,
+    judgement: &Judgement,
+    servers: &Servers,
+    gpus: &GpuHandles,
+) {
     for (view, judged) in shown.servers.iter_mut().zip(&judgement.servers) {
         view.pids = servers.pids(judged.entity);
         view.pid = view.pids.first().copied();
@@ -139,7 +143,11 @@ fn complete_servers(shown: &mut Snapshot, judgement: &Judgement, servers: &Serve
             "process".clone_into(&mut view.kind);
             view.live = live;
         }
-        let gpus = gpus_of(&view.pids, servers.given_gpus(judged.entity), &all_pids, &shown.devices, processes);
+        let on = tick
+            .gpus
+            .iter()
+            .filter(|gpu| gpu.servers.contains(&judged.entity) || servers.was_given(judged.entity, gpu.entity));
+        let gpus = gpus.named(&on.map(|gpu| gpu.entity).collect::<Vec<_>>(), table);
         let place = PlaceView { gpus, ..servers.place(judged.entity) };
         view.place = (place != PlaceView::default()).then_some(place);
         servers.complete(judged.entity, view);

@@ -8,7 +8,7 @@
 //! `[value]` stands for a new value, `[]` for a field that is gone.
 
 use perfwatch_model::Snapshot;
-use perfwatch_model::snapshot::ProbeView;
+use perfwatch_model::snapshot::{GpuProcessView, ProbeView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -33,15 +33,24 @@ pub(crate) struct SceneWriter {
     last: Value,
     /// What probes cost changes at every tick and is on no screen: it is told once a minute.
     probes: Vec<ProbeView>,
+    /// By device: its processes in the last scene.
+    processes: Vec<Vec<GpuProcessView>>,
+    experimental: bool,
 }
 
 impl SceneWriter {
+    /// `experimental` says whether such rules are asked: a replay asks the same.
+    pub(crate) fn new(experimental: bool) -> Self {
+        Self { experimental, ..Self::default() }
+    }
+
     /// The scene of a tick: the way from what it tells (`told`) to what was shown. `living` are the servers and devices, in
     /// order, as `kind:id`.
     pub(crate) fn write(&mut self, mut told: Snapshot, shown: &Snapshot, living: &[String]) -> Vec<u8> {
         let whole = self.n.is_multiple_of(WHOLE_EVERY);
         let mut shown = shown.clone();
         leave_out_what_is_equal(&mut told, &mut shown);
+        let stand_ins = self.stand_ins(whole, &told, &mut shown);
         let same = |a: &ProbeView, b: &ProbeView| {
             a.name == b.name && a.every_s.total_cmp(&b.every_s).is_eq() && a.stretched == b.stretched
         };
@@ -56,13 +65,57 @@ impl SceneWriter {
             return Vec::new();
         };
         let difference = difference(&told, &shown).unwrap_or_default();
-        let now = serde_json::json!({ "living": living, "view": difference });
+        let mut now = serde_json::json!({ "living": living, "view": difference });
+        if self.experimental {
+            now["experimental"] = true.into();
+        }
+        // What stands for it is the same in both, and so in no difference.
+        let same: Vec<_> = stand_ins.into_iter().filter_map(|at| exchange(&mut self.last, &now, at)).collect();
         let d = if whole { now.clone() } else { self::difference(&self.last, &now).unwrap_or_default() };
+        for (at, processes) in same {
+            if let Some(stand_in) = now.pointer_mut(&place(at)) {
+                *stand_in = processes;
+            }
+        }
         self.last = now;
         let kept = Kept { n: self.n, whole, d };
         self.n += 1;
         serde_json::to_vec(&kept).unwrap_or_default()
     }
+
+    /// The devices whose processes are those of the last scene. There may be many, and they seldom change: something small
+    /// stands in for them, of which to make JSON costs little.
+    fn stand_ins(&mut self, whole: bool, told: &Snapshot, shown: &mut Snapshot) -> Vec<usize> {
+        let comparable = !whole && told.devices.len() == shown.devices.len();
+        let tells = |at: usize| told.devices.get(at).is_some_and(|device| device.gpu.is_some());
+        let mut devices = Vec::new();
+        self.processes.resize_with(shown.devices.len(), Vec::new);
+        for (at, (device, known)) in shown.devices.iter_mut().zip(&mut self.processes).enumerate() {
+            let Some(gpu) = &mut device.gpu else {
+                known.clear();
+                continue;
+            };
+            if gpu.processes != *known {
+                known.clone_from(&gpu.processes);
+            } else if comparable && !known.is_empty() && tells(at) && self.last.pointer(&place(at)).is_some() {
+                gpu.processes = vec![GpuProcessView::default()];
+                devices.push(at);
+            }
+        }
+        devices
+    }
+}
+
+/// Where the processes of a device stand in what is known of a scene.
+fn place(device: usize) -> String {
+    format!("/view/devices/{device}/gpu/processes/0")
+}
+
+/// Takes the processes of a device out of the last scene, and puts what stands in for them in their place.
+fn exchange(last: &mut Value, now: &Value, device: usize) -> Option<(usize, Value)> {
+    let stand_in = now.pointer(&place(device))?.clone();
+    let processes = std::mem::replace(last.pointer_mut(&place(device))?, stand_in);
+    Some((device, processes))
 }
 
 /// Takes out of both what is large and the same in both: it has no part in the difference, and making JSON of it would cost
@@ -91,6 +144,16 @@ fn leave_out_what_is_equal(told: &mut Snapshot, shown: &mut Snapshot) {
     if told.devices.len() == shown.devices.len() {
         for (told, shown) in told.devices.iter_mut().zip(&mut shown.devices) {
             leave_out(&mut told.ledger, &mut shown.ledger);
+            if let (Some(told), Some(shown)) = (&mut told.gpu, &mut shown.gpu) {
+                // Of a GPU no tick tells the processes, and where it is plugged in.
+                let processes = std::mem::take(&mut shown.processes);
+                let (left_out, unknown) =
+                    (std::mem::take(&mut shown.processes_left_out), shown.processes_unknown.take());
+                let pci = shown.pci_bus_id.take();
+                leave_out(told, shown);
+                (shown.processes, shown.processes_left_out) = (processes, left_out);
+                (shown.processes_unknown, shown.pci_bus_id) = (unknown, pci);
+            }
         }
     }
 }
@@ -135,6 +198,11 @@ impl SceneReader {
     /// The servers and devices that lived, in order; `None` while nothing is known.
     pub(crate) fn living(&self) -> Option<Vec<&str>> {
         Some(self.now.get("living")?.as_array()?.iter().filter_map(Value::as_str).collect())
+    }
+
+    /// Whether experimental rules were asked.
+    pub(crate) fn experimental(&self) -> bool {
+        self.now.get("experimental").and_then(Value::as_bool) == Some(true)
     }
 
     /// What was shown of a tick that tells this.
@@ -275,6 +343,41 @@ mod tests {
             assert_eq!(reader.shown(told), shown);
         }
         assert!(bytes[1] * 4 < bytes[0], "only what changed: {bytes:?}");
+    }
+
+    #[test]
+    fn processes_come_back_whatever_becomes_of_them_and_cost_nothing_while_they_stay() {
+        let device = |processes: &[GpuProcessView]| perfwatch_model::snapshot::DeviceView {
+            id: "gpu:GPU-1".to_owned(),
+            kind: "gpu".to_owned(),
+            name: String::new(),
+            ledger: None,
+            cpu: None,
+            gpu: Some(perfwatch_model::snapshot::GpuView { processes: processes.to_vec(), ..Default::default() }),
+        };
+        let process = |pid| GpuProcessView { pid, name: Some("python3".to_owned()), ..GpuProcessView::default() };
+        let (one, two) = (vec![process(1), process(2)], vec![process(2)]);
+        let changed = vec![process(1), GpuProcessView { memory_bytes: Some(5), ..process(2) }];
+        let (mut writer, mut reader) = (SceneWriter::default(), SceneReader::default());
+        let mut bytes = Vec::new();
+        // Two devices, the second of which comes and goes; the sixtieth scene is a whole one.
+        for second in 0..130_u64 {
+            let (mut told, mut shown) = shown(second);
+            let lists = [&one, &one, &one, &two, &one, &changed, &changed, &Vec::new(), &one];
+            // Around the whole one they change with each.
+            let every = if (58..64).contains(&second) { 1 } else { 3 };
+            let now = lists[(second / every) as usize % lists.len()];
+            told.devices = vec![device(&[]), device(&[])];
+            shown.devices = vec![device(now), device(&one)];
+            if second % 40 > 35 {
+                shown.devices.truncate(1);
+            }
+            let scene = writer.write(told.clone(), &shown, &[]);
+            bytes.push(scene.len());
+            assert_ne!(reader.read(&scene), Follows::Unknown);
+            assert_eq!(reader.shown(told), shown, "second {second}");
+        }
+        assert!(bytes[2] < 100, "nothing changed but the time: {bytes:?}");
     }
 
     #[test]

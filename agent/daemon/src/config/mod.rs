@@ -24,7 +24,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use settings::{KEYS, Key, Settings};
 pub use value::{
-    Age, Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, Size, SocketMode, Watch,
+    Age, Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Rules, Share, Size, SocketMode, Watch,
 };
 
 /// Where a value came from.

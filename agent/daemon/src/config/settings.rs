@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::value::{
-    Age, Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Share, Size, SocketMode, Value, Watch,
+    Age, Detail, JournalMode, LogFormat, LogLevel, OtlpProtocol, Raw, Reach, Rules, Share, Size, SocketMode, Value,
+    Watch,
 };
 
 /// A setting's place in file and environment. Made from a field of [`Settings`].
@@ -67,6 +68,9 @@ settings! {
 
     /// Processes to watch as servers although they do not use the SDK: process ids or names.
     watch: Vec<Watch> = Vec::new(), "watch", "PERFWATCH_WATCH", "";
+
+    /// Which rules judge: proven ones, or all: those too that no recording of a real GPU has proven yet. Their findings say so.
+    rules: Rules = Rules::Proven, "rules", "PERFWATCH_RULES", "";
 
     /// Driver library to load instead of the system's libnvidia-ml.so.1.
     nvml_lib: Option<PathBuf> = None, "nvml_lib", "PERFWATCH_NVML_LIB", r#""/usr/lib/libnvidia-ml.so.1""#;

@@ -320,6 +320,16 @@ choice! {
 }
 
 choice! {
+    /// Which rules judge.
+    Rules {
+        /// Those that an injected fault or a recording has proven.
+        Proven = "proven",
+        /// Experimental ones too.
+        All = "all",
+    }
+}
+
+choice! {
     /// How much is exported.
     Detail {
         /// What dashboards and alerts need.

@@ -76,6 +76,7 @@ impl Pipeline {
             self.probes.watch(watched);
         }
         self.probes.sample(now, &mut Sample::new(&mut self.table, &mut tick));
+        tick.gpus = self.servers.gpus(self.probes.gpus(), self.probes.processes());
         tick
     }
 

@@ -13,6 +13,10 @@ const NEWEST: f64 = 0.1;
 /// Ticks between two decisions about stretching.
 const DECIDE_EVERY: u64 = 10;
 
+/// The part of the budget that GPUs may use for what they sample between ticks. Ten times a second is worth a lot, and the
+/// rest must do for all that is read once.
+const BETWEEN_TICKS: f64 = 0.5;
+
 /// An opened probe of either sort.
 enum Source {
     Host(Box<dyn Probe>),
@@ -60,12 +64,19 @@ impl ProbeSet {
         let host = probes.into_iter().map(|open| slot(open.name, open.cadence.seconds(), Source::Host(open.probe)));
         // The vendors' libraries are asked each tick; what is slow there, the probe itself asks for less often.
         let gpus = gpus.into_iter().map(|(name, probe)| slot(name, 1, Source::Gpu(probe)));
-        Self { slots: host.chain(gpus).collect(), budget_ns: budget * 1e9, stretch: 1, tick: 0 }
+        let mut set = Self { slots: host.chain(gpus).collect(), budget_ns: 0.0, stretch: 1, tick: 0 };
+        set.set_budget(budget);
+        set
     }
 
     /// The share of one core from now on.
     pub(crate) fn set_budget(&mut self, budget: f64) {
         self.budget_ns = budget * 1e9;
+        for slot in &mut self.slots {
+            if let Source::Gpu(probe) = &mut slot.source {
+                probe.allow((self.budget_ns * BETWEEN_TICKS) as u64);
+            }
+        }
     }
 
     /// Runs the probes whose turn it is.
@@ -145,8 +156,9 @@ impl ProbeSet {
     /// What each costs and how often it runs.
     pub(crate) fn views(&self) -> Vec<ProbeView> {
         let view = |slot: &Slot| {
-            let stretched = slot.is_movable() && self.stretch > 1;
-            let every = slot.every * if stretched { self.stretch } else { 1 };
+            let late = slot.is_movable() && self.stretch > 1;
+            let every = slot.every * if late { self.stretch } else { 1 };
+            let stretched = late || matches!(&slot.source, Source::Gpu(probe) if probe.is_stretched());
             ProbeView {
                 name: slot.name.to_owned(),
                 mean_s: slot.mean_ns / 1e9,

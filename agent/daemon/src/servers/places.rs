@@ -61,15 +61,15 @@ impl Places {
 fn place(proc: &Path, pids: &[u32], workers: &[WorkerUsage]) -> PlaceView {
     let seen = pids.iter().find_map(|pid| std::fs::read_to_string(proc.join(pid.to_string()).join("cgroup")).ok());
     let told = || workers.iter().map(|worker| &worker.peer.hello.cgroup).find(|cgroup| !cgroup.is_empty()).cloned();
-    let Some(path) = seen.or_else(told).as_deref().and_then(path).map(|path| printable(path.as_bytes())) else {
+    let Some(path) = seen.or_else(told).as_deref().and_then(group_path).map(|path| printable(path.as_bytes())) else {
         return PlaceView::default();
     };
-    PlaceView { container: container(&path), cgroup: Some(path), gpus: Vec::new() }
+    PlaceView { container: container(&path), pod: pod(&path), cgroup: Some(path), gpus: Vec::new() }
 }
 
 /// The path of the group in the text of `/proc/<pid>/cgroup`: in the unified hierarchy unless that is only its root, else the
 /// longest of version 1's, which differ where a process was put into a group of some controllers only.
-fn path(text: &str) -> Option<&str> {
+pub(crate) fn group_path(text: &str) -> Option<&str> {
     let lines = || {
         text.lines().filter_map(|line| {
             let (number, rest) = line.split_once(':')?;
@@ -83,11 +83,24 @@ fn path(text: &str) -> Option<&str> {
 
 /// `…/docker/<id>`, `…/cri-containerd-<id>.scope`, `…/crio-<id>.scope`, `…/libpod-<id>.scope`, `…/pod<uid>/<id>`; the
 /// innermost one.
-fn container(path: &str) -> Option<String> {
+pub(crate) fn container(path: &str) -> Option<String> {
     path.rsplit('/').find_map(|part| {
         let part = part.strip_suffix(".scope").unwrap_or(part);
         let id = part.rsplit(['-', ':']).next()?;
         (id.len() == CONTAINER_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+    })
+}
+
+/// `…/pod<uid>/…` of the cgroupfs driver, `…-pod<uid with underscores>.slice/…` of systemd's; the innermost one.
+pub(crate) fn pod(path: &str) -> Option<String> {
+    path.rsplit('/').find_map(|part| {
+        let part = part.split(':').next().unwrap_or(part);
+        let part = part.strip_suffix(".slice").unwrap_or(part);
+        let uid = part.rsplit('-').next().filter(|last| last.starts_with("pod")).unwrap_or(part).strip_prefix("pod")?;
+        let uid = uid.replace('_', "-");
+        let shape = [8, 4, 4, 4, 12];
+        let fits = uid.split('-').map(str::len).eq(shape) && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        fits.then_some(uid)
     })
 }
 
@@ -126,11 +139,30 @@ mod tests {
     }
 
     #[test]
+    fn the_pod_is_read_from_the_path_of_either_driver() {
+        const POD: &str = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed";
+        let systemd = POD.replace('-', "_");
+        for path in [
+            format!("/kubepods/burstable/pod{POD}/{ID}"),
+            format!("/kubepods/pod{POD}/{ID}"),
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{systemd}.slice/cri-containerd-{ID}.scope"
+            ),
+            format!("/kubepods.slice/kubepods-pod{systemd}.slice/crio-{ID}.scope"),
+            format!("/system.slice/containerd.service/kubepods-burstable-pod{systemd}.slice:cri-containerd:{ID}"),
+        ] {
+            assert_eq!(pod(&path).as_deref(), Some(POD), "{path}");
+        }
+        assert_eq!(pod(&format!("/docker/{ID}")), None);
+        assert_eq!(pod("/user.slice/podman-1.scope"), None);
+    }
+
+    #[test]
     fn the_group_is_the_unified_one_or_the_deepest_of_version_1() {
-        assert_eq!(path("4:memory:/m\n1:cpu:/\n0::/pod/app\n"), Some("/pod/app"));
-        assert_eq!(path("4:memory:/process/x\n1:cpu:/\n0::/\n"), Some("/process/x"));
-        assert_eq!(path("0::/\n"), Some("/"));
-        assert_eq!((path(""), path("nonsense\n")), (None, None));
+        assert_eq!(group_path("4:memory:/m\n1:cpu:/\n0::/pod/app\n"), Some("/pod/app"));
+        assert_eq!(group_path("4:memory:/process/x\n1:cpu:/\n0::/\n"), Some("/process/x"));
+        assert_eq!(group_path("0::/\n"), Some("/"));
+        assert_eq!((group_path(""), group_path("nonsense\n")), (None, None));
     }
 
     fn worker(hello: Hello) -> WorkerUsage {

@@ -1,9 +1,14 @@
 //! What a tick says about one GPU.
 
+mod link;
+mod spans;
+
 use std::collections::BTreeMap;
 
 use perfwatch_model::metrics::gpu;
-use perfwatch_model::{EntityId, Number, SeriesId};
+use perfwatch_model::{EntityId, GpuTick, Number, SeriesId, Share, Sharing};
+
+pub use spans::{Bearing, GpuSpan, GpuUnits};
 
 use super::Fact;
 use super::handles::GpuHandles;
@@ -46,6 +51,23 @@ pub struct GpuFacts {
     pub xids: Vec<(i64, u64)>,
     /// Faults that it has, or has not; what cannot be told is not in it.
     pub faults: Vec<(String, bool)>,
+    /// The tick in pieces that are as short as the units were measured, oldest first. Empty where the tick has nothing finer
+    /// than itself.
+    pub spans: Vec<GpuSpan>,
+    /// How the states in them bear on it.
+    pub bearing: Bearing,
+    /// The servers that are on it.
+    pub servers: Vec<EntityId>,
+    /// How its processes share it.
+    pub sharing: Sharing,
+    /// Processes that hold memory on it.
+    pub processes: Option<u32>,
+    /// Nanoseconds that what went over its link to the host takes at least, in the direction in which more went.
+    pub transfer_ns: Fact<u64>,
+    /// Share of the SMs' time that its servers' processes had.
+    pub own_sm: Share,
+    /// Share of the SMs' time that all other processes had.
+    pub other_sm: Share,
 }
 
 impl GpuFacts {
@@ -79,7 +101,45 @@ impl GpuFacts {
                 .iter()
                 .filter_map(|(fault, series)| Some((fault.clone(), holds(*series)?)))
                 .collect(),
+            spans: Vec::new(),
+            bearing: Bearing::Merged,
+            servers: Vec::new(),
+            sharing: Sharing::Unknown,
+            processes: None,
+            transfer_ns: link::transfer_ns(source, entity, handles),
+            own_sm: Share::UNKNOWN,
+            other_sm: Share::UNKNOWN,
         }
+        .with(source)
+    }
+
+    /// Adds what the tick has of it in pieces, and who was on it.
+    fn with(mut self, source: &Source<'_>) -> Self {
+        let tick = source.tick();
+        if let Some(gpu) = tick.gpus.iter().find(|gpu| gpu.entity == self.entity) {
+            (self.spans, self.bearing) = spans::spans(gpu, tick);
+            let GpuTick { servers, sharing, processes, own_sm, other_sm, .. } = gpu;
+            self.servers.clone_from(servers);
+            (self.sharing, self.processes) = (*sharing, *processes);
+            (self.own_sm, self.other_sm) = (*own_sm, *other_sm);
+        }
+        self
+    }
+
+    /// Of the time in which it was busy, the share that processes had which belong to none of its servers. `None` where that is
+    /// not known, or where no server is on it: then there is no other either.
+    pub fn others_share(&self) -> Option<f64> {
+        if self.servers.is_empty() || !matches!(self.sharing, Sharing::Alone | Sharing::TimeSliced) {
+            return None;
+        }
+        let other = self.other_sm.get()?;
+        // There is no other, or it did nothing: however much the servers' own processes had.
+        if other <= 0.0 {
+            // Several are there, none did anything, and yet the device was busy: then nobody was told of.
+            let silent = self.own_sm.get() == Some(0.0) && self.processes > Some(1) && self.was_busy();
+            return (!silent).then_some(0.0);
+        }
+        Some(other / (self.own_sm.get()? + other))
     }
 
     /// Adds what the totals of XID errors gained since they were last in a tick: they are told once, and a tick without them
@@ -98,6 +158,17 @@ impl GpuFacts {
                 self.xids.push((*code, now - before));
             }
         }
+    }
+
+    /// Whether it did more than keep itself alive.
+    fn was_busy(&self) -> bool {
+        self.graphics.get().or(self.utilization.get()).is_some_and(|share| share > 0.05)
+    }
+
+    /// Whether it was busy when its clocks were read, at the end of the tick: an idle device lowers them of its own accord.
+    pub fn ended_busy(&self) -> bool {
+        let last = self.spans.last().and_then(|span| span.units.map(|units| units.graphics).or(span.utilization));
+        last.is_none_or(|share| share > 0.05)
     }
 
     /// The reason for which the clocks were held down longest, and for how long. Reasons overlap, so they are never added.

@@ -76,6 +76,12 @@ pub(super) struct GpuHandles {
     pub(super) sm_clock: Option<SeriesId>,
     pub(super) sm_clock_limit: Option<SeriesId>,
     pub(super) power_limit: Option<SeriesId>,
+    pub(super) link_generation: Option<SeriesId>,
+    pub(super) link_width: Option<SeriesId>,
+    pub(super) link_generation_limit: Option<SeriesId>,
+    pub(super) link_width_limit: Option<SeriesId>,
+    /// Bytes over the link, by direction.
+    pub(super) link_io: Vec<SeriesId>,
     /// By reason.
     pub(super) held_down: Vec<(String, SeriesId)>,
     pub(super) uncorrected: Option<SeriesId>,
@@ -187,6 +193,10 @@ fn take_one(places: &mut [Option<SeriesId>; 2], names: [&str; 2], value: Option<
 
 impl GpuHandles {
     fn take(&mut self, id: SeriesId, series: &Series) {
+        // Encoder and decoder share the metric, and say nothing of the SMs.
+        if attr(series, "hw.gpu.task").is_some_and(|task| task != "general") {
+            return;
+        }
         let single = [
             (&gpu::UTILIZATION, &mut self.utilization),
             (&gpu::GRAPHICS_ACTIVE, &mut self.graphics),
@@ -196,6 +206,10 @@ impl GpuHandles {
             (&gpu::MEMORY_USAGE, &mut self.memory_used),
             (&gpu::MEMORY_LIMIT, &mut self.memory_total),
             (&gpu::POWER_LIMIT, &mut self.power_limit),
+            (&gpu::PCIE_GENERATION, &mut self.link_generation),
+            (&gpu::PCIE_WIDTH, &mut self.link_width),
+            (&gpu::PCIE_GENERATION_LIMIT, &mut self.link_generation_limit),
+            (&gpu::PCIE_WIDTH_LIMIT, &mut self.link_width_limit),
         ];
         for (metric, slot) in single {
             if is(series, metric) {
@@ -208,6 +222,8 @@ impl GpuHandles {
             self.sm_clock = Some(id);
         } else if is(series, &gpu::CLOCK_LIMIT) && of_sms() {
             self.sm_clock_limit = Some(id);
+        } else if is(series, &gpu::PCIE_IO) {
+            self.link_io.push(id);
         } else if is(series, &gpu::PIPE_ACTIVE) {
             self.pipes.push(id);
         } else if is(series, &gpu::THROTTLE_TIME) {

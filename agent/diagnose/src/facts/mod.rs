@@ -12,7 +12,7 @@ mod server;
 mod told;
 
 pub use fact::Fact;
-pub use gpu::GpuFacts;
+pub use gpu::{Bearing, GpuFacts, GpuSpan, GpuUnits};
 pub use host::{HostFacts, Pressure};
 pub use reader::FactReader;
 pub use server::{BatchFacts, CpuFacts, GroupFacts, Preparing, RequestFacts, ServerFacts, SlotFacts};

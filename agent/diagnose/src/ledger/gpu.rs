@@ -1,86 +1,128 @@
 //! Where the time of a GPU went.
 
-use perfwatch_model::ledger::proportional;
-use perfwatch_model::{Ledger, Quality, Split};
+mod busy;
+mod idle;
 
-use super::{BUSY_UNKNOWN, COMPUTE, IDLE_UNKNOWN, MEMORY_BANDWIDTH, SM_IDLE_RESIDENT, SM_STALLED, THROTTLED, UNKNOWN};
-use crate::facts::GpuFacts;
+use perfwatch_model::{Ledger, Quality, Sharing, State};
 
-/// As much as the tensor cores do of what they could on paper: measured at saturation with NVIDIA's own load generator
-/// (dcgmproftester; Kempner Institute).
-pub const TENSOR_PEAK: f64 = 0.93;
-/// As much of the memory's bandwidth on paper as can be had (NVIDIA, DCGM's documentation of DRAM active).
-pub const DRAM_PEAK: f64 = 0.80;
+pub use busy::{DRAM_PEAK, TENSOR_PEAK};
 
-/// The ledger of a GPU's tick, as nested differences: at most as much of the time does useful work as SMs hold warps, and
-/// at most as much of it as an application is active.
+use super::parts::{Bounds, Parts};
+use super::{
+    BUSY_UNKNOWN, COMPUTE, HOST_COMPUTE, IDLE_UNKNOWN, MEMORY_BANDWIDTH, NO_DEMAND, OTHER_TENANT, SM_IDLE_RESIDENT,
+    SM_STALLED, THROTTLED, UNKNOWN, idle_cause,
+};
+use crate::facts::{GpuFacts, GpuSpan, GpuUnits};
+
+/// Waiting for copies between host and device.
+const TRANSFER: &str = idle_cause(State::Transfer);
+/// A tick may be this much longer than the second that it is known for: it was a little late. Longer, it covers missed ones.
+const LATE_NS: u64 = 250_000_000;
+/// What a busy device did.
+const BUSY: [&str; 5] = [COMPUTE, MEMORY_BANDWIDTH, SM_STALLED, SM_IDLE_RESIDENT, BUSY_UNKNOWN];
+
+/// Time of a ledger in which the device was busy, for whomever and however slowly.
+pub fn busy_ns(ledger: &Ledger) -> u64 {
+    BUSY.iter().chain(&[OTHER_TENANT, THROTTLED]).map(|label| ledger.ns(label)).sum()
+}
+
+/// The ledger of a GPU's tick, made of pieces as short as it was measured: 100 ms with GPM. In each, as nested differences:
 ///
 /// - `compute` or `memory_bandwidth`: the share of its practical peak that the busiest unit reached, by the unit;
 /// - `sm_stalled`: warps were on the SMs and neither computed nor moved data;
 /// - `sm_idle_resident`: an application was active and had nothing on some of the SMs: small grids, tails, gaps between
 ///   kernels, which GPM does not tell apart;
-/// - `throttled`: of all these, what the clocks' being held down cost: `min(θ, busy) · (1 − f / f_max)`, θ the longest of
-///   the overlapping reasons;
-/// - the rest was idle, and `idle_unknown`: what a server waited for meanwhile is not joined to it here.
+/// - the rest was idle: `host_compute` while a request was inside the model, `starved.<stage>` while requests were elsewhere,
+///   `no_demand` without a request or without a process on the device, `idle_unknown` where no server says what it was doing.
 ///
-/// Without GPM busy time is `busy_unknown`: the driver's utilisation says that something ran, not how much of the device.
-/// `None` for a tick without length. Readings that contradict each other are clamped, and then inferred.
-pub fn gpu_ledger(facts: &GpuFacts) -> Option<Ledger> {
+/// Over the whole tick then:
+///
+/// - `starved.transfer`: of `host_compute`, what copies over the link take at least beyond all the rest of the tick;
+/// - `other_tenant`: of busy time the share that processes had which belong to none of the watched servers on the device, by
+///   the SMs' time of each process; not under MPS, where processes overlap, and not of an instance of MIG, which has no other;
+/// - `throttled`: of what is left of it, what the clocks' being held down cost: `min(θ, busy) · (1 − f / f_max)`, θ the longest
+///   of the overlapping reasons.
+///
+/// Without GPM busy time is `busy_unknown`: the driver's utilisation says that something ran, not how much of the device. Its own
+/// samples of it tell pieces apart; what is in none of them has the tick's.
+/// `None` for a tick without length, and for a GPU that is cut into MIG instances: its time is theirs. The bounds say how far off an entry may be for what its pieces do not tell.
+pub fn gpu_ledger(facts: &GpuFacts) -> Option<(Ledger, Bounds)> {
     let whole = facts.dt_ns;
-    if whole == 0 {
+    if whole == 0 || facts.sharing == Sharing::Mig {
         return None;
     }
-    let mut split = Split::of(whole);
-    let (Some(graphics), Some(sm)) = (facts.graphics.get(), facts.sm.get()) else {
-        let Some(busy) = facts.utilization.get() else { return Some(split.rest(UNKNOWN, Quality::Unknown)) };
-        // Its sampling period is not the tick.
-        split.take(BUSY_UNKNOWN, share_of(whole, busy), Quality::Inferred);
-        return Some(split.rest(IDLE_UNKNOWN, Quality::Unknown));
-    };
-    let mut quality = Quality::Counter;
-    let mut at_most = |value: f64, limit: f64| {
-        if value > limit + SKEW {
-            quality = Quality::Inferred;
+    let mut parts = Parts::default();
+    let only = [whole_tick(facts)];
+    let spans = if facts.spans.is_empty() { &only } else { facts.spans.as_slice() };
+    for span in spans {
+        add(span, facts, &mut parts);
+    }
+    let covered: u64 = spans.iter().map(|span| span.ns).sum();
+    // Ticks are a second long within the jitter of the scheduler. One that covers missed ones is known for its last second.
+    parts.scale_to(if whole > covered + LATE_NS { covered } else { whole });
+    expose_transfer(facts, &mut parts);
+    match facts.others_share() {
+        Some(share) => {
+            let others = share_of(parts.ns(&BUSY), share);
+            parts.carve(OTHER_TENANT, others, &BUSY, Quality::Inferred, Some(Quality::Inferred));
         }
-        value.clamp(0.0, limit)
-    };
-    let graphics = at_most(graphics, 1.0);
-    let sm = at_most(sm, graphics);
-    let compute = facts.tensor.get().map(|share| share / TENSOR_PEAK).into_iter().chain(facts.vector.get());
-    let compute = compute.reduce(f64::max);
-    let memory = facts.dram.get().map(|share| share / DRAM_PEAK);
-    let bound = if memory > compute { MEMORY_BANDWIDTH } else { COMPUTE };
-    // A unit beyond its practical peak is no contradiction: the peak is a rule of thumb.
-    let reached = memory.into_iter().chain(compute).reduce(f64::max).map(|share| at_most(share.min(1.0), sm));
-    if facts.tensor.get().is_none() || facts.dram.get().is_none() {
-        quality = Quality::Inferred;
+        // Somebody's, and nobody tells whose: as the server's it is only inferred.
+        None if !facts.servers.is_empty() => parts.at_best(&BUSY, Quality::Inferred),
+        None => {}
     }
-    let (busy, resident) = (share_of(whole, graphics), share_of(whole, sm));
-    let mut parts = match reached {
-        Some(reached) => {
-            let reached = share_of(whole, reached);
-            vec![(bound, reached), (SM_STALLED, resident.saturating_sub(reached))]
-        }
-        None => vec![(BUSY_UNKNOWN, resident)],
-    };
-    parts.push((SM_IDLE_RESIDENT, busy.saturating_sub(resident)));
-    let lost = throttled_ns(facts, busy);
-    let weights: Vec<u64> = parts.iter().map(|(_, ns)| *ns).collect();
-    if lost > 0
-        && let Some(taken) = proportional(lost, weights.into_iter())
-    {
-        parts.iter_mut().zip(taken).for_each(|((_, ns), taken)| *ns = ns.saturating_sub(taken));
-        // What a clock would have made of the time is a model, however well the time is known.
-        split.take(THROTTLED, lost, Quality::Modelled);
-    }
-    for (label, ns) in parts {
-        split.take(label, ns, quality);
-    }
-    Some(split.rest(IDLE_UNKNOWN, Quality::Unknown))
+    let lost = throttled_ns(facts, parts.ns(&BUSY));
+    // What a clock would have made of the time is a model, however well the time is known.
+    parts.carve(THROTTLED, lost, &BUSY, Quality::Modelled, None);
+    Some(parts.ledger(whole))
 }
 
-/// Shares are means of counters that are read one after the other.
-const SKEW: f64 = 0.01;
+/// Copies that cannot have hidden anywhere but in `host_compute`: they take longer than all the rest of the tick. It is the least that they cost; they
+/// may have cost as much as they take.
+fn expose_transfer(facts: &GpuFacts, parts: &mut Parts) {
+    // What others copied is not what the server waited for.
+    if facts.servers.len() != 1 || facts.others_share() != Some(0.0) {
+        return;
+    }
+    let takes = facts.transfer_ns.get().unwrap_or(0).min(facts.dt_ns);
+    // They may have hidden behind work, and in whatever else the device was idle for.
+    let hidden = facts.dt_ns.saturating_sub(parts.ns(&[HOST_COMPUTE]));
+    let exposed = parts.carve(TRANSFER, takes.saturating_sub(hidden), &[HOST_COMPUTE], Quality::Modelled, None);
+    if exposed > 0 {
+        parts.may_move(HOST_COMPUTE, TRANSFER, takes - exposed);
+    }
+}
+
+/// The tick as one piece, for what was not told finer.
+fn whole_tick(facts: &GpuFacts) -> GpuSpan {
+    let units = facts.graphics.get().zip(facts.sm.get()).map(|(graphics, sm)| GpuUnits {
+        graphics,
+        sm,
+        tensor: facts.tensor.get(),
+        vector: facts.vector.get(),
+        vectors: facts.vector.get(),
+        dram: facts.dram.get(),
+    });
+    GpuSpan { ns: facts.dt_ns, units, utilization: None, state_ns: None }
+}
+
+fn add(span: &GpuSpan, facts: &GpuFacts, parts: &mut Parts) {
+    let (busy, known) = match (&span.units, span.utilization.or(facts.utilization.get())) {
+        (Some(units), _) => busy::add(units, span.ns, parts),
+        (None, Some(utilization)) => {
+            let busy = share_of(span.ns, utilization);
+            // The driver's sampling period is not the tick.
+            parts.add(BUSY_UNKNOWN, busy, Quality::Inferred);
+            (busy, Quality::Inferred)
+        }
+        (None, None) => return parts.add(UNKNOWN, span.ns, Quality::Unknown),
+    };
+    match &span.state_ns {
+        Some(state_ns) => idle::add(busy, state_ns, span.ns, (facts.bearing, known), parts),
+        // Nobody is there who could want anything of it.
+        None if facts.processes == Some(0) => parts.add(NO_DEMAND, span.ns - busy, Quality::Inferred),
+        None => parts.add(IDLE_UNKNOWN, span.ns - busy, Quality::Unknown),
+    }
+}
 
 fn share_of(whole: u64, share: f64) -> u64 {
     ((whole as f64 * share.clamp(0.0, 1.0)).round() as u64).min(whole)
@@ -89,6 +131,9 @@ fn share_of(whole: u64, share: f64) -> u64 {
 /// Busy time that the clocks' being held down cost; 0 where that cannot be told.
 fn throttled_ns(facts: &GpuFacts, busy: u64) -> u64 {
     let (Some(clock), Some(limit)) = (facts.sm_clock.get(), facts.sm_clock_limit.get()) else { return 0 };
+    if !facts.ended_busy() {
+        return 0;
+    }
     let held_down = facts.longest_held_down().map_or(0, |(_, ns)| ns.min(busy));
     if limit <= 0.0 { 0 } else { share_of(held_down, 1.0 - clock / limit) }
 }

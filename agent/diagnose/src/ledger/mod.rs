@@ -5,10 +5,12 @@
 
 mod cpu;
 mod gpu;
+mod parts;
 mod request;
 
 pub use cpu::{Stalls, cpu_ledger, stalls};
-pub use gpu::{DRAM_PEAK, TENSOR_PEAK, gpu_ledger};
+pub use gpu::{DRAM_PEAK, TENSOR_PEAK, busy_ns, gpu_ledger};
+pub use parts::Bounds;
 pub use request::request_ledger;
 
 use perfwatch_model::State;
@@ -37,6 +39,10 @@ pub const SM_STALLED: &str = "sm_stalled";
 pub const SM_IDLE_RESIDENT: &str = "sm_idle_resident";
 /// Busy time that a GPU's clocks cost because they were held down.
 pub const THROTTLED: &str = "throttled";
+/// A GPU was idle while a request was inside the model: it waited for the host, or for another device.
+pub const HOST_COMPUTE: &str = "host_compute";
+/// A GPU worked for processes that belong to none of the watched servers on it.
+pub const OTHER_TENANT: &str = "other_tenant";
 /// A GPU was used, and nothing says how much of it.
 pub const BUSY_UNKNOWN: &str = "busy_unknown";
 /// Not even known whether it was used.

@@ -9,7 +9,7 @@ use crate::{Fact, GpuWindow};
 pub(super) struct GpuUnhealthy;
 
 /// What each fault means and what to do, worst first.
-const FAULTS: [(&str, Severity, &str, &str, &str); 8] = [
+const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
     (
         "lost",
         Severity::Critical,
@@ -66,7 +66,16 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 8] = [
         "reset it when its users can be stopped (`nvidia-smi --gpu-reset`)",
         "until then the faulty row stays in use",
     ),
+    (
+        "pcie_link_degraded",
+        Severity::Warning,
+        "its PCIe link runs below what card and slot can do, while it is busy",
+        "reseat the card; check slot, riser and the link speed in the BIOS (`lspci -vv | grep LnkSta`)",
+        "copies between host and device take that much longer",
+    ),
 ];
+/// Faults that somebody set, which say nothing of the device's health: told as readings alone.
+pub(crate) const SETTINGS: [&str; 2] = ["power_limit_lowered", "clocks_locked"];
 
 /// XID errors that are the device's own, and how DCGM rates them (`DcgmHealthWatch`): what each means.
 const XIDS: [(i64, Severity, &str); 12] = [
@@ -134,9 +143,14 @@ impl GpuRule for GpuUnhealthy {
             };
         };
         let said: Vec<&str> = found.iter().map(|(_, said, ..)| said.as_str()).collect();
-        let fact = |value: u64| Fact::known(value as f64, Quality::Counter);
+        // What there is none of is no evidence, and may not be counted at all.
+        let fact = |value: u64| match value {
+            0 => Fact::missing("there is none"),
+            value => Fact::known(value as f64, Quality::Counter),
+        };
         let xids = window.xids.iter().filter(|(code, _)| !OF_PROGRAMS.contains(code)).map(|(_, count)| count).sum();
-        let (faults, xids) = (fact(window.faults.len() as u64), fact(xids));
+        let faults = window.faults.iter().filter(|fault| !SETTINGS.contains(&fault.as_str())).count();
+        let (faults, xids) = (fact(faults as u64), fact(xids));
         let uncorrected = window.uncorrected.map(fact);
         let evidence = [
             window.evidence("gpu.faults", &faults, Some(1.0), "{fault}"),

@@ -8,7 +8,11 @@ mod answer;
 mod cpu_contention;
 mod cpu_quota_throttled;
 mod data_loading_bound;
+mod gpu_compute_bound;
+mod gpu_memory_bandwidth_bound;
 mod gpu_memory_nearly_full;
+mod gpu_noisy_neighbour;
+mod gpu_starved_by_host;
 mod gpu_throttled;
 mod gpu_unhealthy;
 mod no_batching;
@@ -31,9 +35,19 @@ pub const RULES: &[&dyn Rule] = &[
     &overload::Overload,
 ];
 
-/// Every rule about a GPU, what is broken first.
-pub const GPU_RULES: &[&dyn GpuRule] =
-    &[&gpu_unhealthy::GpuUnhealthy, &gpu_throttled::GpuThrottled, &gpu_memory_nearly_full::GpuMemoryNearlyFull];
+/// Every rule about a GPU: what is broken first, what is taken from outside, what it waits for, what it is made for last.
+pub const GPU_RULES: &[&dyn GpuRule] = &[
+    &gpu_unhealthy::GpuUnhealthy,
+    &gpu_throttled::GpuThrottled,
+    &gpu_noisy_neighbour::GpuNoisyNeighbour,
+    &gpu_memory_nearly_full::GpuMemoryNearlyFull,
+    &gpu_starved_by_host::GpuStarvedByHost,
+    &gpu_compute_bound::GpuComputeBound,
+    &gpu_memory_bandwidth_bound::GpuMemoryBandwidthBound,
+];
+
+pub(crate) use gpu_starved_by_host::is_starvation;
+pub(crate) use gpu_unhealthy::SETTINGS;
 
 /// Something that can be wrong with a server.
 pub trait Rule: Sync {
@@ -60,6 +74,11 @@ pub trait GpuRule: Sync {
 
     /// The metrics that the facts it looks at are made of.
     fn needs(&self) -> &'static [&'static MetricDef];
+
+    /// True for a rule that no recording of a real GPU has proven yet. It is asked only where that is wanted.
+    fn is_experimental(&self) -> bool {
+        false
+    }
 
     /// Looks at one GPU's window. The engine asks only when the window is full.
     fn judge(&self, window: &GpuWindow) -> Verdict;
@@ -160,6 +179,15 @@ mod tests {
             }
             assert!(!summary.ends_with('.') && !summary.contains(char::is_numeric) && summary.len() < 80, "{summary}");
         }
+    }
+
+    #[test]
+    fn what_no_real_gpu_and_no_scenario_proves_is_experimental() {
+        let experimental: BTreeSet<_> =
+            GPU_RULES.iter().filter(|rule| rule.is_experimental()).map(|rule| rule.id()).collect();
+        let expected =
+            ["gpu-compute-bound", "gpu-memory-bandwidth-bound", "gpu-noisy-neighbour", "gpu-starved-by-host"];
+        assert_eq!(experimental, expected.into());
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use perfwatch_model::{EntityId, Evidence, Ledger, Quality, Reason};
+use perfwatch_model::{EntityId, Evidence, Ledger, Quality, Reason, State};
 
 use super::{covers, evidence, seconds, sum};
 use crate::Fact;
 use crate::facts::GpuFacts;
-use crate::ledger::gpu_ledger;
+use crate::ledger::{BUSY_UNKNOWN, Bounds, IDLE_UNKNOWN, NO_DEMAND, OTHER_TENANT, UNKNOWN, busy_ns, gpu_ledger};
+use crate::rules::{SETTINGS, is_starvation};
 
 /// One GPU in one tick: its facts and the ledger made of them.
 #[derive(Clone, Debug)]
@@ -17,12 +18,15 @@ pub struct GpuRecord {
     pub facts: GpuFacts,
     /// Where its time went.
     pub ledger: Option<Ledger>,
+    /// How far off that may be.
+    pub bounds: Bounds,
 }
 
 impl GpuRecord {
     /// Makes the ledger of a tick.
     pub fn new(facts: GpuFacts) -> Self {
-        Self { ledger: gpu_ledger(&facts), facts }
+        let (ledger, bounds) = gpu_ledger(&facts).unzip();
+        Self { facts, ledger, bounds: bounds.unwrap_or_default() }
     }
 }
 
@@ -59,6 +63,16 @@ pub struct GpuWindow {
     pub faults_are_told: bool,
     /// Where its time went.
     pub ledger: Option<Ledger>,
+    /// How far off that may be.
+    pub bounds: Bounds,
+    /// Nanoseconds for which it is known what others than its servers had of it.
+    pub others_told_ns: u64,
+    /// Share of the window in which its servers had a request; `None` where that is not known for most of it.
+    pub demand: Option<f64>,
+    /// The servers that were on it in the newest tick.
+    pub servers: Vec<EntityId>,
+    /// Whether the users of one of these are hurt; filled in by who knows the servers.
+    pub users_are_hurt: bool,
 }
 
 impl GpuWindow {
@@ -106,8 +120,19 @@ impl GpuWindow {
                 },
             ),
             faults: last.faults.iter().filter(|(_, holds)| *holds).map(|(fault, _)| fault.clone()).collect(),
-            faults_are_told: !last.faults.is_empty(),
+            faults_are_told: last.faults.iter().any(|(fault, _)| !SETTINGS.contains(&fault.as_str())),
             ledger: sum(records.iter().filter_map(|record| record.ledger.as_ref())),
+            demand: demand(&records),
+            servers: last.servers.clone(),
+            users_are_hurt: false,
+            others_told_ns: {
+                let told = records.iter().filter(|record| record.facts.others_share().is_some());
+                told.map(|record| record.facts.dt_ns).sum()
+            },
+            bounds: records.iter().fold(Bounds::default(), |mut sum, record| {
+                sum.add(&record.bounds);
+                sum
+            }),
         })
     }
 
@@ -115,6 +140,76 @@ impl GpuWindow {
     pub fn held_down_for(&self, reason: &str) -> Fact<f64> {
         let known = self.held_down.iter().find(|(known, _)| known == reason);
         known.map_or(Fact::missing("the driver does not count this reason"), |(_, share)| share.clone())
+    }
+
+    /// Share of the window in which the device was busy, for whomever.
+    pub fn busy(&self) -> Fact<f64> {
+        self.of_ledger(|ledger| busy_ns(ledger) as f64 / ledger.interval_ns() as f64)
+    }
+
+    /// Share of the busy time that went into something. Unknown where nothing says what the device did.
+    pub fn of_busy(&self, label: &str) -> Fact<f64> {
+        let busy = self.ledger.as_ref().map_or(0, busy_ns);
+        if self.ledger.as_ref().is_some_and(|ledger| ledger.ns(BUSY_UNKNOWN) * 10 > busy) {
+            return Fact::missing("which units were busy is not known: it takes GPM, from Hopper on");
+        }
+        self.of_ledger(|ledger| ledger.ns(label) as f64 / busy.max(1) as f64)
+    }
+
+    /// Share of the window in which the device worked for others than the watched servers on it. Unknown without a server, and
+    /// where it cannot be told who computes.
+    pub fn others(&self) -> Fact<f64> {
+        if !covers(self.others_told_ns, self.span_ns) {
+            return Fact::missing("no watched server is on it, or the driver does not tell who computes on it");
+        }
+        self.of_ledger(|ledger| ledger.ns(OTHER_TENANT) as f64 / ledger.interval_ns() as f64)
+    }
+
+    /// Share of the window in which there were requests and the device stood still, at least: by whatever overlap of its work
+    /// with what its servers did. Unknown without a server that tells.
+    pub fn starved(&self) -> Fact<f64> {
+        let Some(ledger) = self.ledger.as_ref().filter(|ledger| ledger.interval_ns() > 0) else {
+            return Fact::missing("where its time went is not known");
+        };
+        let unknown = ledger.ns(IDLE_UNKNOWN) + ledger.ns(UNKNOWN);
+        if !covers(ledger.interval_ns() - unknown, ledger.interval_ns()) {
+            return Fact::missing("what its servers were doing is not known: no server on it uses the SDK");
+        }
+        let causes: Vec<_> = ledger.entries().iter().filter(|entry| is_starvation(&entry.label)).collect();
+        // What one of them lost to another overlap, another of them may have gained: together they lose at most what all other
+        // idle causes could have more, and no more than each could have less.
+        let all: u64 = causes.iter().map(|entry| entry.ns).sum();
+        let less: u64 = causes.iter().map(|entry| self.bounds.of(&entry.label).0).sum();
+        let idle = |label: &str| label == NO_DEMAND || label.starts_with("starved.");
+        let elsewhere = ledger.entries().iter().filter(|entry| idle(&entry.label) && !is_starvation(&entry.label));
+        let gains: u64 = elsewhere.map(|entry| self.bounds.of(&entry.label).1).sum();
+        let least = all.saturating_sub(less.min(gains));
+        let worst = causes.iter().map(|entry| entry.quality).max().unwrap_or(Quality::Sdk);
+        Fact::known(least as f64 / ledger.interval_ns() as f64, worst)
+    }
+
+    /// The largest cause of that, and its share of the window.
+    pub fn worst_starvation(&self) -> Option<(String, f64)> {
+        let ledger = self.ledger.as_ref().filter(|ledger| ledger.interval_ns() > 0)?;
+        let causes = ledger.entries().iter().filter(|entry| is_starvation(&entry.label) && entry.ns > 0);
+        let worst = causes.max_by_key(|entry| entry.ns)?;
+        Some((worst.label.to_string(), worst.ns as f64 / ledger.interval_ns() as f64))
+    }
+
+    fn of_ledger(&self, share: impl Fn(&Ledger) -> f64) -> Fact<f64> {
+        let Some(ledger) = self.ledger.as_ref().filter(|ledger| ledger.interval_ns() > 0) else {
+            return Fact::missing("where its time went is not known");
+        };
+        if !covers(ledger.interval_ns() - ledger.ns(UNKNOWN), ledger.interval_ns()) {
+            return Fact::missing("the device was not read for most of the window");
+        }
+        Fact::known(share(ledger), Quality::Inferred)
+    }
+
+    /// How busy it was, and how much of that went into something, against their thresholds.
+    pub fn busy_evidence(&self, name: &'static str, label: &str, busy: f64, of_busy: f64) -> Vec<Evidence> {
+        let busy = self.evidence("gpu.busy", &self.busy(), Some(busy), "1");
+        busy.into_iter().chain(self.evidence(name, &self.of_busy(label), Some(of_busy), "1")).collect()
     }
 
     /// Seconds covered.
@@ -132,6 +227,14 @@ impl GpuWindow {
     ) -> Option<Evidence> {
         evidence(self.span_s(), name, fact, threshold, unit)
     }
+}
+
+/// Of the time in which the states of its servers are known, the share in which there was a request.
+fn demand(records: &[&GpuRecord]) -> Option<f64> {
+    let spans = || records.iter().flat_map(|record| &record.facts.spans);
+    let known = spans().filter_map(|span| Some((span.ns, span.state_ns?[State::None.index()])));
+    let (whole, without) = known.fold((0, 0), |(whole, without), (ns, none)| (whole + ns, without + none));
+    covers(whole, spans().map(|span| span.ns).sum()).then(|| 1.0 - without as f64 / whole as f64)
 }
 
 /// Mean over the time in which a number is known.

@@ -24,13 +24,15 @@ pub const OUTBOX_REQUESTS: MetricDef = MetricDef::gauge(
     "perfwatch.export.outbox.requests",
     Count("{request}"),
     "Encoded requests that are not delivered yet.",
-);
+)
+.full();
 /// Their bytes.
 pub const OUTBOX_SIZE: MetricDef = MetricDef::gauge(
     "perfwatch.export.outbox.size",
     Bytes,
     "Bytes of the encoded requests that are not delivered yet.",
-);
+)
+.full();
 /// Age of the oldest.
 pub const OUTBOX_AGE: MetricDef = MetricDef::gauge(
     "perfwatch.export.outbox.age",

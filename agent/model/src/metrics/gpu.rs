@@ -3,11 +3,11 @@
 use crate::MetricDef;
 use crate::Unit::{Bytes, Celsius, Count, Hertz, Joules, Ratio, Seconds, Watts};
 
-/// By `hw.gpu.task` (general).
+/// By `hw.gpu.task` (general; encoder and decoder from their first use on).
 pub const UTILIZATION: MetricDef = MetricDef::gauge(
     "hw.gpu.utilization",
     Ratio,
-    "Share of the driver's last sampling period in which any kernel ran.",
+    "Share of the driver's last sampling period in which any kernel ran, or the encoder or decoder worked.",
 )
 .with_peak(&UTILIZATION_MAX);
 /// The highest of an export's interval.
@@ -32,10 +32,17 @@ pub const MEMORY_USAGE_MAX: MetricDef =
 /// Memory there is.
 pub const MEMORY_LIMIT: MetricDef = MetricDef::gauge("hw.gpu.memory.limit", Bytes, "Device memory there is.");
 /// With `hw.type` = gpu.
-pub const POWER: MetricDef = MetricDef::gauge("hw.power", Watts, "Power drawn.");
+pub const POWER: MetricDef = MetricDef::gauge(
+    "hw.power",
+    Watts,
+    "Power drawn: the energy of the time between two readings, or the driver's average where it does not count energy.",
+);
 /// Power it may draw.
 pub const POWER_LIMIT: MetricDef =
     MetricDef::gauge("perfwatch.gpu.power.limit", Watts, "Power that the device may draw, as enforced now.");
+/// What the device comes with.
+pub const POWER_LIMIT_DEFAULT: MetricDef =
+    MetricDef::gauge("perfwatch.gpu.power.limit.default", Watts, "Power that the device may draw by default.").full();
 /// With `hw.type` = gpu.
 pub const ENERGY: MetricDef = MetricDef::counter("hw.energy", Joules, "Energy drawn since the driver was loaded.");
 /// By `hw.sensor_location` (core, memory).
@@ -92,11 +99,43 @@ pub const DRAM_ACTIVE: MetricDef = MetricDef::gauge(
     "Share of the memory's bandwidth on paper that was used; about 0.80 is as much as can be had.",
 );
 /// By `network.io.direction`: transmit is from the device to the host.
-pub const PCIE_IO: MetricDef =
-    MetricDef::counter("hw.gpu.io", Bytes, "Bytes over the PCIe link since the driver was loaded.").full();
+pub const PCIE_IO: MetricDef = MetricDef::counter(
+    "hw.gpu.io",
+    Bytes,
+    "Bytes over the PCIe link since the driver was loaded; where only GPM tells them, since the agent began to look.",
+)
+.full();
+/// Lower while the device is idle, to save power.
+pub const PCIE_GENERATION: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.pcie.generation",
+    Count("{generation}"),
+    "Generation that the PCIe link runs at now. Idle devices lower it to save power.",
+)
+.full();
+/// What slot and device have in common.
+pub const PCIE_GENERATION_LIMIT: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.pcie.generation.limit",
+    Count("{generation}"),
+    "Highest generation of the PCIe link with this device in this machine.",
+)
+.full();
+/// Lanes.
+pub const PCIE_WIDTH: MetricDef =
+    MetricDef::gauge("perfwatch.gpu.pcie.width", Count("{lane}"), "Lanes that the PCIe link has now.").full();
+/// What slot and device have in common.
+pub const PCIE_WIDTH_LIMIT: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.pcie.width.limit",
+    Count("{lane}"),
+    "Most lanes of the PCIe link with this device in this machine.",
+)
+.full();
 /// By `network.io.direction`: transmit is to other devices.
-pub const NVLINK_IO: MetricDef =
-    MetricDef::counter("perfwatch.gpu.nvlink.io", Bytes, "Bytes over all NVLinks since the driver was loaded.").full();
+pub const NVLINK_IO: MetricDef = MetricDef::counter(
+    "perfwatch.gpu.nvlink.io",
+    Bytes,
+    "Bytes over all NVLinks since the driver was loaded; where only GPM tells them, since the agent began to look.",
+)
+.full();
 /// Packets that had to be sent again.
 pub const PCIE_REPLAYS: MetricDef = MetricDef::counter(
     "perfwatch.gpu.pcie.replays",
@@ -114,11 +153,19 @@ pub const REMAPPED_ROWS: MetricDef = MetricDef::gauge(
     "Rows of the memory that were replaced for such errors in the life of the device.",
 )
 .full();
-/// By `perfwatch.gpu.fault` (`lost`, `reset_required`, `unresponsive`, `driver_failed`, `row_remap_pending`, `row_remap_failed`, `recovery_needed`).
+/// By `perfwatch.gpu.fault` (`lost`, `reset_required`, `unresponsive`, `driver_failed`, `row_remap_pending`, `row_remap_failed`,
+/// `recovery_needed`, `pcie_link_degraded`; and what somebody has set: `power_limit_lowered`, `clocks_locked`).
 pub const FAULT: MetricDef = MetricDef::gauge(
     "perfwatch.gpu.fault.active",
     Ratio,
     "Whether the device or its driver has this fault at this moment: 1 or 0. What cannot be told has no value.",
+)
+.full();
+/// By `hw.state` (ok, degraded, `predicted_failure`, failed), with `hw.type` = gpu. The worst that the faults say.
+pub const STATUS: MetricDef = MetricDef::gauge(
+    "hw.status",
+    Ratio,
+    "Whether this is the state of the device, by its faults: 1 for one of the states, 0 for the others.",
 )
 .full();
 /// By `perfwatch.gpu.xid.code`.
@@ -138,6 +185,7 @@ pub const ALL: &[&MetricDef] = &[
     &MEMORY_LIMIT,
     &POWER,
     &POWER_LIMIT,
+    &POWER_LIMIT_DEFAULT,
     &ENERGY,
     &TEMPERATURE,
     &CLOCK,
@@ -151,10 +199,15 @@ pub const ALL: &[&MetricDef] = &[
     &PIPE_ACTIVE,
     &DRAM_ACTIVE,
     &PCIE_IO,
+    &PCIE_GENERATION,
+    &PCIE_GENERATION_LIMIT,
+    &PCIE_WIDTH,
+    &PCIE_WIDTH_LIMIT,
     &NVLINK_IO,
     &PCIE_REPLAYS,
     &ERRORS,
     &REMAPPED_ROWS,
     &FAULT,
+    &STATUS,
     &XIDS,
 ];

@@ -80,7 +80,8 @@ pub const CONTEXT_SWITCHES: MetricDef = MetricDef::counter(
     "perfwatch.cpu.context_switches",
     Count("{context_switch}"),
     "Times that a CPU of the machine changed from one thread to another.",
-);
+)
+.full();
 /// What `/proc/stat` calls processes: threads count too.
 pub const PROCESS_CREATED: MetricDef =
     MetricDef::counter("system.process.created", Count("{process}"), "Processes and threads that were created.").full();
@@ -135,7 +136,8 @@ pub const NUMA_MISSES: MetricDef = MetricDef::counter(
     "perfwatch.numa.misses",
     Count("{page}"),
     "Pages that were allocated on another NUMA node than the wanted one.",
-);
+)
+.full();
 /// By `perfwatch.pressure.resource` (cpu, memory, io) and `perfwatch.pressure.kind` (some, full).
 pub const PRESSURE_TIME: MetricDef = MetricDef::counter(
     "perfwatch.pressure.time",
@@ -144,7 +146,7 @@ pub const PRESSURE_TIME: MetricDef = MetricDef::counter(
 );
 /// CPU time of a control group.
 pub const CGROUP_CPU_TIME: MetricDef =
-    MetricDef::counter("perfwatch.cgroup.cpu.time", Seconds, "CPU time used by the control group.");
+    MetricDef::counter("perfwatch.cgroup.cpu.time", Seconds, "CPU time used by the control group.").full();
 /// CPUs the quota allows.
 pub const CGROUP_CPU_LIMIT: MetricDef = MetricDef::gauge(
     "perfwatch.cgroup.cpu.limit",
@@ -156,19 +158,22 @@ pub const CGROUP_THROTTLED_PERIODS: MetricDef = MetricDef::counter(
     "perfwatch.cgroup.cpu.throttled.periods",
     Count("{period}"),
     "Quota periods in which the control group was throttled.",
-);
+)
+.full();
 /// Quota periods in which something ran.
 pub const CGROUP_PERIODS: MetricDef = MetricDef::counter(
     "perfwatch.cgroup.cpu.periods",
     Count("{period}"),
     "Quota periods in which the control group had something to run.",
-);
+)
+.full();
 /// Time spent throttled.
 pub const CGROUP_THROTTLED_TIME: MetricDef = MetricDef::counter(
     "perfwatch.cgroup.cpu.throttled.time",
     Seconds,
     "Time that the control group's run queues stood throttled, summed over CPUs.",
-);
+)
+.full();
 /// Memory of a control group.
 pub const CGROUP_MEMORY_USAGE: MetricDef =
     MetricDef::gauge("perfwatch.cgroup.memory.usage", Bytes, "Memory charged to the control group.");

@@ -74,7 +74,8 @@ pub const NETWORK_TOTAL_DROPPED: MetricDef = MetricDef::counter(
     Count("{packet}"),
     "Packets that all outward network interfaces dropped.",
 )
-.since_start();
+.since_start()
+.full();
 /// By `network.io.direction`.
 pub const NETWORK_TOTAL_ERRORS: MetricDef =
     MetricDef::counter("perfwatch.network.errors", Count("{error}"), "Errors that all outward network interfaces met.")

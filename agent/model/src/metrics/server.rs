@@ -124,13 +124,15 @@ pub const CPU_THROTTLED_PERIODS: MetricDef = MetricDef::counter(
     "perfwatch.server.cpu.throttled.periods",
     Count("{period}"),
     "Quota periods in which the server's control group was throttled.",
-);
+)
+.full();
 /// Quota periods in which something ran.
 pub const CPU_PERIODS: MetricDef = MetricDef::counter(
     "perfwatch.server.cpu.periods",
     Count("{period}"),
     "Quota periods in which the server's control group had something to run.",
-);
+)
+.full();
 /// CPUs the quota allows.
 pub const CPU_QUOTA: MetricDef = MetricDef::gauge(
     "perfwatch.server.cpu.quota",

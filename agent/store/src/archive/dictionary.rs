@@ -143,16 +143,20 @@ impl Dictionary {
 
     /// A stored tick in terms of the table. What this version does not know is left out.
     pub(super) fn tick(&mut self, stored: StoredTick, end: Stamp, dt_ns: u64) -> Tick {
-        let StoredTick { entities, values, histograms, mut absent, mut servers, scene, .. } = stored;
+        let StoredTick { entities, values, histograms, mut absent, mut servers, mut gpus, scene, .. } = stored;
         let mut named = |id: &String| if self.is_gone(id) { None } else { self.entity(id, Vec::new()) };
         let entities: Vec<_> = entities.iter().map(&mut named).collect();
         let at = |place: EntityId| entities.get(place.0 as usize).copied().flatten();
         absent.retain_mut(|absence| at(absence.entity).map(|entity| absence.entity = entity).is_some());
         servers.retain_mut(|server| at(server.entity).map(|entity| server.entity = entity).is_some());
+        gpus.retain_mut(|gpu| {
+            gpu.servers = gpu.servers.iter().filter_map(|server| at(*server)).collect();
+            at(gpu.entity).map(|entity| gpu.entity = entity).is_some()
+        });
         let of = |id: JournalId| self.series.get(&id).copied().flatten();
         let values = values.into_iter().filter_map(|(id, number)| Some((of(id)?, number))).collect();
         let histograms = histograms.into_iter().filter_map(|(id, gained)| Some((of(id)?, gained))).collect();
-        let mut tick = Tick { end, dt_ns, values, histograms, absent, servers, scene };
+        let mut tick = Tick { end, dt_ns, values, histograms, absent, servers, gpus, scene };
         tick.seal();
         tick
     }

@@ -54,6 +54,7 @@ impl Agent {
                 reason: Reason::fixed("no limit", "set one"),
             }],
             servers: vec![served],
+            gpus: Vec::new(),
             scene: self.at.to_be_bytes().to_vec(),
         };
         tick.seal();

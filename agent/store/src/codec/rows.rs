@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use perfwatch_model::tick::SLOTS;
+use perfwatch_model::tick::{SLOT_NS, SLOTS};
 use perfwatch_model::{Bounded, EntityId, Histogram, ServerTick, Slot, SlowRequest, SparseHdr, Stage, State};
 
+use super::gpu_rows::GpuRow;
 use super::invalid;
 
 /// A tick. Numbers stand in columns, because neighbours in a column resemble each other.
@@ -40,6 +41,8 @@ pub(super) struct TickRow {
     pub(super) gain_floats: Vec<f64>,
     #[prost(bytes = "vec", tag = "14")]
     pub(super) scene: Vec<u8>,
+    #[prost(message, repeated, tag = "15")]
+    pub(super) gpus: Vec<GpuRow>,
 }
 
 /// A value that could not be read.
@@ -242,6 +245,11 @@ impl ServerRow {
                 state_ns: states.try_into().map_err(|_| short())?,
                 stage_ns: stages.try_into().map_err(|_| short())?,
             };
+            // All who look at a slot rely on it; occupancy is another matter, since requests overlap.
+            let whole = slot.state_ns.iter().try_fold(0_u64, |sum, ns| sum.checked_add(*ns));
+            if !matches!(whole, Some(0 | SLOT_NS)) {
+                return Err(invalid("a slot's states do not sum to its length"));
+            }
         }
         let counts: [u64; 7] = self.counts.try_into().map_err(|_| short())?;
         [

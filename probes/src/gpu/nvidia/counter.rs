@@ -2,33 +2,82 @@
 
 use perfwatch_model::{Reading, Reason};
 
+/// Reads are not made when they are asked for: by so much two may be further apart than the requests were.
+const LATE_S: f64 = 1.5;
+/// The driver's clock and the agent's go apart, and its counters are renewed now and then.
+const SLACK: f64 = 1.1;
+
+/// How far a counter can rise from one look to the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bound {
+    /// By the time between the two.
+    PerSecond(f64),
+    /// Whatever time that was.
+    AtOnce(u64),
+}
+
+impl Bound {
+    fn most(self, ns: u64) -> u64 {
+        match self {
+            Self::PerSecond(rate) => (rate * (ns as f64 / 1e9 * SLACK + LATE_S)) as u64,
+            Self::AtOnce(most) => most,
+        }
+    }
+}
+
+/// A raw value, and when it was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    raw: u64,
+    at_ns: u64,
+}
+
 /// Makes a counter of NVML's, which restarts when the driver is loaded anew, one that only rises.
 ///
-/// A value below the last one has no reading. If the next value is still below, the counter has restarted, and what it counts
-/// from there is added to the old total; if not, the low value was a glitch and is forgotten.
+/// A value below the last one, or above it by what cannot be, has no reading. If the next value goes on from there, as a counter
+/// does, the counter has restarted, and what it counts from there is added to the old total; or it has leapt, and counts on from
+/// there without the leap. If not, the value was a glitch and is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
-    /// Last raw value that was believed.
-    last: u64,
-    /// Sum of the totals before each restart.
-    offset: u64,
-    suspect: bool,
+    /// Last value that was believed.
+    last: Option<Read>,
+    total: u64,
+    suspect: Option<Read>,
 }
 
 impl Counter {
-    /// The total for a raw value. `what` is the counter's name for people.
-    pub(crate) fn total(&mut self, raw: u64, what: &str) -> Reading<u64> {
-        if raw < self.last && !self.suspect {
-            self.suspect = true;
-            let text = format!("the counter of {what} went back from {} to {raw}", self.last);
-            return Reading::Unavailable(Reason::new(text, "none needed: it counts on from the next sample"));
-        }
-        if raw < self.last {
-            self.offset = self.offset.saturating_add(self.last);
-        }
-        self.suspect = false;
-        self.last = raw;
-        Reading::Value(self.offset.saturating_add(raw))
+    /// The total for a raw value that was asked for at `at_ns`. `what` is the counter's name for people.
+    pub(crate) fn total(&mut self, raw: u64, at_ns: u64, bound: Bound, what: &str) -> Reading<u64> {
+        let now = Read { raw, at_ns };
+        let most_since = |before: Read| bound.most(at_ns.saturating_sub(before.at_ns));
+        let suspect = self.suspect.take();
+        let more = match self.last {
+            None => raw,
+            Some(last) if raw >= last.raw && raw - last.raw <= most_since(last) => raw - last.raw,
+            Some(last) => {
+                let is_same_side = |before: &Read| (before.raw < last.raw) == (raw < last.raw);
+                let goes_on = |before: &Read| raw >= before.raw && raw - before.raw <= most_since(*before);
+                let Some(before) = suspect.filter(|before| is_same_side(before) && goes_on(before)) else {
+                    let how = if raw < last.raw { "went back" } else { "leapt" };
+                    return self.suspect(now, format!("the counter of {what} {how} from {} to {raw}", last.raw));
+                };
+                let is_restart = raw < last.raw && raw <= most_since(last);
+                if is_restart { raw } else { raw - before.raw }
+            }
+        };
+        self.last = Some(now);
+        self.total = self.total.saturating_add(more);
+        Reading::Value(self.total)
+    }
+
+    /// True as soon as a raw value was believed.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.last.is_some()
+    }
+
+    fn suspect(&mut self, read: Read, text: String) -> Reading<u64> {
+        self.suspect = Some(read);
+        Reading::Unavailable(Reason::new(text, "none needed: it counts on from the next sample"))
     }
 }
 
@@ -36,9 +85,15 @@ impl Counter {
 mod tests {
     use super::*;
 
+    const SECOND: u64 = 1_000_000_000;
+
+    /// One read a second, of what rises by up to a hundred in that.
     fn totals(raw: &[u64]) -> Vec<Option<u64>> {
         let mut counter = Counter::default();
-        raw.iter().map(|&raw| counter.total(raw, "energy (mJ)").value()).collect()
+        let reads = raw.iter().zip(0..);
+        reads
+            .map(|(&raw, at)| counter.total(raw, at * SECOND, Bound::PerSecond(100.0), "energy (mJ)").value())
+            .collect()
     }
 
     #[test]
@@ -47,7 +102,36 @@ mod tests {
     }
 
     #[test]
-    fn one_low_value_is_a_glitch() {
+    fn one_low_value_is_a_glitch_and_so_is_one_high_value() {
         assert_eq!(totals(&[100, 0, 160, 170]), [Some(100), None, Some(160), Some(170)]);
+        assert_eq!(totals(&[100, 1 << 60, 160, 170]), [Some(100), None, Some(160), Some(170)]);
+        assert_eq!(totals(&[100, 1 << 60, 0, 170]), [Some(100), None, None, Some(170)]);
+    }
+
+    #[test]
+    fn a_counter_rises_no_faster_than_it_can_and_by_more_after_a_longer_time() {
+        assert_eq!(totals(&[100, 400, 450, 455]), [Some(100), None, Some(450), Some(455)]);
+        assert_eq!(totals(&[100, 900, 300, 310]), [Some(100), None, Some(300), Some(310)]);
+        let mut counter = Counter::default();
+        let mut at_once = |raw| counter.total(raw, 0, Bound::AtOnce(5), "errors").value();
+        assert_eq!([at_once(7), at_once(12), at_once(18), at_once(12)], [Some(7), Some(12), None, Some(12)]);
+    }
+
+    #[test]
+    fn a_restart_is_believed_when_it_counts_on_as_it_can() {
+        assert_eq!(totals(&[1000, 5, 3, 4]), [Some(1000), None, None, Some(1004)], "back again is no counting on");
+        assert_eq!(
+            totals(&[1000, 5, 600, 610]),
+            [Some(1000), None, None, Some(1010)],
+            "too fast, and then from 600 on"
+        );
+        assert_eq!(totals(&[1000, 5, 600, 1010]), [Some(1000), None, None, Some(1010)]);
+    }
+
+    #[test]
+    fn a_counter_that_stays_high_counts_on_without_the_leap() {
+        let high = 1 << 60;
+        assert_eq!(totals(&[100, high, high + 7, high + 9]), [Some(100), None, Some(107), Some(109)]);
+        assert_eq!(totals(&[100, high, high + 7, 20, 25]), [Some(100), None, Some(107), None, Some(132)]);
     }
 }

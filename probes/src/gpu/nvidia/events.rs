@@ -5,6 +5,7 @@ use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::{nvmlEventData_t, nvmlEventSet_t, nvmlEventTypeXidCriticalError};
 use perfwatch_model::Reason;
 
+use super::activity::Activity;
 use super::fault;
 
 pub(crate) const CALL: &str = "nvmlEventSetWait_v2";
@@ -15,41 +16,37 @@ const AT_ONCE: usize = 64;
 /// The events of all devices.
 pub(crate) struct Events<'nvml> {
     nvml: &'nvml Nvml,
+    activity: Activity,
     set: nvmlEventSet_t,
 }
 
 impl<'nvml> Events<'nvml> {
-    /// Asks the driver to report XID errors of these devices.
+    /// Makes a set that no device is in.
     ///
     /// # Errors
-    /// It has no events, or not of any of them.
+    /// The driver has no events.
     #[allow(unsafe_code, reason = "the wrapper gives the set away when one device refuses")]
-    pub(crate) fn open<'d>(nvml: &'nvml Nvml, devices: impl Iterator<Item = &'d Device<'nvml>>) -> Result<Self, Reason>
-    where
-        'nvml: 'd,
-    {
+    pub(crate) fn open(nvml: &'nvml Nvml, activity: &Activity) -> Result<Self, Reason> {
         let failed = |error: NvmlError| fault::at_call(&error, "nvmlEventSetCreate");
         let lib = nvml.lib();
         let create = nvml_sym(lib.nvmlEventSetCreate.as_ref()).map_err(failed)?;
-        let register = nvml_sym(lib.nvmlDeviceRegisterEvents.as_ref()).map_err(failed)?;
         // What cannot be freed is not made.
         nvml_sym(lib.nvmlEventSetFree.as_ref()).map_err(failed)?;
-        let mut events = Self { nvml, set: std::ptr::null_mut() };
+        activity.enter("nvmlEventSetCreate");
+        let mut events = Self { nvml, activity: activity.clone(), set: std::ptr::null_mut() };
         // SAFETY: the place for the pointer is valid; the set is freed once, when this is dropped.
         nvml_try(unsafe { create(&raw mut events.set) }).map_err(failed)?;
-        let mut refused = None;
-        let mut registered = false;
-        for device in devices {
-            // SAFETY: device and set are this library's, and alive.
-            match nvml_try(unsafe { register(device.handle(), nvmlEventTypeXidCriticalError.into(), events.set) }) {
-                Ok(()) => registered = true,
-                Err(error) => refused = Some(fault::at_call(&error, "nvmlDeviceRegisterEvents")),
-            }
-        }
-        match refused {
-            Some(reason) if !registered => Err(reason),
-            _ => Ok(events),
-        }
+        Ok(events)
+    }
+
+    /// Asks the driver to report XID errors of this device.
+    #[allow(unsafe_code, reason = "the wrapper gives the set away when one device refuses")]
+    pub(crate) fn register(&self, device: &Device<'nvml>) -> Result<(), Reason> {
+        let failed = |error: NvmlError| fault::at_call(&error, "nvmlDeviceRegisterEvents");
+        let register = nvml_sym(self.nvml.lib().nvmlDeviceRegisterEvents.as_ref()).map_err(failed)?;
+        self.activity.enter("nvmlDeviceRegisterEvents");
+        // SAFETY: device and set are this library's, and alive.
+        nvml_try(unsafe { register(device.handle(), nvmlEventTypeXidCriticalError.into(), self.set) }).map_err(failed)
     }
 
     /// Tells of each error since the last look: the raw handle of its device, as a number, and its code. Waits for none.
@@ -84,6 +81,7 @@ impl Drop for Events<'_> {
         if let Ok(free) = self.nvml.lib().nvmlEventSetFree.as_ref()
             && !self.set.is_null()
         {
+            self.activity.enter("nvmlEventSetFree");
             // SAFETY: made by this library, which is still loaded, and freed nowhere else.
             let _ = unsafe { free(self.set) };
         }

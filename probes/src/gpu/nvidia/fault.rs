@@ -1,7 +1,7 @@
 //! NVML's errors as reasons a user can act on.
 
 use nvml_wrapper::error::NvmlError;
-use perfwatch_model::Reason;
+use perfwatch_model::{Reason, Stamp};
 
 use crate::gpu::GpuContext;
 
@@ -11,13 +11,29 @@ pub(crate) const DEFAULT_LIBRARY: &str = "libnvidia-ml.so.1";
 /// The return code of newer drivers that the wrapper has no name for.
 const GPU_NOT_FOUND: u32 = 28;
 
+/// The call by which a device is had.
+pub(crate) const OPEN: &str = "nvmlDeviceGetHandleByIndex_v2";
+
 const CONTAINER_CURE: &str = "in a container: start it with the NVIDIA Container Toolkit and `--gpus all` \
                               (Kubernetes: runtimeClassName nvidia, NVIDIA_VISIBLE_DEVICES=all)";
 
 /// NVML is there and works, and shows no device.
-pub(crate) const NO_DEVICE: Reason = Reason::fixed(
+const NO_DEVICE: Reason = Reason::fixed(
     "NVML works but shows no GPU",
     "in a container: pass the devices in (`--gpus all`, NVIDIA_VISIBLE_DEVICES=all); else check `nvidia-smi -L`",
+);
+
+/// A container without the device nodes, or that may not open them any more. Its first word is stable.
+pub(crate) const NO_DEVICE_IN_CONTAINER: Reason = Reason::fixed(
+    "no_device_in_container: the driver is there, and this container cannot open its GPUs",
+    "restart the container with its GPUs (`--gpus all`, NVIDIA_VISIBLE_DEVICES=all); where it had them before, a reload of systemd \
+     on the host took them away: use CDI, or name the nodes (`--device /dev/nvidia0 --device /dev/nvidiactl`)",
+);
+
+/// Every call fails without a reason.
+const ALL_UNKNOWN: Reason = Reason::fixed(
+    "the NVIDIA driver answers every call with `unknown error`",
+    "check `dmesg | grep -i nvrm`; restart the container",
 );
 
 /// The NVML thread could not be started or died.
@@ -43,6 +59,7 @@ pub(crate) fn at_load(error: &NvmlError, context: &GpuContext) -> Reason {
     match error {
         NvmlError::LibloadingError(error) => not_loaded(&with_sources(error), context),
         NvmlError::FailedToLoadSymbol(_) => wrong_file(context, "it has no `nvmlInit_v2`"),
+        error if context.in_container && is_denied(error, context) => NO_DEVICE_IN_CONTAINER,
         NvmlError::DriverNotLoaded => Reason::fixed(
             "NVML is installed but the NVIDIA kernel driver is not loaded",
             "load it (`modprobe nvidia`) or, after an update, reboot; check `dmesg | grep -i nvrm`",
@@ -70,6 +87,43 @@ pub(crate) fn at_load(error: &NvmlError, context: &GpuContext) -> Reason {
             "compare `nvidia-smi`, which uses the same library",
         ),
     }
+}
+
+/// What a container hears whose device nodes are missing, or that its control group keeps from them.
+fn is_denied(error: &NvmlError, context: &GpuContext) -> bool {
+    match error {
+        // Without a node NVML takes the driver for missing, which is the host's.
+        NvmlError::DriverNotLoaded => context.nvidia_kernel_driver,
+        NvmlError::Unknown | NvmlError::NoPermission | NvmlError::OperatingSystem | NvmlError::NotFound => true,
+        other => matches!(other, NvmlError::UnexpectedVariant(GPU_NOT_FOUND)),
+    }
+}
+
+/// Whether a device that cannot be opened may be there when NVML is initialised anew. One that this container or user may not open
+/// is not.
+pub(crate) fn may_come_back(error: &NvmlError, context: &GpuContext) -> bool {
+    let is_kept_away = context.in_container && is_denied(error, context);
+    !is_kept_away && !matches!(error, NvmlError::NoPermission)
+}
+
+/// Why one device cannot be opened beside others.
+pub(crate) fn at_open(error: &NvmlError, context: &GpuContext) -> Reason {
+    match error {
+        NvmlError::GpuLost | NvmlError::ResetRequired => at_call(error, OPEN),
+        error if context.in_container && is_denied(error, context) => NO_DEVICE_IN_CONTAINER,
+        NvmlError::NoPermission | NvmlError::OperatingSystem => at_load(error, context),
+        error => at_call(error, OPEN),
+    }
+}
+
+/// NVML is there and works, and shows no device.
+pub(crate) fn no_device(context: &GpuContext) -> Reason {
+    if context.in_container { NO_DEVICE_IN_CONTAINER } else { NO_DEVICE }
+}
+
+/// Every call on every device fails with `unknown error`.
+pub(crate) fn all_unknown(context: &GpuContext) -> Reason {
+    if context.in_container { NO_DEVICE_IN_CONTAINER } else { ALL_UNKNOWN }
 }
 
 /// A file that has NVML's first symbol and not its last: loading it on would end in a panic.
@@ -151,6 +205,12 @@ pub(crate) fn at_call(error: &NvmlError, call: &'static str) -> Reason {
         NvmlError::Timeout => Reason::new(format!("`{call}` timed out in the driver"), "check `dmesg | grep -i nvrm`"),
         other => Reason::new(format!("`{call}` failed: {other}"), "check `dmesg | grep -i nvrm`"),
     }
+}
+
+/// When something began, for a reason. It has no date: what lasts for days is known by then.
+pub(crate) fn time(at: Stamp) -> String {
+    let seconds = at.wall_ns / 1_000_000_000 % 86_400;
+    format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// Errors after which no call on any handle can work until NVML is initialised anew.

@@ -2,15 +2,28 @@
 
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, FieldIdScheme, Nvml};
-use nvml_wrapper_sys::bindings::{nvmlFieldValue_t, nvmlValue_t};
+use nvml_wrapper_sys::bindings::{nvmlFieldValue_t, nvmlValue_t, nvmlValueType_t};
 use perfwatch_model::{Reading, Reason};
 
+use super::counter::Bound;
 use super::fault;
 
 pub(crate) const CALL: &str = "nvmlDeviceGetFieldValues";
 
 /// What a value says that the driver does not fill in (`NVML_ERROR_UNKNOWN`).
 const UNFILLED: u32 = 999;
+
+/// No counter of bytes or of nanoseconds comes as far; DCGM has been seen to hand out values just below 2^63 for none.
+pub(super) const MOST_COUNTED: u64 = 1 << 62;
+
+/// What DCGM's interface says for a number that there is none of, and what has been seen in counters of errors.
+const BLANK: u64 = 1 << 47;
+const BLANK_ERRORS: u64 = u32::MAX as u64;
+
+/// Twice what a `PCIe` link of the sixth generation moves in a second in one direction, in bytes.
+const MOST_PCIE: f64 = 256e9;
+/// Twice what the links between two devices move in a second in one direction, KiB.
+const MOST_NVLINK: f64 = 3.6e12 / 1024.0;
 
 /// All links of `NVLink` together.
 const ALL_LINKS: u32 = u32::MAX;
@@ -114,6 +127,40 @@ impl Field {
         }
     }
 
+    /// The most that it can be.
+    const fn most(self) -> u64 {
+        match self {
+            Self::MemoryTemperature => 200,
+            Self::RemappedCorrected | Self::RemappedUncorrected => 1 << 20,
+            Self::RemapPending | Self::RemapFailed => 1,
+            Self::RecoveryAction => 100,
+            // Counters: what is above has been seen for a value that there is none of.
+            _ => MOST_COUNTED,
+        }
+    }
+
+    /// How far it can rise, if it is a counter.
+    pub(super) const fn bound(self) -> Bound {
+        match self {
+            Self::SwPowerCap | Self::SyncBoost | Self::SwThermal | Self::HwThermal | Self::HwPowerBrake => {
+                Bound::PerSecond(1e9)
+            }
+            Self::PcieTransmit | Self::PcieReceive => Bound::PerSecond(MOST_PCIE),
+            Self::NvlinkTransmit | Self::NvlinkReceive => Bound::PerSecond(MOST_NVLINK),
+            _ => Bound::AtOnce(1 << 32),
+        }
+    }
+
+    const fn can_be(self, value: u64) -> bool {
+        value <= self.most() && !self.is_blank(value)
+    }
+
+    /// Whether a value says that there is none.
+    const fn is_blank(self, value: u64) -> bool {
+        let counts_errors = matches!(self, Self::PcieReplays | Self::EccCorrected | Self::EccUncorrected);
+        value == BLANK || (counts_errors && value == BLANK_ERRORS)
+    }
+
     const fn scope(self) -> u32 {
         match self {
             Self::NvlinkTransmit | Self::NvlinkReceive => ALL_LINKS,
@@ -165,7 +212,10 @@ impl Batch {
                 Ok(()) if is_narrow(value) && matches!(field, Field::PcieTransmit | Field::PcieReceive) => {
                     Reading::Unavailable(NARROW)
                 }
-                Ok(()) => decode(value).map_or_else(Reading::Unavailable, Reading::Value),
+                Ok(()) => match decode(value.valueType, value.value).filter(|decoded| field.can_be(*decoded)) {
+                    Some(decoded) => Reading::Value(decoded),
+                    None => Reading::Unavailable(cannot_be(value.fieldId)),
+                },
                 Err(error) => Reading::Unavailable(fault::at_call(&error, CALL)),
             };
         }
@@ -187,12 +237,11 @@ fn is_narrow(value: &nvmlFieldValue_t) -> bool {
 
 /// None of what is read here is negative, whatever type a driver gives it.
 #[allow(unsafe_code, reason = "a C union, whose type stands beside it")]
-fn decode(value: &nvmlFieldValue_t) -> Result<u64, Reason> {
-    let out = value.value;
+pub(super) fn decode(kind: nvmlValueType_t, out: nvmlValue_t) -> Option<u64> {
     let signed = |signed: i64| u64::try_from(signed).ok();
     // SAFETY: all members are numbers that begin at the same byte, and the whole union was initialised.
-    let decoded = unsafe {
-        match value.valueType {
+    unsafe {
+        match kind {
             0 => (out.dVal.is_finite() && out.dVal >= 0.0).then_some(out.dVal as u64),
             1 => Some(u64::from(out.uiVal)),
             2 => Some(out.ulVal),
@@ -202,13 +251,14 @@ fn decode(value: &nvmlFieldValue_t) -> Result<u64, Reason> {
             6 => Some(u64::from(out.usVal)),
             _ => None,
         }
-    };
-    decoded.ok_or_else(|| {
-        Reason::new(
-            format!("the driver's value of field {} is none that can be true", value.fieldId),
-            "none: the next sample is usually right",
-        )
-    })
+    }
+}
+
+fn cannot_be(field: u32) -> Reason {
+    Reason::new(
+        format!("the driver's value of field {field} is none that can be true"),
+        "none: the next sample is usually right",
+    )
 }
 
 #[cfg(test)]
@@ -228,6 +278,13 @@ mod tests {
     }
 
     #[test]
+    fn blanks_are_no_values() {
+        assert!([0, 1, 1 << 32].iter().all(|value| Field::EccCorrected.can_be(*value)));
+        assert!([u64::from(u32::MAX), 1 << 47, u64::MAX].iter().all(|value| !Field::EccCorrected.can_be(*value)));
+        assert!(Field::HwThermal.can_be(u64::from(u32::MAX)) && !Field::HwThermal.can_be(1 << 47));
+    }
+
+    #[test]
     fn each_field_is_in_one_batch() {
         let mut all: Vec<_> = FAST.iter().chain(SLOW).map(|field| *field as usize).collect();
         all.sort_unstable();
@@ -236,15 +293,11 @@ mod tests {
 
     #[test]
     fn values_of_every_type_are_read_and_those_that_cannot_be_true_are_none() {
-        let value = |kind, value| {
-            decode(&nvmlFieldValue_t { valueType: kind, value, ..Batch::new(&FAST[..1], FieldIdScheme::V12).asked[0] })
-                .ok()
-        };
-        assert_eq!(value(0, nvmlValue_t { dVal: 61.0 }), Some(61));
-        assert_eq!(value(0, nvmlValue_t { dVal: f64::NAN }), None);
-        assert_eq!(value(1, nvmlValue_t { uiVal: 61 }), Some(61));
-        assert_eq!(value(3, nvmlValue_t { ullVal: u64::MAX }), Some(u64::MAX));
-        assert_eq!(value(4, nvmlValue_t { sllVal: -1 }), None);
-        assert_eq!(value(9, nvmlValue_t { ullVal: 1 }), None);
+        assert_eq!(decode(0, nvmlValue_t { dVal: 61.0 }), Some(61));
+        assert_eq!(decode(0, nvmlValue_t { dVal: f64::NAN }), None);
+        assert_eq!(decode(1, nvmlValue_t { uiVal: 61 }), Some(61));
+        assert_eq!(decode(3, nvmlValue_t { ullVal: u64::MAX }), Some(u64::MAX));
+        assert_eq!(decode(4, nvmlValue_t { sllVal: -1 }), None);
+        assert_eq!(decode(9, nvmlValue_t { ullVal: 1 }), None);
     }
 }

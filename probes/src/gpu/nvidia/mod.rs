@@ -12,11 +12,22 @@ mod events;
 mod fault;
 mod fields;
 mod gpm;
+mod health;
+mod link;
+mod mig;
+mod pace;
+mod power;
 mod probe;
 mod readings;
 mod retry;
 mod sampler;
 mod series;
+mod settings;
+mod spans;
+mod tenants;
+mod traffic;
+mod turn;
+mod utilization;
 
 use perfwatch_model::{MetricDef, metrics};
 

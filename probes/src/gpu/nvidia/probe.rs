@@ -1,49 +1,99 @@
 //! The probe's side of the NVML thread: asks, waits no longer than its budget, and puts what came into the sample.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 
 use perfwatch_model::metrics::gpu;
-use perfwatch_model::{Entity, EntityKind, Reading, Reason, Sample, Stamp};
+use perfwatch_model::tick::{SLOT_NS, SLOTS};
+use perfwatch_model::{Entity, EntityId, EntityKind, GpuSlot, Reading, Reason, Sample, Stamp};
 
-use super::activity::Activity;
+use super::activity::{Activity, Doing};
 use super::fault;
-use super::readings::DeviceFault;
-use super::sampler::{self, Description, Report, Request};
-use super::series::{DeviceSeries, Sign};
+use super::health::{self, Sign};
+use super::readings::{DeviceReadings, NOT_READ};
+use super::sampler::{self, Description, Refused, Report, Request};
+use super::series::DeviceSeries;
 use crate::Probe;
-use crate::gpu::{GpuContext, GpuDevice, GpuProbe};
+use crate::gpu::{GpuContext, GpuDevice, GpuProbe, Sharing};
 
-/// Process lists cost more than all other readings together, and change when models are loaded.
-const PROCESSES_EVERY_NS: u64 = 2_000_000_000;
-/// Limits change when somebody sets them.
-const LIMITS_EVERY_NS: u64 = 30_000_000_000;
+/// From one sample to the next.
+const TICK_NS: u64 = SLOTS as u64 * SLOT_NS;
+/// A driver that starts its devices takes its time, and no longer than this.
+const LONGEST_START_NS: u64 = 60_000_000_000;
+/// Ticks come a little early or late.
+const JITTER_NS: u64 = TICK_NS / 2;
+
+/// A request that was given up on, and that the thread owes an answer to.
+struct Overdue {
+    asked: Stamp,
+    /// What the thread is in.
+    doing: Doing,
+    /// Why there is nothing to read meanwhile.
+    reason: Reason,
+    /// Why there is nothing of the other devices, where it is one of them that does not answer.
+    others: Option<Reason>,
+    /// The answer before came late too, so that this one is not missed yet.
+    is_slow: bool,
+    /// NVML is being initialised, and for no longer than that may take.
+    is_starting: bool,
+}
+
+impl Overdue {
+    /// A driver or device that does not answer.
+    fn silent(asked: Stamp, now: Stamp, doing: Doing) -> Self {
+        let others = doing.device.as_ref().map(|uuid| waiting(uuid, doing.call));
+        let is_starting = doing.is_starting && now.mono_ns.saturating_sub(asked.mono_ns) < LONGEST_START_NS;
+        let reason = if is_starting { starting(asked, doing.call) } else { unresponsive(asked, doing.call) };
+        Self { asked, reason, others, doing, is_slow: false, is_starting }
+    }
+
+    /// A driver that took so long the last time, and will answer.
+    fn slow(asked: Stamp, doing: Doing, took_ns: u64) -> Self {
+        Self { asked, doing, reason: slow(took_ns), others: None, is_slow: true, is_starting: false }
+    }
+
+    /// What is told of a device, and whether it is why.
+    fn of(&self, device: &GpuDevice) -> (&Reason, Option<Sign>) {
+        match (&self.others, &self.doing.device) {
+            (Some(others), Some(uuid)) if **uuid != *device.uuid => (others, None),
+            _ if self.is_slow || self.is_starting => (&self.reason, None),
+            _ => (&self.reason, Some(Sign::Silence)),
+        }
+    }
+}
 
 /// NVIDIA's GPUs, sampled.
 pub(crate) struct NvidiaProbe {
     context: GpuContext,
     activity: Activity,
-    requests: Option<Sender<Request>>,
+    requests: Option<SyncSender<Request>>,
     reports: Receiver<Report>,
-    /// Why there is nothing to read, while the thread owes an answer to a request that was given up on.
-    overdue: Option<Reason>,
+    overdue: Option<Overdue>,
+    /// How long the last answer took, where it came too late.
+    slow_ns: Option<u64>,
+    /// When it gave the last answer that could be used, as long as none is given.
+    silent_since: Option<Stamp>,
     /// The report's buffers, while the thread does not have them.
     spare: Report,
     /// CPU time of the thread, as of its last answer.
     thread_cpu_ns: u64,
-    processes_due_ns: u64,
-    limits_due_ns: u64,
+    /// CPU time that it may use between two answers, in a second.
+    allowed_ns: u64,
+    stretched: bool,
     /// Those that answer, then those that the driver could not open any more.
     devices: Vec<GpuDevice>,
     series: Vec<DeviceSeries>,
-    /// Why it could not.
-    refused: Option<Reason>,
+    /// The driver's number of each.
+    indices: Vec<u32>,
+    /// Those that it could not.
+    refused: Vec<Refused>,
 }
 
 impl NvidiaProbe {
     /// Starts the NVML thread. It is never joined: it may be in a call that does not return.
     pub(crate) fn start(context: GpuContext) -> Self {
-        let (requests, asked) = mpsc::channel();
-        let (answers, reports) = mpsc::channel();
+        // There is one question at a time, and one answer to it. A place that is kept costs no allocation.
+        let (requests, asked) = mpsc::sync_channel(1);
+        let (answers, reports) = mpsc::sync_channel(1);
         let activity = Activity::default();
         let (theirs, settings) = (activity.clone(), context.clone());
         let thread = std::thread::Builder::new()
@@ -55,49 +105,51 @@ impl NvidiaProbe {
             requests: thread.is_ok().then_some(requests),
             reports,
             overdue: None,
+            slow_ns: None,
+            silent_since: None,
             spare: Report::default(),
             thread_cpu_ns: 0,
-            processes_due_ns: 0,
-            limits_due_ns: 0,
+            allowed_ns: u64::MAX,
+            stretched: false,
             devices: Vec::new(),
             series: Vec::new(),
-            refused: None,
+            indices: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
     /// One question to the thread and its answer, or why there is none.
     fn ask(&mut self, now: Stamp, out: &mut Sample<'_>) -> Result<Report, Reason> {
-        if let Some(reason) = &self.overdue {
+        if let Some(overdue) = &mut self.overdue {
             match self.reports.try_recv() {
-                Ok(mut late) => {
-                    // Its numbers are of a time long past; the list of devices still holds.
-                    self.adopt(late.inventory.take(), late.refused.take(), out);
-                    self.count_xids(&late, out);
-                    self.thread_cpu_ns = late.cpu_ns;
-                    self.spare = late;
+                Ok(late) => {
+                    let asked = overdue.asked;
                     self.overdue = None;
+                    if let Some(report) = self.take_late(late, asked, now, out) {
+                        return Ok(report);
+                    }
                 }
-                Err(TryRecvError::Empty) => return Err(reason.clone()),
+                Err(TryRecvError::Empty) => {
+                    let doing = self.activity.doing();
+                    if overdue.is_slow || overdue.is_starting || overdue.doing != doing {
+                        *overdue = Overdue::silent(overdue.asked, now, doing);
+                    }
+                    return Err(overdue.reason.clone());
+                }
                 Err(TryRecvError::Disconnected) => return Err(fault::NO_THREAD),
             }
         }
-        let (processes, limits) = (now.mono_ns >= self.processes_due_ns, now.mono_ns >= self.limits_due_ns);
-        let request = Request { at: now, processes, limits, report: std::mem::take(&mut self.spare) };
+        let (allowed_ns, report) = (self.allowed_ns, std::mem::take(&mut self.spare));
+        let request = Request { at: now, sent_ns: sampler::monotonic_ns(), allowed_ns, report };
         self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or(fault::NO_THREAD)?;
         match self.reports.recv_timeout(self.context.budget) {
             Ok(mut report) => {
-                self.adopt(report.inventory.take(), report.refused.take(), out);
-                self.thread_cpu_ns = report.cpu_ns;
-                if processes {
-                    self.processes_due_ns = now.mono_ns.saturating_add(PROCESSES_EVERY_NS);
-                }
-                if limits {
-                    self.limits_due_ns = now.mono_ns.saturating_add(LIMITS_EVERY_NS);
-                }
+                (self.slow_ns, self.silent_since) = (None, None);
+                self.take_state(&mut report, out);
                 match report.failure.take() {
                     Some(reason) => {
                         // The error that ended the session may be told in its last answer, and is told once.
-                        self.count_xids(&report, out);
+                        self.take_seldom(&mut report, out);
                         self.spare = report;
                         Err(reason)
                     }
@@ -105,88 +157,131 @@ impl NvidiaProbe {
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                let reason = unresponsive(now, self.activity.call());
-                self.overdue = Some(reason.clone());
+                let doing = self.activity.doing();
+                let overdue = match self.slow_ns {
+                    Some(took_ns) => Overdue::slow(now, doing, took_ns),
+                    None => Overdue::silent(*self.silent_since.get_or_insert(now), now, doing),
+                };
+                let reason = overdue.reason.clone();
+                self.overdue = Some(overdue);
                 Err(reason)
             }
             Err(RecvTimeoutError::Disconnected) => Err(fault::NO_THREAD),
         }
     }
 
-    fn count_xids(&mut self, report: &Report, out: &mut Sample<'_>) {
-        for (series, readings) in self.series.iter_mut().zip(&report.devices) {
+    /// Takes an answer that came too late for its own sample. It is handed back where it came before the next one: then it is all
+    /// that a slow driver has. Else its numbers are of a time long past, and what does not change from second to second holds.
+    fn take_late(&mut self, mut late: Report, asked: Stamp, now: Stamp, out: &mut Sample<'_>) -> Option<Report> {
+        let budget_ns = u64::try_from(self.context.budget.as_nanos()).unwrap_or(u64::MAX);
+        // An answer that is older than a tick is of no use: who takes that long each time does not answer.
+        self.slow_ns = Some(late.took_ns).filter(|took_ns| (budget_ns..TICK_NS).contains(took_ns));
+        self.take_state(&mut late, out);
+        let is_recent = late.took_ns < TICK_NS && now.mono_ns.saturating_sub(asked.mono_ns) < TICK_NS + JITTER_NS;
+        if is_recent && late.failure.is_none() {
+            // Those of the tick before.
+            late.devices.iter_mut().for_each(|readings| readings.slots = [GpuSlot::default(); SLOTS]);
+            self.silent_since = None;
+            return Some(late);
+        }
+        self.take_seldom(&mut late, out);
+        self.spare = late;
+        None
+    }
+
+    /// What an answer says of the devices as a whole and of the thread.
+    fn take_state(&mut self, report: &mut Report, out: &mut Sample<'_>) {
+        if let Some(inventory) = report.inventory.take() {
+            self.adopt(inventory, std::mem::take(&mut report.refused), out);
+        }
+        self.thread_cpu_ns = report.cpu_ns;
+        self.stretched = report.stretched;
+    }
+
+    /// Takes what is told once or seldom, of an answer that is not published.
+    fn take_seldom(&mut self, report: &mut Report, out: &mut Sample<'_>) {
+        let known = self.series.iter_mut().zip(&mut self.devices);
+        for ((series, device), readings) in known.zip(&mut report.devices) {
             series.count_xids(&readings.xids, out);
+            series.count_traffic(readings);
+            series.count_seldom(readings);
+            take_processes(device, readings);
         }
     }
 
     /// Takes over a new list of devices; those that are gone retire with their series. Where the driver could not open one that
-    /// is there, those that are missing are taken for it and stay: a dead GPU must not vanish from sight.
-    fn adopt(&mut self, inventory: Option<Vec<Description>>, refused: Option<Reason>, out: &mut Sample<'_>) {
-        let Some(inventory) = inventory else { return };
+    /// is there, those that are missing are taken for it and stay: a dead GPU must not vanish from sight. An instance is not there
+    /// where its GPU is, and is not on it.
+    fn adopt(&mut self, inventory: Vec<Description>, refused: Vec<Refused>, out: &mut Sample<'_>) {
         self.refused = refused;
         let mut known = std::mem::take(&mut self.series);
-        let mut missing = std::mem::take(&mut self.devices);
-        missing.retain(|device| inventory.iter().all(|now| now.uuid != device.uuid));
-        if self.refused.is_none() {
-            missing.drain(..).for_each(|device| out.table().retire(device.entity));
-        }
+        let before = std::mem::take(&mut self.devices).into_iter().zip(std::mem::take(&mut self.indices));
+        let is_there = |uuid: &str| inventory.iter().any(|now| now.uuid == uuid);
+        let mut missing: Vec<_> = before.filter(|(device, _)| !is_there(&device.uuid)).collect();
+        missing.retain(|(device, _)| {
+            let stays = !self.refused.is_empty() && device.parent.as_deref().is_none_or(|parent| !is_there(parent));
+            if !stays {
+                out.table().retire(device.entity);
+            }
+            stays
+        });
         for description in inventory {
             let entity = out.entity(entity(&description));
             // The index may move from one initialisation to the next; the UUID does not.
             let kept = known.iter().position(|series| series.entity == entity).map(|at| known.swap_remove(at));
             self.series.push(kept.unwrap_or_else(|| DeviceSeries::intern(entity, out)));
+            self.indices.push(description.index);
             self.devices.push(GpuDevice {
                 entity,
                 uuid: description.uuid,
+                parent: description.parent,
                 name: description.name,
                 pci: description.pci,
                 driver_version: description.driver_version,
-                processes: Reading::Unavailable(Reason::fixed("not read yet", "")),
+                slots: [GpuSlot::default(); SLOTS],
+                processes: Reading::Unavailable(NOT_READ),
+                sharing: Sharing::Unknown,
             });
         }
-        for device in missing {
+        for (device, index) in missing {
             let kept = known.iter().position(|series| series.entity == device.entity).map(|at| known.swap_remove(at));
             self.series.push(kept.unwrap_or_else(|| DeviceSeries::intern(device.entity, out)));
+            self.indices.push(index);
             self.devices.push(device);
         }
     }
 
     /// What is known of the devices that the driver could not open.
     fn report_refused(&mut self, answered: usize, out: &mut Sample<'_>) {
-        let Some(reason) = &self.refused else { return };
-        for (device, series) in self.devices.iter_mut().zip(&self.series).skip(answered) {
-            device.processes = Reading::Unavailable(reason.clone());
-            for metric in gpu::ALL.iter().filter(|metric| ![gpu::FAULT.name, gpu::XIDS.name].contains(&metric.name)) {
-                out.unavailable(metric, device.entity, reason.clone());
-            }
-            series.publish_only(Some(Sign::Device(DeviceFault::Lost)), out);
+        let known = self.devices.iter_mut().zip(&self.series).zip(&self.indices);
+        for ((device, series), index) in known.skip(answered) {
+            // Numbers may have moved; then it is one of those that there are.
+            let by_index = self.refused.iter().find(|refused| refused.index == *index);
+            let Some(Refused { reason, fault, .. }) = by_index.or(self.refused.first()) else { return };
+            (device.processes, device.sharing) = (Reading::Unavailable(reason.clone()), Sharing::Unknown);
+            device.slots = [GpuSlot::default(); SLOTS];
+            report_missing(device.entity, reason, out);
+            series.publish_only(fault.map(Sign::Device), out);
         }
     }
 
     /// Says of every metric, of every device known or else of the machine, why it is missing.
     fn report_absence(&mut self, reason: &Reason, out: &mut Sample<'_>) {
-        for device in &mut self.devices {
-            device.processes = Reading::Unavailable(reason.clone());
-        }
-        let known = self.devices.iter().map(|device| device.entity);
-        let nobody = self.devices.is_empty().then_some(self.context.host);
-        for entity in known.chain(nobody) {
-            // What the agent counts itself stays true, and of a driver that fails one fault is known.
-            for metric in gpu::ALL.iter().filter(|metric| ![gpu::FAULT.name, gpu::XIDS.name].contains(&metric.name)) {
-                out.unavailable(metric, entity, reason.clone());
+        for (device, series) in self.devices.iter_mut().zip(&self.series) {
+            let (reason, sign) = match &self.overdue {
+                Some(overdue) => overdue.of(device),
+                None => (reason, Some(Sign::Driver)),
+            };
+            device.slots = [GpuSlot::default(); SLOTS];
+            if self.overdue.as_ref().is_none_or(|overdue| !overdue.is_slow) {
+                (device.processes, device.sharing) = (Reading::Unavailable(reason.clone()), Sharing::Unknown);
             }
-        }
-        let sign = match &self.overdue {
-            // A driver that starts its devices takes its time.
-            Some(_) if self.activity.call() == sampler::INITIALISING => None,
-            Some(_) => Some(Sign::Silence),
-            None => Some(Sign::Driver),
-        };
-        for series in &self.series {
+            report_missing(device.entity, reason, out);
             series.publish_only(sign, out);
         }
         if self.series.is_empty() {
-            for metric in [&gpu::FAULT, &gpu::XIDS] {
+            report_missing(self.context.host, reason, out);
+            for metric in [&gpu::FAULT, &gpu::STATUS, &gpu::XIDS] {
                 out.unavailable(metric, self.context.host, reason.clone());
             }
         }
@@ -196,10 +291,12 @@ impl NvidiaProbe {
 impl Probe for NvidiaProbe {
     fn sample(&mut self, now: Stamp, out: &mut Sample<'_>) {
         match self.ask(now, out) {
-            Ok(report) => {
-                for ((series, device), readings) in self.series.iter_mut().zip(&mut self.devices).zip(&report.devices) {
+            Ok(mut report) => {
+                let known = self.series.iter_mut().zip(&mut self.devices);
+                for ((series, device), readings) in known.zip(&mut report.devices) {
                     series.publish(readings, out);
-                    device.processes.clone_from(&readings.processes);
+                    device.slots = readings.slots;
+                    take_processes(device, readings);
                 }
                 self.report_refused(report.devices.len(), out);
                 self.spare = report;
@@ -217,6 +314,29 @@ impl GpuProbe for NvidiaProbe {
     fn devices(&self) -> &[GpuDevice] {
         &self.devices
     }
+
+    fn allow(&mut self, cpu_ns_per_s: u64) {
+        self.allowed_ns = cpu_ns_per_s;
+    }
+
+    fn is_stretched(&self) -> bool {
+        self.stretched
+    }
+}
+
+/// What the agent counts itself stays true, and of a device that does not answer its faults are known.
+fn report_missing(entity: EntityId, reason: &Reason, out: &mut Sample<'_>) {
+    for metric in gpu::ALL.iter().filter(|metric| !health::is_told_regardless(metric)) {
+        out.unavailable(metric, entity, reason.clone());
+    }
+}
+
+fn take_processes(device: &mut GpuDevice, readings: &mut DeviceReadings) {
+    if readings.processes_are_new {
+        // What is handed back is filled again.
+        std::mem::swap(&mut device.processes, &mut readings.processes);
+        device.sharing = readings.sharing;
+    }
 }
 
 fn entity(description: &Description) -> Entity {
@@ -224,6 +344,9 @@ fn entity(description: &Description) -> Entity {
         .with("hw.id", description.uuid.clone())
         .with("hw.name", description.name.clone())
         .with("hw.vendor", "nvidia");
+    if let Some(parent) = &description.parent {
+        entity = entity.with("hw.parent", parent.clone());
+    }
     if let Reading::Value(version) = &description.driver_version {
         entity = entity.with("hw.driver_version", version.clone());
     }
@@ -232,16 +355,35 @@ fn entity(description: &Description) -> Entity {
 
 /// Why a driver that did not answer in time has no readings. The text stays the same for as long as the call hangs.
 fn unresponsive(since: Stamp, call: &str) -> Reason {
-    let seconds = since.wall_ns / 1_000_000_000 % 86_400;
-    let time = format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if call == sampler::INITIALISING {
-        return Reason::new(
-            format!("NVML has been initializing since {time}"),
-            "wait: without persistence mode the driver starts the GPUs first (`nvidia-smi -pm 1` keeps them up)",
-        );
-    }
     Reason::new(
-        format!("driver unresponsive since {time}: `{call}` has not returned"),
+        format!("driver unresponsive since {}: `{call}` has not returned", fault::time(since)),
         "check `dmesg | grep -i -e nvrm -e xid`; a GPU that hangs needs a reset or a reboot",
+    )
+}
+
+/// The same of one that is not expected to answer yet.
+fn starting(since: Stamp, call: &str) -> Reason {
+    Reason::new(
+        format!("NVML has been initializing since {}: in `{call}`", fault::time(since)),
+        "wait: without persistence mode the driver starts the GPUs first (`nvidia-smi -pm 1` keeps them up)",
+    )
+}
+
+/// Why a device has no readings while the thread is in a call on another.
+fn waiting(uuid: &str, call: &str) -> Reason {
+    Reason::new(
+        format!("waits for {uuid}: `{call}` has not returned"),
+        "look at that GPU; those beside it are read again when the call returns",
+    )
+}
+
+/// Why a driver that answers, and too late for each sample, has no readings in this one.
+fn slow(took_ns: u64) -> Reason {
+    Reason::new(
+        format!(
+            "the driver is slow: its last answer took {} ms, so that readings come every other second",
+            took_ns / 1_000_000
+        ),
+        "find out who else asks it all the time (`nvidia-smi` is as slow then); persistence mode (`nvidia-smi -pm 1`) helps",
     )
 }

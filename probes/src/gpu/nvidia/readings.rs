@@ -2,20 +2,31 @@
 
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
-use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::{Bits, NvmlError};
-use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml};
-use perfwatch_model::{Reading, Reason};
+use perfwatch_model::tick::SLOTS;
+use perfwatch_model::{GpuSlot, Reading, Reason};
 
 use super::activity::Activity;
 use super::fault;
 use super::fields::{self, Batch, FieldReadings};
-use super::gpm::{self, Gpm, UnitReadings};
-use crate::gpu::GpuProcess;
+use super::gpm::{self, Gpm, Measured, UnitReadings};
+use super::link::LinkReadings;
+use super::mig::{self, Part};
+use super::power;
+use super::settings::SettingReadings;
+use super::spans::Spans;
+use super::traffic::{Moved, RATES, Traffic};
+use crate::gpu::{GpuContext, GpuProcess, Sharing};
 
-/// Before the first answer; never leaves the probe, as every slot is filled before a report is sent.
-const NOT_READ: Reason = Reason::fixed("not read yet", "");
+/// Devices that are built stay below these by far.
+const MOST_C: u32 = 200;
+const MOST_MHZ: u32 = 20_000;
+const MOST_BYTES: u64 = 1 << 44;
+
+/// Before the first answer, and of what is read of one device after the other.
+pub(crate) const NOT_READ: Reason =
+    Reason::fixed("not read yet: limits and processes are read of a few GPUs at a time", "wait some seconds");
 
 /// NVML's reasons for clocks that are held down, with the value of `perfwatch.gpu.throttle.reason`.
 ///
@@ -34,6 +45,8 @@ pub(crate) const THROTTLE_REASONS: [(u64, &str); 8] = [
 /// One device's readings. Integers are bytes, hertz, and millijoules for the energy, as the metrics have them.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceReadings {
+    /// When they were asked for, `CLOCK_MONOTONIC`.
+    pub(crate) at_ns: u64,
     pub(crate) utilization: Reading<f64>,
     pub(crate) memory_busy: Reading<f64>,
     pub(crate) memory_used: Reading<u64>,
@@ -47,41 +60,72 @@ pub(crate) struct DeviceReadings {
     pub(crate) sm_clock_limit_hz: Reading<u64>,
     pub(crate) memory_clock_limit_hz: Reading<u64>,
     pub(crate) throttle_mask: Reading<u64>,
+    pub(crate) encoder: Reading<f64>,
+    pub(crate) decoder: Reading<f64>,
+    pub(crate) link: LinkReadings,
+    pub(crate) settings: SettingReadings,
     pub(crate) fields: FieldReadings,
     /// The fields that are read seldom were read for this sample.
     pub(crate) slow_is_new: bool,
     pub(crate) units: UnitReadings,
+    /// Bytes over the links since the last sample, as GPM tells them.
+    pub(crate) moved: Moved,
+    /// The units, tenth by tenth.
+    pub(crate) slots: [GpuSlot; SLOTS],
     /// Said by any call on the device.
     pub(crate) fault: Option<DeviceFault>,
     /// Codes of XID errors since the last sample; or why none are told.
     pub(crate) xids: Reading<Vec<u32>>,
+    /// Read for this sample; else what they hold is left from an earlier one.
+    pub(crate) processes_are_new: bool,
     pub(crate) processes: Reading<Vec<GpuProcess>>,
+    pub(crate) sharing: Sharing,
 }
 
 impl DeviceReadings {
     /// Nothing read yet.
     pub(crate) fn unread() -> Self {
+        Self::absent(&NOT_READ)
+    }
+
+    /// None of them, for this reason.
+    pub(crate) fn absent(reason: &Reason) -> Self {
         Self {
-            utilization: Reading::Unavailable(NOT_READ),
-            memory_busy: Reading::Unavailable(NOT_READ),
-            memory_used: Reading::Unavailable(NOT_READ),
-            memory_total: Reading::Unavailable(NOT_READ),
-            power_w: Reading::Unavailable(NOT_READ),
-            power_limit_w: Reading::Unavailable(NOT_READ),
-            energy_mj: Reading::Unavailable(NOT_READ),
-            temperature_c: Reading::Unavailable(NOT_READ),
-            sm_clock_hz: Reading::Unavailable(NOT_READ),
-            memory_clock_hz: Reading::Unavailable(NOT_READ),
-            sm_clock_limit_hz: Reading::Unavailable(NOT_READ),
-            memory_clock_limit_hz: Reading::Unavailable(NOT_READ),
-            throttle_mask: Reading::Unavailable(NOT_READ),
-            fields: [const { Reading::Unavailable(NOT_READ) }; fields::COUNT],
+            at_ns: 0,
+            utilization: Reading::Unavailable(reason.clone()),
+            memory_busy: Reading::Unavailable(reason.clone()),
+            memory_used: Reading::Unavailable(reason.clone()),
+            memory_total: Reading::Unavailable(reason.clone()),
+            power_w: Reading::Unavailable(reason.clone()),
+            power_limit_w: Reading::Unavailable(reason.clone()),
+            energy_mj: Reading::Unavailable(reason.clone()),
+            temperature_c: Reading::Unavailable(reason.clone()),
+            sm_clock_hz: Reading::Unavailable(reason.clone()),
+            memory_clock_hz: Reading::Unavailable(reason.clone()),
+            sm_clock_limit_hz: Reading::Unavailable(reason.clone()),
+            memory_clock_limit_hz: Reading::Unavailable(reason.clone()),
+            throttle_mask: Reading::Unavailable(reason.clone()),
+            encoder: Reading::Unavailable(reason.clone()),
+            decoder: Reading::Unavailable(reason.clone()),
+            link: LinkReadings::absent(reason),
+            settings: SettingReadings::absent(reason),
+            fields: std::array::from_fn(|_| Reading::Unavailable(reason.clone())),
             slow_is_new: false,
-            units: [const { Reading::Unavailable(NOT_READ) }; gpm::UNITS.len()],
+            units: std::array::from_fn(|_| Reading::Unavailable(reason.clone())),
+            moved: [None; RATES.len()],
+            slots: [GpuSlot::default(); SLOTS],
             fault: None,
-            xids: Reading::Unavailable(NOT_READ),
-            processes: Reading::Unavailable(NOT_READ),
+            xids: Reading::Unavailable(reason.clone()),
+            processes_are_new: false,
+            processes: Reading::Unavailable(reason.clone()),
+            sharing: Sharing::Unknown,
         }
+    }
+
+    /// Keeps nothing but its XID errors.
+    pub(crate) fn lose(&mut self, reason: &Reason) {
+        let xids = std::mem::replace(&mut self.xids, Reading::Unavailable(NOT_READ));
+        *self = Self { xids, slow_is_new: true, processes_are_new: true, ..Self::absent(reason) };
     }
 }
 
@@ -94,12 +138,24 @@ pub(crate) enum DeviceFault {
     ResetRequired,
 }
 
+impl DeviceFault {
+    pub(crate) fn of(error: &NvmlError) -> Option<Self> {
+        match error {
+            NvmlError::GpuLost => Some(Self::Lost),
+            NvmlError::ResetRequired => Some(Self::ResetRequired),
+            _ => None,
+        }
+    }
+}
+
 /// How the calls of one sample went, over all devices.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     answered: u32,
     unknown: u32,
     ended: Option<Reason>,
+    /// A MIG instance is not there any more.
+    pub(crate) is_instance_gone: bool,
     /// Of the device that is read now.
     fault: Option<DeviceFault>,
 }
@@ -111,16 +167,9 @@ impl Tally {
     }
 
     /// Why NVML has to be initialised anew, if it has to: a call said so, or every call failed with `unknown error`.
-    pub(crate) fn end_of_session(self) -> Option<Reason> {
+    pub(crate) fn end_of_session(self, context: &GpuContext) -> Option<Reason> {
         let lost = self.answered == 0 && self.unknown > 0;
-        self.ended.or_else(|| {
-            lost.then(|| {
-                Reason::fixed(
-                    "the NVIDIA driver answers every call with `unknown error`",
-                    "check `dmesg | grep -i nvrm`; restart the container",
-                )
-            })
-        })
+        self.ended.or_else(|| lost.then(|| fault::all_unknown(context)))
     }
 }
 
@@ -129,9 +178,20 @@ pub(crate) struct Reader<'a, 'nvml> {
     pub(crate) device: &'a Device<'nvml>,
     pub(crate) activity: &'a Activity,
     pub(crate) tally: &'a mut Tally,
+    pub(crate) part: &'a Part,
 }
 
 impl Reader<'_, '_> {
+    /// Why a device that was lost still is, if it is: by one call, which has to ask the device.
+    pub(crate) fn is_lost(&mut self) -> Option<Reason> {
+        let device = self.device;
+        let asked = self.call("nvmlDeviceGetTemperature", || device.temperature(TemperatureSensor::Gpu));
+        match asked {
+            Reading::Unavailable(reason) if self.tally.fault == Some(DeviceFault::Lost) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// What may change from one second to the next.
     pub(crate) fn read_fast(&mut self, into: &mut DeviceReadings) {
         let device = self.device;
@@ -145,22 +205,11 @@ impl Reader<'_, '_> {
                 into.utilization = Reading::Unavailable(reason);
             }
         }
-        match self.call("nvmlDeviceGetMemoryInfo_v2", || device.memory_info()) {
-            Reading::Value(memory) => {
-                into.memory_used = used(memory.used, memory.total);
-                into.memory_total = Reading::Value(memory.total);
-            }
-            Reading::Unavailable(reason) => {
-                into.memory_used = Reading::Unavailable(reason.clone());
-                into.memory_total = Reading::Unavailable(reason);
-            }
-        }
-        into.power_w = self.call("nvmlDeviceGetPowerUsage", || device.power_usage()).map(watts);
-        into.energy_mj = self.call("nvmlDeviceGetTotalEnergyConsumption", || device.total_energy_consumption());
-        into.temperature_c =
-            self.call("nvmlDeviceGetTemperature", || device.temperature(TemperatureSensor::Gpu)).map(f64::from);
-        into.sm_clock_hz = self.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::SM)).map(hertz);
-        into.memory_clock_hz = self.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::Memory)).map(hertz);
+        self.read_memory(into);
+        let degrees = self.call("nvmlDeviceGetTemperature", || device.temperature(TemperatureSensor::Gpu));
+        into.temperature_c = at_most(degrees, MOST_C, "°C").map(f64::from);
+        into.sm_clock_hz = hertz(self.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::SM)));
+        into.memory_clock_hz = hertz(self.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::Memory)));
         into.throttle_mask = self.call("nvmlDeviceGetCurrentClocksThrottleReasons", || {
             match device.current_throttle_reasons_strict() {
                 // The wrapper refuses bits newer than itself; they are handed on, and shown as `other`.
@@ -168,6 +217,31 @@ impl Reader<'_, '_> {
                 other => other.map(|reasons: ThrottleReasons| reasons.bits()),
             }
         });
+        let share = |reading: Reading<u32>| match reading {
+            Reading::Value(percent) => ratio(percent),
+            Reading::Unavailable(reason) => Reading::Unavailable(reason),
+        };
+        into.encoder = share(
+            self.call("nvmlDeviceGetEncoderUtilization", || device.encoder_utilization()).map(|info| info.utilization),
+        );
+        into.decoder = share(
+            self.call("nvmlDeviceGetDecoderUtilization", || device.decoder_utilization()).map(|info| info.utilization),
+        );
+    }
+
+    /// How much memory there is, and how much of it is in use.
+    pub(crate) fn read_memory(&mut self, into: &mut DeviceReadings) {
+        let device = self.device;
+        match self.call("nvmlDeviceGetMemoryInfo_v2", || device.memory_info()) {
+            Reading::Value(memory) => {
+                into.memory_used = used(memory.used, memory.total);
+                into.memory_total = total(memory.total);
+            }
+            Reading::Unavailable(reason) => {
+                into.memory_used = Reading::Unavailable(reason.clone());
+                into.memory_total = Reading::Unavailable(reason);
+            }
+        }
     }
 
     /// Everything of a batch with one call.
@@ -179,44 +253,38 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Which units were busy since the last call.
-    pub(crate) fn read_units(&mut self, gpm: &mut Result<Gpm<'_>, Reason>, now_ns: u64, into: &mut DeviceReadings) {
+    /// Samples which units were busy, into `spans`, and what went over the links, into `traffic`.
+    pub(crate) fn sample_units(&mut self, gpm: &mut Gpm<'_>, now_ns: u64, spans: &mut Spans, traffic: &mut Traffic) {
         let device = self.device;
-        match gpm {
-            Ok(gpm) => match self.call(gpm::CALL, || gpm.sample(device, now_ns)) {
-                Reading::Value(Some(units)) => into.units = units,
-                // Too soon after the last one, which still stands.
-                Reading::Value(None) => {}
-                Reading::Unavailable(reason) => into.units = gpm::UNITS.map(|_| Reading::Unavailable(reason.clone())),
-            },
-            Err(reason) => into.units = gpm::UNITS.map(|_| Reading::Unavailable(reason.clone())),
+        let told = match self.call(gpm::TAKE, || gpm.take(device, now_ns)) {
+            Reading::Value(true) => self.call(gpm::COMPARE, || gpm.compare()),
+            Reading::Value(false) => return,
+            Reading::Unavailable(reason) => Reading::Unavailable(reason),
+        };
+        match told {
+            Reading::Value(Some(Measured { from_ns, to_ns, units, rates })) => {
+                traffic.add(to_ns.saturating_sub(from_ns), &rates);
+                spans.add(from_ns, to_ns, units);
+            }
+            Reading::Value(None) => {}
+            Reading::Unavailable(reason) => spans.fail(now_ns, &reason),
         }
-        gpm::disbelieve_zeros(&mut into.units, &into.utilization);
     }
 
     /// What changes when somebody changes it.
     pub(crate) fn read_limits(&mut self, into: &mut DeviceReadings) {
         let device = self.device;
-        into.power_limit_w = self.call("nvmlDeviceGetEnforcedPowerLimit", || device.enforced_power_limit()).map(watts);
-        into.sm_clock_limit_hz = self.call("nvmlDeviceGetMaxClockInfo", || device.max_clock_info(Clock::SM)).map(hertz);
+        into.power_limit_w =
+            power::watts(self.call("nvmlDeviceGetEnforcedPowerLimit", || device.enforced_power_limit()));
+        into.sm_clock_limit_hz = hertz(self.call("nvmlDeviceGetMaxClockInfo", || device.max_clock_info(Clock::SM)));
         into.memory_clock_limit_hz =
-            self.call("nvmlDeviceGetMaxClockInfo", || device.max_clock_info(Clock::Memory)).map(hertz);
+            hertz(self.call("nvmlDeviceGetMaxClockInfo", || device.max_clock_info(Clock::Memory)));
+        into.link.read_limits(self);
+        into.settings.read(self);
     }
 
-    /// The processes of the three lists, each once: under MPS the same process is in more than one.
-    pub(crate) fn read_processes(&mut self, into: &mut DeviceReadings) {
-        let device = self.device;
-        let compute = self.call("nvmlDeviceGetComputeRunningProcesses_v3", || device.running_compute_processes());
-        let graphics = self.call("nvmlDeviceGetGraphicsRunningProcesses_v3", || device.running_graphics_processes());
-        let mps = self.call("nvmlDeviceGetMPSComputeRunningProcesses_v3", || device.mps_running_compute_processes());
-        // Compute is the list that model servers are in; without it the others would pass a part off as the whole.
-        into.processes = compute.map(|compute| {
-            let more = [graphics, mps].into_iter().filter_map(Reading::value).flatten();
-            merged(compute.into_iter().chain(more))
-        });
-    }
-
-    fn call<T>(&mut self, name: &'static str, make: impl FnOnce() -> Result<T, NvmlError>) -> Reading<T> {
+    /// Makes one call, and counts how it went.
+    pub(crate) fn call<T>(&mut self, name: &'static str, make: impl FnOnce() -> Result<T, NvmlError>) -> Reading<T> {
         self.activity.enter(name);
         match make() {
             Ok(value) => {
@@ -224,12 +292,12 @@ impl Reader<'_, '_> {
                 Reading::Value(value)
             }
             Err(error) => {
-                let reason = fault::at_call(&error, name);
-                match error {
-                    NvmlError::GpuLost => self.tally.fault = Some(DeviceFault::Lost),
-                    NvmlError::ResetRequired => self.tally.fault = Some(DeviceFault::ResetRequired),
-                    _ => {}
-                }
+                let reason = match (self.part, &error) {
+                    (Part::Cut(_), NvmlError::NotSupported) => mig::OF_THE_PARTS,
+                    _ => fault::at_call(&error, name),
+                };
+                self.tally.is_instance_gone |= *self.part == Part::Instance && mig::is_gone(&error);
+                self.tally.fault = DeviceFault::of(&error).or(self.tally.fault);
                 match error {
                     NvmlError::Unknown => self.tally.unknown += 1,
                     error if fault::ends_session(&error) => self.tally.ended = Some(reason.clone()),
@@ -254,34 +322,33 @@ fn ratio(percent: u32) -> Reading<f64> {
 }
 
 fn used(used: u64, total: u64) -> Reading<u64> {
-    if used > total {
+    if used > total || total > MOST_BYTES {
         let text = format!("the driver reported {used} bytes in use of {total}, which cannot be true");
         return Reading::Unavailable(Reason::new(text, "none: the next sample is usually right"));
     }
     Reading::Value(used)
 }
 
-fn watts(milliwatts: u32) -> f64 {
-    f64::from(milliwatts) / 1e3
+fn total(bytes: u64) -> Reading<u64> {
+    if bytes == 0 || bytes > MOST_BYTES {
+        let text = format!("the driver reported {bytes} bytes of memory, which cannot be true");
+        return Reading::Unavailable(Reason::new(text, "none: the next sample is usually right"));
+    }
+    Reading::Value(bytes)
 }
 
-fn hertz(megahertz: u32) -> u64 {
-    u64::from(megahertz) * 1_000_000
+/// Megahertz to hertz.
+fn hertz(reading: Reading<u32>) -> Reading<u64> {
+    at_most(reading, MOST_MHZ, "MHz").map(|megahertz| u64::from(megahertz) * 1_000_000)
 }
 
-/// One row per pid, the larger memory of its rows.
-fn merged(processes: impl Iterator<Item = ProcessInfo>) -> Vec<GpuProcess> {
-    let mut rows: Vec<(u32, Option<u64>)> = processes
-        .map(|process| match process.used_gpu_memory {
-            UsedGpuMemory::Used(bytes) => (process.pid, Some(bytes)),
-            UsedGpuMemory::Unavailable => (process.pid, None),
-        })
-        .collect();
-    rows.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-    rows.dedup_by_key(|(pid, _)| *pid);
-    let row = |(pid, bytes): (u32, Option<u64>)| GpuProcess {
-        pid,
-        used: bytes.map_or(Reading::Unavailable(fault::MEMORY_NOT_ATTRIBUTED), Reading::Value),
-    };
-    rows.into_iter().map(row).collect()
+/// What is no more than it can be.
+pub(super) fn at_most(reading: Reading<u32>, most: u32, unit: &str) -> Reading<u32> {
+    match reading {
+        Reading::Value(value) if value > most => Reading::Unavailable(Reason::new(
+            format!("the driver reported {value} {unit}, which cannot be true"),
+            "none: the next sample is usually right",
+        )),
+        other => other,
+    }
 }

@@ -20,6 +20,11 @@ impl Retry {
         now.mono_ns >= self.due_ns
     }
 
+    /// Whether something failed and nothing worked since.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.wait_ns > 0
+    }
+
     /// Notes a failure.
     pub(crate) fn failed(&mut self, now: Stamp) {
         self.wait_ns = if self.wait_ns == 0 { FIRST_NS } else { (self.wait_ns * 2).min(LONGEST_NS) };

@@ -1,32 +1,57 @@
 //! The thread that talks to NVML, and may hang in it.
 
 use std::mem::ManuallyDrop;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
 
+use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
-use perfwatch_model::{Reading, Reason, Stamp};
+use perfwatch_model::tick::{SLOT_NS, SLOTS};
+use perfwatch_model::{GpuSlot, Reading, Reason, Stamp};
 
 use super::activity::Activity;
 use super::events::{self, Events};
 use super::fault;
 use super::fields::{self, Batch};
-use super::gpm::Gpm;
-use super::readings::{DeviceReadings, Reader, Tally};
+use super::gpm::{self, Doubt, Gpm};
+use super::mig::{self, Instance, Part};
+use super::pace::Pace;
+use super::power::Meter;
+use super::readings::{DeviceFault, DeviceReadings, Reader, Tally};
 use super::retry::Retry;
+use super::spans::Spans;
+use super::tenants::Tenants;
+use super::traffic::{RATES, Traffic};
+use super::turn::{Pass, Turn};
+use super::utilization::Samples;
 use crate::gpu::GpuContext;
 
-/// What [`Activity`] says while the library is loaded and initialised. It takes seconds where the driver has to start the devices
-/// first (persistence mode off).
-pub(crate) const INITIALISING: &str = "nvmlInit_v2";
+/// What [`Activity`] says while the library is loaded, too.
+const INITIALISE: &str = "nvmlInit_v2";
+/// Made where the library is dropped.
+const SHUT_DOWN: &str = "nvmlShutdown";
+
+/// Process lists cost more than all other readings together, and change when models are loaded.
+const PROCESSES_EVERY_NS: u64 = 2_000_000_000;
+/// Limits change when somebody sets them.
+const LIMITS_EVERY_NS: u64 = 30_000_000_000;
+/// A link that is as fast as it can be is seldom another the second after.
+const LINK_EVERY_NS: u64 = 5_000_000_000;
+/// Devices whose limits one answer reads.
+const LIMITS_AT_ONCE: usize = 2;
+
+/// As long as GPM's last measurement stands, at least.
+const FRESH_NS: u64 = 3_000_000_000;
 
 /// Asks for one sample.
 pub(crate) struct Request {
     /// When it is taken.
     pub(crate) at: Stamp,
-    /// Whether to read the process lists too.
-    pub(crate) processes: bool,
-    /// Whether to read the limits too.
-    pub(crate) limits: bool,
+    /// When it was sent, `CLOCK_MONOTONIC`.
+    pub(crate) sent_ns: u64,
+    /// CPU time that sampling GPM between two requests may use in a second.
+    pub(crate) allowed_ns: u64,
     /// To be filled and sent back: its buffers are reused.
     pub(crate) report: Report,
 }
@@ -36,21 +61,38 @@ pub(crate) struct Request {
 pub(crate) struct Report {
     /// The devices, when they are other than in the last report.
     pub(crate) inventory: Option<Vec<Description>>,
-    /// Beside a new inventory: why a device that is there is not in it.
-    pub(crate) refused: Option<Reason>,
+    /// Beside a new inventory: devices that are there and not in it.
+    pub(crate) refused: Vec<Refused>,
     /// Readings, in the inventory's order.
     pub(crate) devices: Vec<DeviceReadings>,
     /// Why there are no readings at all.
     pub(crate) failure: Option<Reason>,
     /// CPU time that this thread has used so far.
     pub(crate) cpu_ns: u64,
+    /// How long it took from the request on; what came before the first answer of all is no part of it.
+    pub(crate) took_ns: u64,
+    /// GPM is sampled less often than it could be, for what it costs.
+    pub(crate) stretched: bool,
+}
+
+/// A device that the driver does not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) index: u32,
+    pub(crate) reason: Reason,
+    /// What is wrong with it, where that is why.
+    pub(crate) fault: Option<DeviceFault>,
 }
 
 /// What does not change about a device.
 #[derive(Clone, Debug)]
 pub(crate) struct Description {
+    /// The driver's, of the GPU that it is or is a part of.
+    pub(crate) index: u32,
     pub(crate) uuid: String,
     pub(crate) name: String,
+    /// UUID of the GPU that it is a MIG instance of.
+    pub(crate) parent: Option<String>,
     pub(crate) pci: Reading<String>,
     pub(crate) driver_version: Reading<String>,
 }
@@ -61,44 +103,72 @@ enum End {
     Closed,
     /// NVML has to be initialised anew: since when, and why.
     Lost(Stamp, Reason),
+    /// The others answer, and a device that does not may be there again after NVML was initialised anew.
+    Ailing(Kept),
 }
 
 /// Answers requests until nobody asks any more.
-pub(crate) fn run(requests: &Receiver<Request>, reports: &Sender<Report>, context: &GpuContext, activity: &Activity) {
-    let mut retry = Retry::default();
+pub(crate) fn run(
+    requests: &Receiver<Request>,
+    reports: &SyncSender<Report>,
+    context: &GpuContext,
+    activity: &Activity,
+) {
+    let (mut retry, mut revival) = (Retry::default(), Retry::default());
     let mut failure = None;
-    while let Ok(request) = requests.recv() {
-        if let Some(reason) = failure.clone().filter(|_| !retry.is_due(request.at)) {
-            if !refuse(reports, request.report, reason) {
-                return;
+    // What is taken over from a session that ended for the sake of one device; the next one begins at once.
+    let mut kept: Option<Kept> = None;
+    loop {
+        let mut request = None;
+        if kept.is_none() {
+            let Ok(asked) = requests.recv() else { return };
+            if let Some(reason) = failure.clone().filter(|_| !retry.is_due(asked.at)) {
+                if !refuse(reports, asked.report, reason) {
+                    return;
+                }
+                continue;
             }
-            continue;
+            request = Some(asked);
         }
-        activity.enter(INITIALISING);
-        let at = request.at;
+        activity.start(true);
+        activity.enter(INITIALISE);
+        let at = request.as_ref().map(|request| request.at).or(kept.as_ref().map(|kept| kept.at)).unwrap_or_default();
         let reason = match load(context) {
             Ok(nvml) => match Session::open(&nvml, context, activity) {
-                Ok(session) => match session.serve(request, requests, reports, &mut retry) {
-                    End::Closed => return,
-                    End::Lost(at, reason) => {
-                        retry.failed(at);
-                        failure = Some(reason);
-                        continue;
+                Ok(mut session) => {
+                    activity.start(false);
+                    if let Some(kept) = kept.take() {
+                        session.take_over(kept);
                     }
-                },
-                Err(reason) => reason,
+                    match session.serve(request, requests, reports, &mut retry, &mut revival) {
+                        End::Closed => return,
+                        End::Lost(at, reason) => {
+                            retry.failed(at);
+                            failure = Some(reason);
+                        }
+                        End::Ailing(from) => kept = Some(from),
+                    }
+                    activity.enter(SHUT_DOWN);
+                    continue;
+                }
+                Err(reason) => {
+                    activity.enter(SHUT_DOWN);
+                    reason
+                }
             },
             Err(reason) => reason,
         };
+        activity.start(false);
+        kept = None;
         retry.failed(at);
         failure = Some(reason.clone());
-        if !refuse(reports, request.report, reason) {
+        if request.is_some_and(|request| !refuse(reports, request.report, reason)) {
             return;
         }
     }
 }
 
-fn refuse(reports: &Sender<Report>, mut report: Report, reason: Reason) -> bool {
+fn refuse(reports: &SyncSender<Report>, mut report: Report, reason: Reason) -> bool {
     report.devices.clear();
     report.inventory = None;
     report.failure = Some(reason);
@@ -106,14 +176,19 @@ fn refuse(reports: &Sender<Report>, mut report: Report, reason: Reason) -> bool 
 }
 
 /// Answers, and says what answering has cost so far; false when nobody asks any more.
-fn send(reports: &Sender<Report>, mut report: Report) -> bool {
-    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    report.cpu_ns = cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64;
+fn send(reports: &SyncSender<Report>, mut report: Report) -> bool {
+    report.cpu_ns = cpu_ns();
     reports.send(report).is_ok()
 }
 
-/// When a sample of GPM is taken, which is later than the tick that asks for it by what the calls before it took.
-fn monotonic_ns() -> u64 {
+/// CPU time that this thread has used.
+fn cpu_ns() -> u64 {
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64
+}
+
+/// When a counter is read, which is later than the tick that asks for it by what the calls before it took.
+pub(super) fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
@@ -129,6 +204,22 @@ fn load(context: &GpuContext) -> Result<Nvml, Reason> {
     Ok(ManuallyDrop::into_inner(nvml))
 }
 
+/// Asks for the XID errors of those devices that are there.
+fn listen<'nvml>(nvml: &'nvml Nvml, devices: &mut [Held<'nvml>], activity: &Activity) -> Result<Events<'nvml>, Reason> {
+    activity.turn_to(None);
+    let events = Events::open(nvml, activity)?;
+    for held in devices.iter_mut().filter(|held| held.part != Part::Instance) {
+        activity.turn_to(Some(&held.past.uuid));
+        held.deaf = if held.past.is_lost {
+            Some(fault::at_call(&NvmlError::GpuLost, events::CALL))
+        } else {
+            events.register(&held.device).err()
+        };
+    }
+    activity.turn_to(None);
+    Ok(events)
+}
+
 /// The time from one initialisation to the next.
 struct Session<'nvml> {
     context: &'nvml GpuContext,
@@ -136,78 +227,248 @@ struct Session<'nvml> {
     nvml: &'nvml Nvml,
     devices: Vec<Held<'nvml>>,
     events: Result<Events<'nvml>, Reason>,
+    /// A device that was lost is back, and in no set.
+    is_to_listen_anew: bool,
     inventory: Option<Vec<Description>>,
-    refused: Option<Reason>,
+    refused: Vec<Refused>,
+    /// A device that was refused may be there when NVML is initialised anew.
+    has_missing: bool,
+    pace: Pace,
+    /// When GPM is sampled next, `CLOCK_MONOTONIC`; `None` without GPM.
+    round_due_ns: Option<u64>,
+    /// CPU time that rounds may use in a second.
+    allowed_ns: u64,
+    /// The last answer came when the next tick was due.
+    was_late: bool,
 }
 
 /// A device and the buffers of its calls.
 struct Held<'nvml> {
     device: Device<'nvml>,
+    part: Part,
     fast: Batch,
     slow: Batch,
     gpm: Result<Gpm<'nvml>, Reason>,
+    /// Whether it is still cut into the same instances.
+    is_to_be_looked_at: bool,
+    /// Why its XID errors are not told.
+    deaf: Option<Reason>,
+    past: Past,
+}
+
+/// What is known of a device from the calls before, whatever its handle is now.
+struct Past {
+    uuid: Arc<str>,
+    spans: Spans,
+    /// When something was last told of them, by `CLOCK_MONOTONIC`, and to which request.
+    told: Option<(u64, Stamp)>,
+    doubt: Doubt,
+    /// Over its links, as GPM tells it.
+    traffic: Traffic,
+    /// Of its utilisation, where there is no GPM.
+    samples: Samples,
+    meter: Meter,
+    tenants: Tenants,
+    limits: Turn,
+    processes: Turn,
+    link_due_ns: u64,
+    /// XID errors that were told to the last session, and not yet by an answer.
+    xids: Vec<u32>,
+    /// It fell off the bus: it is asked one thing each time, and no more until that is answered.
+    is_lost: bool,
+}
+
+/// What one session leaves to the next.
+struct Kept {
+    at: Stamp,
+    devices: Vec<Past>,
+    refused: Vec<Refused>,
+    pace: Pace,
+    allowed_ns: u64,
+}
+
+impl Past {
+    fn new(uuid: Arc<str>) -> Self {
+        let (spans, traffic, samples) = (Spans::default(), Traffic::default(), Samples::default());
+        let (meter, tenants, limits, processes) = Default::default();
+        let (told, doubt, xids, is_lost, link_due_ns) = (None, Doubt::default(), Vec::new(), false, 0);
+        Self {
+            uuid,
+            spans,
+            told,
+            doubt,
+            traffic,
+            samples,
+            meter,
+            tenants,
+            limits,
+            processes,
+            link_due_ns,
+            xids,
+            is_lost,
+        }
+    }
+}
+
+impl Past {
+    /// Makes all that is read seldom due: the readings of before are gone.
+    fn forget(&mut self) {
+        (self.limits, self.processes, self.told, self.link_due_ns) = Default::default();
+    }
 }
 
 impl<'nvml> Held<'nvml> {
-    fn open(nvml: &'nvml Nvml, device: Device<'nvml>, activity: &Activity) -> Self {
+    fn open(nvml: &'nvml Nvml, device: Device<'nvml>, uuid: &str, part: Part, activity: &Activity) -> Self {
         let scheme = nvml.field_id_scheme();
-        activity.enter("nvmlGpmQueryDeviceSupport");
-        let gpm = Gpm::open(nvml, &device);
-        Self { fast: Batch::new(fields::FAST, scheme), slow: Batch::new(fields::SLOW, scheme), gpm, device }
+        let gpm = Gpm::open(nvml, &device, activity);
+        let (fast, slow) = (Batch::new(fields::FAST, scheme), Batch::new(fields::SLOW, scheme));
+        Self { device, part, fast, slow, gpm, is_to_be_looked_at: false, deaf: None, past: Past::new(uuid.into()) }
+    }
+}
+
+impl Held<'_> {
+    /// Limits are the whole device's.
+    fn turn_of_limits(&mut self) -> Option<&mut Turn> {
+        (self.part != Part::Instance && !self.past.is_lost).then_some(&mut self.past.limits)
+    }
+
+    /// Whether its XID errors are told.
+    fn hears(&self) -> bool {
+        self.part != Part::Instance && self.deaf.is_none()
+    }
+
+    fn turn_of_processes(&mut self) -> Option<&mut Turn> {
+        (!self.past.is_lost).then_some(&mut self.past.processes)
+    }
+
+    /// Which units were busy since the last time, and in each slot of the second that ended at `end_ns`. Without a new measurement
+    /// the last one stands for `fresh_ns`: requests may come in quick succession.
+    fn tell_units(&mut self, at: Stamp, end_ns: u64, fresh_ns: u64, into: &mut DeviceReadings) {
+        match &self.gpm {
+            Ok(_) => {
+                let now_ns = monotonic_ns();
+                if let Some(units) = self.past.spans.told() {
+                    into.units = units;
+                    self.past.told = Some((now_ns, at));
+                    self.past.doubt.judge(into);
+                } else {
+                    match self.past.told {
+                        Some((then_ns, _)) if now_ns.saturating_sub(then_ns) <= fresh_ns => {}
+                        Some((_, since)) => {
+                            into.units = gpm::UNITS.map(|_| Reading::Unavailable(gpm::stood_still(since)));
+                        }
+                        None => into.units = gpm::UNITS.map(|_| Reading::Unavailable(gpm::FIRST_SAMPLE)),
+                    }
+                }
+                into.slots = self.past.spans.slots(end_ns);
+            }
+            Err(reason) => {
+                into.units = gpm::UNITS.map(|_| Reading::Unavailable(reason.clone()));
+                into.slots = self.past.samples.slots(end_ns);
+            }
+        }
+        if self.past.doubt.holds() {
+            into.slots = [GpuSlot::default(); SLOTS];
+        }
     }
 }
 
 impl<'nvml> Session<'nvml> {
     fn open(nvml: &'nvml Nvml, context: &'nvml GpuContext, activity: &'nvml Activity) -> Result<Self, Reason> {
+        activity.enter("nvmlDeviceGetCount_v2");
         let count = nvml.device_count().map_err(|error| fault::at_load(&error, context))?;
+        activity.enter("nvmlSystemGetDriverVersion");
         let driver = match nvml.sys_driver_version() {
             Ok(version) => Reading::Value(version),
             Err(error) => Reading::Unavailable(fault::at_call(&error, "nvmlSystemGetDriverVersion")),
         };
         let mut devices = Vec::new();
         let mut inventory = Vec::new();
-        let mut refused = None;
+        let (mut refused, mut has_missing) = (Vec::new(), false);
         for index in 0..count {
             // The first call on a device may have to start it.
-            activity.enter(INITIALISING);
+            activity.turn_to(None);
+            activity.enter(fault::OPEN);
             // A device that cannot be opened (lost, or not ours by cgroup) must not hide the others.
-            let opened = nvml.device_by_index(index).and_then(|device| device.uuid().map(|uuid| (device, uuid)));
+            let opened = nvml.device_by_index(index).and_then(|device| {
+                activity.enter("nvmlDeviceGetUUID");
+                device.uuid().map(|uuid| (device, uuid))
+            });
             match opened {
                 Ok((device, uuid)) => {
-                    inventory.push(Description {
-                        name: device.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned()),
+                    activity.turn_to(Some(&uuid.as_str().into()));
+                    activity.enter("nvmlDeviceGetName");
+                    let name = device.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
+                    activity.enter("nvmlDeviceGetPciInfo_v3");
+                    let whole = Description {
+                        index,
+                        name,
                         pci: match device.pci_info() {
                             Ok(pci) => Reading::Value(pci.bus_id),
                             Err(error) => Reading::Unavailable(fault::at_call(&error, "nvmlDeviceGetPciInfo_v3")),
                         },
                         driver_version: driver.clone(),
+                        parent: None,
                         uuid,
-                    });
-                    devices.push(Held::open(nvml, device, activity));
+                    };
+                    let instances = mig::instances(&device, &whole.name, activity);
+                    let uuids = |of: &Vec<Instance<'_>>| of.iter().map(|instance| instance.uuid.clone()).collect();
+                    let part = instances.as_ref().map_or(Part::Whole, |instances| Part::Cut(uuids(instances)));
+                    devices.push(Held::open(nvml, device, &whole.uuid, part, activity));
+                    inventory.push(whole.clone());
+                    for Instance { device, uuid, name } in instances.into_iter().flatten() {
+                        devices.push(Held::open(nvml, device, &uuid, Part::Instance, activity));
+                        inventory.push(Description { parent: Some(whole.uuid.clone()), uuid, name, ..whole.clone() });
+                    }
                 }
-                Err(error) => refused = Some(fault::at_load(&error, context)),
+                Err(error) => {
+                    has_missing |= fault::may_come_back(&error, context);
+                    let reason = fault::at_open(&error, context);
+                    refused.push(Refused { index, reason, fault: DeviceFault::of(&error) });
+                }
             }
         }
         if devices.is_empty() {
-            return Err(refused.unwrap_or(fault::NO_DEVICE));
+            let reason = refused.pop().map(|refused: Refused| refused.reason);
+            return Err(reason.unwrap_or_else(|| fault::no_device(context)));
         }
-        activity.enter("nvmlEventSetCreate");
-        let events = Events::open(nvml, devices.iter().map(|held: &Held<'nvml>| &held.device));
-        Ok(Self { context, activity, nvml, devices, events, inventory: Some(inventory), refused })
+        let events = listen(nvml, &mut devices, activity);
+        let round_due_ns = devices.iter().any(|held: &Held<'nvml>| held.gpm.is_ok()).then(monotonic_ns);
+        let inventory = Some(inventory);
+        let pace = Pace::default();
+        let allowed_ns = 0;
+        Ok(Self {
+            context,
+            activity,
+            nvml,
+            devices,
+            events,
+            is_to_listen_anew: false,
+            inventory,
+            refused,
+            has_missing,
+            pace,
+            round_due_ns,
+            allowed_ns,
+            was_late: false,
+        })
     }
 
     /// Answers `first` and what comes after it.
     fn serve(
         mut self,
-        first: Request,
+        first: Option<Request>,
         requests: &Receiver<Request>,
-        reports: &Sender<Report>,
+        reports: &SyncSender<Report>,
         retry: &mut Retry,
+        revival: &mut Retry,
     ) -> End {
         let mut next = first;
         loop {
-            let at = next.at;
-            let (report, lost) = self.answer(next);
+            let Some(request) = next.or_else(|| self.wait(requests)) else { return End::Closed };
+            let at = request.at;
+            let (report, lost) = self.answer(request);
+            let is_ailing = self.has_missing || report.devices.iter().any(|readings| readings.fault.is_some());
             if !send(reports, report) {
                 return End::Closed;
             }
@@ -216,37 +477,86 @@ impl<'nvml> Session<'nvml> {
             }
             // Only now: a driver that initialises and then fails must not be initialised over and over.
             retry.succeeded();
-            next = match requests.recv() {
-                Ok(request) => request,
-                Err(_) => return End::Closed,
-            };
+            self.look_at_partitions(at);
+            match (is_ailing, revival.is_waiting()) {
+                (false, _) => revival.succeeded(),
+                // It may have been a moment's.
+                (true, false) => revival.failed(at),
+                (true, true) if revival.is_due(at) => {
+                    revival.failed(at);
+                    return End::Ailing(self.leave(at));
+                }
+                (true, true) => {}
+            }
+            next = None;
         }
     }
 
-    /// XID errors, each to its device.
-    #[allow(unsafe_code, reason = "handles are compared, and nothing is done with them")]
-    fn read_xids(&mut self, into: &mut [DeviceReadings]) {
-        self.activity.enter(events::CALL);
-        let looked = match &self.events {
-            Ok(events) => {
-                for device in into.iter_mut() {
-                    device.xids = Reading::Value(Vec::new());
-                }
-                let looked = events.look(|handle, xid| {
-                    // SAFETY: the handle is not used as one.
-                    let of = |held: &Held<'_>| unsafe { held.device.handle() }.addr() == handle;
-                    if let Some(at) = self.devices.iter().position(of)
-                        && let Reading::Value(xids) = &mut into[at].xids
-                    {
-                        xids.push(xid);
-                    }
-                });
-                looked.map_err(|error| fault::at_call(&error, events::CALL))
+    /// Waits for the next request and samples GPM meanwhile; `None` when nobody asks any more.
+    fn wait(&mut self, requests: &Receiver<Request>) -> Option<Request> {
+        while let Some(due) = self.round_due_ns {
+            let left = Duration::from_nanos(due.saturating_sub(monotonic_ns()));
+            match requests.recv_timeout(left) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Timeout) => self.round(),
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
-            Err(reason) => Err(reason.clone()),
-        };
-        if let Err(reason) = looked {
-            for device in into {
+        }
+        requests.recv().ok()
+    }
+
+    /// Samples GPM of all devices, if it is time.
+    fn round(&mut self) {
+        let (began, cpu) = (monotonic_ns(), cpu_ns());
+        if self.round_due_ns.is_none_or(|due| began < due) {
+            return;
+        }
+        // What fails here fails in the next answer too, and is told there.
+        let mut tally = Tally::default();
+        for held in self.devices.iter_mut().filter(|held| !held.past.is_lost) {
+            if let Ok(gpm) = &mut held.gpm {
+                self.activity.turn_to(Some(&held.past.uuid));
+                let (device, part) = (&held.device, &held.part);
+                let mut reader = Reader { device, activity: self.activity, tally: &mut tally, part };
+                reader.sample_units(gpm, monotonic_ns(), &mut held.past.spans, &mut held.past.traffic);
+            }
+        }
+        let now = monotonic_ns();
+        self.pace.took(cpu_ns().saturating_sub(cpu), now.saturating_sub(began), self.allowed_ns);
+        self.round_due_ns = Some(self.pace.next_ns(now));
+    }
+
+    /// XID errors, each to its device.
+    fn read_xids(&mut self, into: &mut [DeviceReadings]) {
+        for (held, device) in
+            self.devices.iter_mut().zip(into.iter_mut()).filter(|(held, _)| held.part != Part::Instance)
+        {
+            device.xids = match (&self.events, &held.deaf) {
+                (Err(reason), _) | (_, Some(reason)) => Reading::Unavailable(reason.clone()),
+                // What was told to the session before.
+                _ => Reading::Value(std::mem::take(&mut held.past.xids)),
+            };
+        }
+        if self.is_to_listen_anew {
+            // Of what the old set told until now, nothing is lost.
+            let old = std::mem::replace(&mut self.events, listen(self.nvml, &mut self.devices, self.activity));
+            let _told = self.look(old.as_ref(), into);
+            self.is_to_listen_anew = false;
+        }
+        let mut looked = self.look(self.events.as_ref(), into);
+        if matches!(looked, Err(NvmlError::GpuLost)) && self.find_lost() {
+            // One that is lost may silence the set for all.
+            self.events = listen(self.nvml, &mut self.devices, self.activity);
+            looked = self.look(self.events.as_ref(), into);
+            for (held, device) in self.devices.iter().zip(into.iter_mut()) {
+                if let Some(reason) = held.deaf.as_ref().filter(|_| device.xids.as_value().is_none_or(Vec::is_empty)) {
+                    device.xids = Reading::Unavailable(reason.clone());
+                }
+            }
+        }
+        if let Err(error) = looked {
+            let reason = fault::at_call(&error, events::CALL);
+            for (_, device) in self.devices.iter().zip(into).filter(|(held, _)| held.hears()) {
                 // What was told before the call failed is told.
                 if device.xids.as_value().is_none_or(Vec::is_empty) {
                     device.xids = Reading::Unavailable(reason.clone());
@@ -255,7 +565,38 @@ impl<'nvml> Session<'nvml> {
         }
     }
 
+    /// Takes what a set of events has to tell.
+    #[allow(unsafe_code, reason = "handles are compared, and nothing is done with them")]
+    fn look(&self, events: Result<&Events<'nvml>, &Reason>, into: &mut [DeviceReadings]) -> Result<(), NvmlError> {
+        let Ok(events) = events else { return Ok(()) };
+        self.activity.turn_to(None);
+        self.activity.enter(events::CALL);
+        events.look(|handle, xid| {
+            // SAFETY: the handle is not used as one.
+            let of = |held: &Held<'_>| unsafe { held.device.handle() }.addr() == handle;
+            let Some(at) = self.devices.iter().position(of) else { return };
+            match &mut into[at].xids {
+                Reading::Value(xids) => xids.push(xid),
+                absent @ Reading::Unavailable(_) => *absent = Reading::Value(vec![xid]),
+            }
+        })
+    }
+
+    /// Asks each device whether it is lost, and notes it; true where one is.
+    fn find_lost(&mut self) -> bool {
+        let mut tally = Tally::default();
+        for held in self.devices.iter_mut().filter(|held| held.hears()) {
+            self.activity.turn_to(Some(&held.past.uuid));
+            let (device, part) = (&held.device, &held.part);
+            let mut reader = Reader { device, activity: self.activity, tally: &mut tally, part };
+            held.past.is_lost = reader.is_lost().is_some();
+            tally.take_fault();
+        }
+        self.devices.iter().any(|held| held.past.is_lost)
+    }
+
     fn answer(&mut self, request: Request) -> (Report, Option<Reason>) {
+        let began_ns = monotonic_ns();
         let mut report = request.report;
         // A new session has new devices: what is kept from the last one's is not theirs.
         let new = self.inventory.is_some();
@@ -263,30 +604,160 @@ impl<'nvml> Session<'nvml> {
             report.devices.clear();
         }
         report.devices.resize_with(self.devices.len(), DeviceReadings::unread);
+        for (held, into) in self.devices.iter().zip(&mut report.devices) {
+            if new && held.part == Part::Instance {
+                *into = DeviceReadings::absent(&mig::OF_THE_WHOLE);
+            }
+        }
         report.inventory = self.inventory.take();
-        report.refused = self.refused.take();
+        if new {
+            report.refused.clone_from(&self.refused);
+        }
         report.failure = None;
+        self.allowed_ns = request.allowed_ns;
+        // First of all, while the slot that ends with the tick has only just ended.
+        self.round();
+        report.stretched = self.pace.is_stretched();
+        // Slots are those of the tick that ended on the last whole second.
+        let end_ns = request.at.mono_ns / (SLOTS as u64 * SLOT_NS) * (SLOTS as u64 * SLOT_NS);
         self.read_xids(&mut report.devices);
         let mut tally = Tally::default();
+        // What was told to a request that nobody waited for is not told again.
+        let fresh_ns = if self.was_late { 0 } else { (2 * self.pace.period_ns()).max(FRESH_NS) };
         for (held, into) in self.devices.iter_mut().zip(&mut report.devices) {
-            let mut reader = Reader { device: &held.device, activity: self.activity, tally: &mut tally };
-            reader.read_fast(into);
-            reader.read_fields(self.nvml, &mut held.fast, &mut into.fields);
-            reader.read_units(&mut held.gpm, monotonic_ns(), into);
-            into.slow_is_new = request.limits || new;
-            if into.slow_is_new {
-                reader.read_limits(into);
-                reader.read_fields(self.nvml, &mut held.slow, &mut into.fields);
+            self.activity.turn_to(Some(&held.past.uuid));
+            let (device, part) = (&held.device, &held.part);
+            let mut reader = Reader { device, activity: self.activity, tally: &mut tally, part };
+            if held.past.is_lost {
+                if let Some(reason) = reader.is_lost() {
+                    into.lose(&reason);
+                    into.fault = tally.take_fault();
+                    continue;
+                }
+                held.past.forget();
+                self.is_to_listen_anew |= held.deaf.is_some();
             }
-            if !self.context.host_pids {
-                into.processes = Reading::Unavailable(fault::FOREIGN_PIDS);
-            } else if request.processes || new {
-                reader.read_processes(into);
+            into.at_ns = request.at.mono_ns;
+            // Of an instance there are none, which is told at once.
+            (into.slow_is_new, into.processes_are_new) = (new && *part == Part::Instance, false);
+            if *part == Part::Instance {
+                reader.read_memory(into);
+            } else {
+                reader.read_fast(into);
+                // One that is slow is looked at all the time: it may be awake when the device is next busy.
+                if request.at.mono_ns >= held.past.link_due_ns || into.link.is_slow() == Some(true) {
+                    into.link.read(&mut reader);
+                    held.past.link_due_ns = request.at.mono_ns.saturating_add(LINK_EVERY_NS);
+                }
+                held.past.meter.read(&mut reader, into);
+                reader.read_fields(self.nvml, &mut held.fast, &mut into.fields);
+                // Of a GPU that is cut into instances it is not told.
+                if held.gpm.is_err() && *part == Part::Whole {
+                    held.past.samples.read(&mut reader, self.nvml, request.at);
+                }
             }
+            held.tell_units(request.at, end_ns, fresh_ns, into);
+            let moved = held.past.traffic.told();
+            // Links are the whole device's.
+            into.moved = if held.part == Part::Instance { [None; RATES.len()] } else { moved };
             into.fault = tally.take_fault();
+            held.past.is_lost = into.fault == Some(DeviceFault::Lost);
         }
-        let lost = tally.end_of_session();
+        let pass = Pass { at: request.at, began_ns, may_take: self.context.budget / 2, is_first: new };
+        self.read_limits(&pass, &mut report.devices, &mut tally);
+        self.read_processes(&pass, &mut report.devices, &mut tally);
+        if tally.is_instance_gone {
+            // At once, and not when it is its turn.
+            let whole = self.devices.iter_mut().filter(|held| held.part != Part::Instance);
+            whole.for_each(|held| held.is_to_be_looked_at = true);
+        }
+        let lost = tally.end_of_session(self.context);
         report.failure.clone_from(&lost);
+        self.was_late = monotonic_ns().saturating_sub(request.sent_ns) >= SLOTS as u64 * SLOT_NS;
+        report.took_ns = monotonic_ns().saturating_sub(if new { began_ns } else { request.sent_ns });
         (report, lost)
+    }
+
+    /// Reads what changes seldom, of the devices whose turn it is.
+    fn read_limits(&mut self, pass: &Pass, into: &mut [DeviceReadings], tally: &mut Tally) {
+        let (nvml, activity) = (self.nvml, self.activity);
+        let turn = Held::turn_of_limits;
+        pass.each(&mut self.devices, LIMITS_AT_ONCE, LIMITS_EVERY_NS, turn, |at, held| {
+            activity.turn_to(Some(&held.past.uuid));
+            let (device, part, into) = (&held.device, &held.part, &mut into[at]);
+            let mut reader = Reader { device, activity, tally: &mut *tally, part };
+            reader.read_limits(into);
+            reader.read_fields(nvml, &mut held.slow, &mut into.fields);
+            into.slow_is_new = true;
+            into.fault = tally.take_fault().or(into.fault);
+            // When the answer was sent.
+            held.is_to_be_looked_at = !pass.is_first;
+        });
+    }
+
+    /// Reads who uses the devices, of those whose turn it is.
+    fn read_processes(&mut self, pass: &Pass, into: &mut [DeviceReadings], tally: &mut Tally) {
+        let (nvml, activity, host_pids) = (self.nvml, self.activity, self.context.host_pids);
+        let at_once = self.devices.len().div_ceil(2);
+        let turn = Held::turn_of_processes;
+        pass.each(&mut self.devices, at_once, PROCESSES_EVERY_NS, turn, |at, held| {
+            activity.turn_to(Some(&held.past.uuid));
+            let (device, part, into) = (&held.device, &held.part, &mut into[at]);
+            if *part == Part::Instance && !mig::is_same(nvml, device, &held.past.uuid, activity) {
+                into.lose(&mig::GONE);
+                tally.is_instance_gone = true;
+                return;
+            }
+            let mut reader = Reader { device, activity, tally: &mut *tally, part };
+            held.past.tenants.read(&mut reader, nvml, pass.at, host_pids, into);
+            into.processes_are_new = true;
+            into.fault = tally.take_fault().or(into.fault);
+        });
+    }
+
+    /// Begins anew with the devices where a GPU is cut into other instances than before; the next answer tells of them.
+    fn look_at_partitions(&mut self, at: Stamp) {
+        let mut is_cut_anew = false;
+        for held in self.devices.iter_mut().filter(|held| held.is_to_be_looked_at) {
+            held.is_to_be_looked_at = false;
+            self.activity.turn_to(Some(&held.past.uuid));
+            is_cut_anew |= mig::has_changed(&held.device, &held.part, self.activity);
+        }
+        if is_cut_anew && let Ok(session) = Self::open(self.nvml, self.context, self.activity) {
+            // Only now: an error that comes meanwhile is in the old set of events or in the new one.
+            let kept = std::mem::replace(self, session).leave(at);
+            self.take_over(kept);
+        }
+    }
+
+    /// Ends, with what is known of the devices.
+    fn leave(mut self, at: Stamp) -> Kept {
+        let mut last: Vec<_> = self.devices.iter().map(|_| DeviceReadings::unread()).collect();
+        self.read_xids(&mut last);
+        let with_xids = |(held, last): (Held<'_>, DeviceReadings)| Past {
+            xids: last.xids.value().unwrap_or_default(),
+            ..held.past
+        };
+        let devices = self.devices.into_iter().zip(last).map(with_xids).collect();
+        Kept { at, devices, refused: self.refused, pace: self.pace, allowed_ns: self.allowed_ns }
+    }
+
+    /// Goes on where another session ended. Where the devices are the same as then, nobody is told of it.
+    fn take_over(&mut self, mut from: Kept) {
+        let is_same = |held: &Held<'_>, past: &Past| held.past.uuid == past.uuid;
+        let are_same = self.devices.len() == from.devices.len()
+            && self.devices.iter().zip(&from.devices).all(|(held, past)| is_same(held, past));
+        if are_same && self.refused == from.refused {
+            self.inventory = None;
+        }
+        for held in &mut self.devices {
+            if let Some(at) = from.devices.iter().position(|past| is_same(held, past)) {
+                held.past = from.devices.swap_remove(at);
+                if !are_same {
+                    held.past.forget();
+                }
+            }
+        }
+        (self.pace, self.allowed_ns) = (from.pace, from.allowed_ns);
     }
 }

@@ -8,33 +8,43 @@ use perfwatch_model::{Attr, EntityId, MetricDef, Number, Reading, Reason, Sample
 use super::counter::Counter;
 use super::fields::{self, Field};
 use super::gpm::Unit;
-use super::readings::{DeviceFault, DeviceReadings, THROTTLE_REASONS};
+use super::health::{Health, Sign};
+use super::power;
+use super::readings::{DeviceReadings, NOT_READ, THROTTLE_REASONS};
+use super::traffic::RATES;
 
 /// A device's series, interned once.
 pub(super) struct DeviceSeries {
     pub(super) entity: EntityId,
     utilization: SeriesId,
+    /// The encoder's and the decoder's, from their first use on.
+    video: [Option<SeriesId>; 2],
     memory_busy: SeriesId,
     memory_used: SeriesId,
     memory_total: SeriesId,
     power: SeriesId,
     power_limit: SeriesId,
+    power_limit_default: SeriesId,
     energy: SeriesId,
     temperature: SeriesId,
     sm_clock: SeriesId,
     memory_clock: SeriesId,
     sm_clock_limit: SeriesId,
     memory_clock_limit: SeriesId,
+    /// Generation and width, now and at most.
+    link: [SeriesId; 4],
     throttle: [SeriesId; THROTTLE_REASONS.len()],
     throttle_other: SeriesId,
     energy_counter: Counter,
     memory_temperature: SeriesId,
     counted: [Counted; COUNTED.len()],
     remapped: [SeriesId; 2],
-    faults: [SeriesId; FAULTS.len()],
+    health: Health,
     /// By code: how many there were since the start.
     xids: BTreeMap<u32, (SeriesId, u64)>,
     units: [SeriesId; UNITS.len()],
+    /// Empty between two samples; its room is kept.
+    absent: Absent,
 }
 
 /// A counter among the fields.
@@ -45,8 +55,28 @@ struct Counted {
     scale: u64,
     series: SeriesId,
     counter: Counter,
-    /// Since the last read of what is not read each time.
+    /// In the metric's unit, since the last read of what is not read each time.
     total: Reading<u64>,
+    /// Bytes that GPM told of, where the driver has no such counter.
+    moved: Option<u64>,
+}
+
+impl Counted {
+    /// Whether it is among what is read seldom.
+    fn is_slow(&self) -> bool {
+        fields::SLOW.contains(&self.field)
+    }
+
+    fn count(&mut self, readings: &DeviceReadings) {
+        self.total = match (&readings.fields[self.field as usize], self.moved) {
+            (_, Some(bytes)) => told_by_gpm(bytes, readings),
+            (Reading::Value(raw), None) => {
+                let total = self.counter.total(*raw, readings.at_ns, self.field.bound(), self.metric.name);
+                total.map(|total| total.saturating_mul(self.scale))
+            }
+            (Reading::Unavailable(reason), None) => Reading::Unavailable(reason.clone()),
+        };
+    }
 }
 
 /// The counters among the fields: metric, the attribute that tells them apart, and the driver's unit in the metric's.
@@ -65,29 +95,9 @@ const COUNTED: [(Field, &MetricDef, Option<Label>, u64); 12] = [
     (Field::EccUncorrected, &gpu::ERRORS, Some(UNCORRECTED), 1),
 ];
 
-/// How a fault is known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
-    /// A field that is not 0.
-    Field(Field),
-    /// The device said so.
-    Device(DeviceFault),
-    /// The driver did not answer in time.
-    Silence,
-    /// The driver answers nothing but errors.
-    Driver,
-}
-
-/// Faults that are told of a device, with how each is known.
-const FAULTS: [(Sign, &str); 7] = [
-    (Sign::Device(DeviceFault::Lost), "lost"),
-    (Sign::Device(DeviceFault::ResetRequired), "reset_required"),
-    (Sign::Silence, "unresponsive"),
-    (Sign::Driver, "driver_failed"),
-    (Sign::Field(Field::RemapPending), "row_remap_pending"),
-    (Sign::Field(Field::RemapFailed), "row_remap_failed"),
-    (Sign::Field(Field::RecoveryAction), "recovery_needed"),
-];
+/// What is told of the `PCIe` link.
+const LINK: [&MetricDef; 4] =
+    [&gpu::PCIE_GENERATION, &gpu::PCIE_WIDTH, &gpu::PCIE_GENERATION_LIMIT, &gpu::PCIE_WIDTH_LIMIT];
 
 /// Where each unit's share goes.
 const UNITS: [(Unit, &MetricDef, Option<Label>); 9] = [
@@ -103,13 +113,13 @@ const UNITS: [(Unit, &MetricDef, Option<Label>); 9] = [
 ];
 
 /// Required by the semantic conventions wherever `hw.*` metrics are shared by kinds of hardware.
-const TYPE: Attr = Attr::fixed("hw.type", "gpu");
+pub(super) const TYPE: Attr = Attr::fixed("hw.type", "gpu");
+const TASK_KEY: &str = "hw.gpu.task";
 const CLOCK_KEY: &str = "perfwatch.gpu.clock";
 const THROTTLE_KEY: &str = "perfwatch.gpu.throttle.reason";
 const PIPE_KEY: &str = "perfwatch.gpu.pipe";
 /// Codes of XID errors that are told apart, by device.
 const MOST_XIDS: usize = 64;
-const FAULT_KEY: &str = "perfwatch.gpu.fault";
 
 /// Key and value of the attribute that tells a series from its likes.
 type Label = (&'static str, &'static str);
@@ -120,22 +130,26 @@ const UNCORRECTED: Label = ("error.type", "uncorrected");
 
 impl DeviceSeries {
     pub(super) fn intern(entity: EntityId, out: &mut Sample<'_>) -> Self {
+        let health = Health::intern(entity, out);
         let mut series = |metric: &'static MetricDef, attrs: &[Attr]| out.series(metric, entity, attrs);
         let (sm, memory) = (Attr::fixed(CLOCK_KEY, "sm"), Attr::fixed(CLOCK_KEY, "memory"));
         Self {
             entity,
-            utilization: series(&gpu::UTILIZATION, &[Attr::fixed("hw.gpu.task", "general")]),
+            utilization: series(&gpu::UTILIZATION, &[Attr::fixed(TASK_KEY, "general")]),
+            video: [None; 2],
             memory_busy: series(&gpu::MEMORY_BUSY, &[]),
             memory_used: series(&gpu::MEMORY_USAGE, &[]),
             memory_total: series(&gpu::MEMORY_LIMIT, &[]),
             power: series(&gpu::POWER, &[TYPE]),
             power_limit: series(&gpu::POWER_LIMIT, &[]),
+            power_limit_default: series(&gpu::POWER_LIMIT_DEFAULT, &[]),
             energy: series(&gpu::ENERGY, &[TYPE]),
             temperature: series(&gpu::TEMPERATURE, &[Attr::fixed("hw.sensor_location", "core")]),
             sm_clock: series(&gpu::CLOCK, std::slice::from_ref(&sm)),
             memory_clock: series(&gpu::CLOCK, std::slice::from_ref(&memory)),
             sm_clock_limit: series(&gpu::CLOCK_LIMIT, &[sm]),
             memory_clock_limit: series(&gpu::CLOCK_LIMIT, &[memory]),
+            link: LINK.map(|metric| series(metric, &[])),
             throttle: THROTTLE_REASONS
                 .map(|(_, reason)| series(&gpu::THROTTLE_ACTIVE, &[Attr::fixed(THROTTLE_KEY, reason)])),
             throttle_other: series(&gpu::THROTTLE_ACTIVE, &[Attr::fixed(THROTTLE_KEY, "other")]),
@@ -147,13 +161,36 @@ impl DeviceSeries {
                 scale,
                 series: series(metric, labelled(label).as_slice()),
                 counter: Counter::default(),
-                total: Reading::Unavailable(Reason::fixed("not read yet", "")),
+                total: Reading::Unavailable(NOT_READ),
+                moved: None,
             }),
             remapped: [CORRECTED, UNCORRECTED]
                 .map(|label| series(&gpu::REMAPPED_ROWS, labelled(Some(label)).as_slice())),
             units: UNITS.map(|(_, metric, label)| series(metric, labelled(label).as_slice())),
-            faults: FAULTS.map(|(_, fault)| series(&gpu::FAULT, &[Attr::fixed(FAULT_KEY, fault)])),
+            health,
             xids: BTreeMap::new(),
+            absent: Absent::default(),
+        }
+    }
+
+    /// Counts what GPM says went over the links, of an answer that came too late as well. Whichever of it and the driver's own
+    /// counter was there first goes on alone: the two did not begin together. Links of which GPM told nothing but 0 may be none.
+    pub(super) fn count_traffic(&mut self, readings: &DeviceReadings) {
+        for ((field, _), bytes) in RATES.iter().zip(readings.moved) {
+            let Some(bytes) = bytes else { continue };
+            let counted = self.counted.iter_mut().find(|counted| counted.field == *field);
+            let Some(Counted { counter, moved, .. }) = counted else { continue };
+            let alone = !counter.has_begun() && readings.fields[*field as usize].as_value().is_none();
+            if moved.is_some() || (alone && bytes > 0) {
+                *moved = Some(moved.unwrap_or(0).saturating_add(bytes));
+            }
+        }
+    }
+
+    /// Counts what is read seldom, of an answer that is not published: what it adds is shown with the next one.
+    pub(super) fn count_seldom(&mut self, readings: &DeviceReadings) {
+        if readings.slow_is_new {
+            self.counted.iter_mut().filter(|counted| counted.is_slow()).for_each(|counted| counted.count(readings));
         }
     }
 
@@ -162,7 +199,9 @@ impl DeviceSeries {
         let float = |reading: &Reading<f64>| reading.clone().map(Number::Float);
         let int = |reading: &Reading<u64>| reading.clone().map(Number::Int);
         let energy = match &readings.energy_mj {
-            Reading::Value(raw) => self.energy_counter.total(*raw, "energy (mJ)"),
+            Reading::Value(raw) => {
+                self.energy_counter.total(*raw, readings.at_ns, power::bound(&readings.power_limit_w), "energy (mJ)")
+            }
             Reading::Unavailable(reason) => Reading::Unavailable(reason.clone()),
         };
         let mut said: Option<&'static str> = None;
@@ -182,12 +221,18 @@ impl DeviceSeries {
         put(&gpu::MEMORY_LIMIT, self.memory_total, int(&readings.memory_total));
         put(&gpu::POWER, self.power, float(&readings.power_w));
         put(&gpu::POWER_LIMIT, self.power_limit, float(&readings.power_limit_w));
+        put(&gpu::POWER_LIMIT_DEFAULT, self.power_limit_default, float(&readings.settings.power_limit_default_w));
         put(&gpu::ENERGY, self.energy, energy.map(Number::Int));
         put(&gpu::TEMPERATURE, self.temperature, float(&readings.temperature_c));
         put(&gpu::CLOCK, self.sm_clock, int(&readings.sm_clock_hz));
         put(&gpu::CLOCK, self.memory_clock, int(&readings.memory_clock_hz));
         put(&gpu::CLOCK_LIMIT, self.sm_clock_limit, int(&readings.sm_clock_limit_hz));
         put(&gpu::CLOCK_LIMIT, self.memory_clock_limit, int(&readings.memory_clock_limit_hz));
+        let link = &readings.link;
+        let link = [&link.generation, &link.width, &link.generation_limit, &link.width_limit];
+        for ((metric, series), reading) in LINK.into_iter().zip(self.link).zip(link) {
+            put(metric, series, int(reading));
+        }
         match &readings.throttle_mask {
             Reading::Value(mask) => {
                 for ((bit, _), series) in THROTTLE_REASONS.iter().zip(self.throttle) {
@@ -197,6 +242,8 @@ impl DeviceSeries {
             }
             Reading::Unavailable(reason) => out.unavailable(&gpu::THROTTLE_ACTIVE, entity, reason.clone()),
         }
+        self.publish_video(readings, out);
+        self.count_traffic(readings);
         self.publish_fields(readings, out);
         self.count_xids(&readings.xids, out);
         if let Reading::Unavailable(reason) = &readings.xids {
@@ -205,16 +252,7 @@ impl DeviceSeries {
         for (series, count) in self.xids.values() {
             out.counter(*series, *count);
         }
-        for ((sign, _), series) in FAULTS.into_iter().zip(self.faults) {
-            let holds = match sign {
-                Sign::Device(fault) => Some(readings.fault == Some(fault)),
-                Sign::Silence | Sign::Driver => Some(false),
-                Sign::Field(field) => readings.fields[field as usize].as_value().map(|value| *value != 0),
-            };
-            if let Some(holds) = holds {
-                out.gauge(series, if holds { 1.0 } else { 0.0 });
-            }
-        }
+        self.health.publish(readings, out);
     }
 
     /// Counts XID errors, of an answer that came too late as well: they are reported once.
@@ -232,34 +270,41 @@ impl DeviceSeries {
 
     /// What is known of a device whose driver fails: that it does, and what was counted before.
     pub(super) fn publish_only(&self, holds: Option<Sign>, out: &mut Sample<'_>) {
-        for ((sign, _), series) in FAULTS.into_iter().zip(self.faults) {
-            if holds == Some(sign) {
-                out.gauge(series, 1.0);
-            }
-        }
+        self.health.publish_only(holds, out);
         for (series, count) in self.xids.values() {
             out.counter(*series, *count);
+        }
+    }
+
+    /// Most model servers use neither encoder nor decoder: what was never used makes no series.
+    fn publish_video(&mut self, readings: &DeviceReadings, out: &mut Sample<'_>) {
+        let shares = [("encoder", &readings.encoder), ("decoder", &readings.decoder)];
+        for ((task, reading), series) in shares.into_iter().zip(&mut self.video) {
+            let Some(share) = reading.as_value() else { continue };
+            if series.is_none() && *share > 0.0 {
+                *series = Some(out.series(&gpu::UTILIZATION, self.entity, &[Attr::fixed(TASK_KEY, task)]));
+            }
+            if let Some(series) = series {
+                out.gauge(*series, *share);
+            }
         }
     }
 
     /// Where some series of a metric have a value, the others are no absence: no `NVLink` is not an unread one.
     fn publish_fields(&mut self, readings: &DeviceReadings, out: &mut Sample<'_>) {
         let entity = self.entity;
-        let mut absent = Absent::default();
-        for Counted { field, metric, scale, series, counter, total } in &mut self.counted {
+        let mut absent = std::mem::take(&mut self.absent);
+        for counted in &mut self.counted {
             // A reading that is shown again must not confirm itself: a counter that went back once is asked a second time.
-            if readings.slow_is_new || !fields::SLOW.contains(field) {
-                *total = match &readings.fields[*field as usize] {
-                    Reading::Value(raw) => counter.total(*raw, metric.name),
-                    Reading::Unavailable(reason) => Reading::Unavailable(reason.clone()),
-                };
+            if readings.slow_is_new || !counted.is_slow() {
+                counted.count(readings);
             }
-            match total {
+            match &counted.total {
                 Reading::Value(total) => {
-                    out.counter(*series, total.saturating_mul(*scale));
-                    absent.present(metric);
+                    out.counter(counted.series, *total);
+                    absent.present(counted.metric);
                 }
-                Reading::Unavailable(reason) => absent.absent(metric, reason.clone()),
+                Reading::Unavailable(reason) => absent.absent(counted.metric, reason.clone()),
             }
         }
         let rows = [Field::RemappedCorrected, Field::RemappedUncorrected];
@@ -285,11 +330,20 @@ impl DeviceSeries {
         if let Reading::Value(degrees) = &readings.fields[Field::MemoryTemperature as usize] {
             out.gauge(self.memory_temperature, *degrees as f64);
         }
-        for (metric, reason) in absent.metrics {
+        for (metric, reason) in absent.metrics.drain(..) {
             if let Some(reason) = reason {
                 out.unavailable(metric, entity, reason);
             }
         }
+        self.absent = absent;
+    }
+}
+
+/// A total that stands still because GPM tells nothing any more is none.
+fn told_by_gpm(bytes: u64, readings: &DeviceReadings) -> Reading<u64> {
+    match &readings.units[Unit::Graphics as usize] {
+        Reading::Value(_) => Reading::Value(bytes),
+        Reading::Unavailable(reason) => Reading::Unavailable(reason.clone()),
     }
 }
 

@@ -3,6 +3,7 @@
 use perfwatch_model::Finding;
 use ratatui::text::Line;
 
+use crate::gpus::about;
 use crate::line::{Row, span, truncate, wrap, wrap_in};
 use crate::theme::{Role, Theme};
 use crate::views::Scene;
@@ -60,7 +61,7 @@ fn headline(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize, r
         let row = Row::new()
             .left(0, vec![mark])
             .tight(0, span(truncate(&finding.summary, room), style))
-            .right(2, span(about(&finding.entity).to_owned(), theme.style(Role::Dim)))
+            .right(2, span(about(scene.snapshot, &finding.entity), theme.style(Role::Dim)))
             .right(1, span(finding.id.to_string(), theme.style(Role::Dim)));
         return vec![row.line(width)];
     }
@@ -71,11 +72,6 @@ fn headline(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize, r
         Row::new().left(0, mark).tight(0, span(text, style)).line(width)
     };
     text.into_iter().enumerate().map(row).collect()
-}
-
-/// The entity without its kind.
-fn about(entity: &str) -> &str {
-    entity.split_once(':').map_or(entity, |(_, id)| id)
 }
 
 /// Columns that explanations are indented by.

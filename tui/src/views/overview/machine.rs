@@ -1,13 +1,14 @@
 //! The machine: CPUs, memory, pressure, GPUs.
 
-use perfwatch_model::snapshot::{DeviceView, GpuView};
 use ratatui::text::{Line, Span};
 
 use super::{Plan, rule};
+use crate::gpus::{Gpu, gpus as gpus_of, short_name};
 use crate::line::{Row, span};
 use crate::theme::Role;
 use crate::units;
 use crate::views::Scene;
+use crate::views::gpus::words;
 use crate::widgets::gauge::{gauge, scarce};
 use crate::widgets::sparkline::{columns, sparkline};
 
@@ -15,6 +16,8 @@ use crate::widgets::sparkline::{columns, sparkline};
 const GAUGE: usize = 10;
 /// Columns of a sparkline.
 const TRAIL: usize = 10;
+/// Columns of what holds a GPU's clocks down.
+const HELD_DOWN: usize = 24;
 /// More CPUs than this get no bar each.
 const MAX_CORES: usize = 32;
 
@@ -100,28 +103,46 @@ fn pressure(scene: Scene<'_>, width: usize) -> Option<Line<'static>> {
 
 fn gpus(scene: Scene<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
     let theme = scene.theme;
-    let gpus: Vec<(&DeviceView, &GpuView)> =
-        scene.snapshot.devices.iter().filter_map(|device| Some((device, device.gpu.as_ref()?))).collect();
+    let gpus = gpus_of(scene.snapshot);
     if gpus.is_empty() {
         let Some(why) = reason(scene, "hw.gpu.utilization", None) else { return Vec::new() };
         let text = format!("GPU n/a  {why}");
         return vec![Row::new().left(0, span(text, theme.style(Role::Dim))).line(width)];
     }
     if !plan.gpu_lines && gpus.len() > 1 {
-        let shares = columns(gpus.iter().map(|(_, gpu)| gpu.utilization.unwrap_or(f64::NAN)), theme);
-        let known: Vec<f64> = gpus.iter().filter_map(|(_, gpu)| gpu.utilization).collect();
-        let mean = known.iter().sum::<f64>() / known.len() as f64;
-        let row = Row::new()
-            .left(0, span(format!("{} GPUs", gpus.len()), theme.style(Role::Text)))
-            .left(0, span(shares, theme.style(Role::Ok)))
-            .left(1, span(format!("busy {} on average", units::percent(mean)), theme.style(Role::Text)));
-        return vec![row.line(width)];
+        return vec![all_gpus(scene, &gpus, width)];
     }
-    gpus.into_iter().enumerate().map(|(index, (device, gpu))| line(scene, plan, index, device, gpu, width)).collect()
+    gpus.iter().map(|gpu| line(scene, plan, gpu, width)).collect()
 }
 
-fn line(scene: Scene<'_>, plan: Plan, index: usize, device: &DeviceView, gpu: &GpuView, width: usize) -> Line<'static> {
+/// All GPUs in one line. Instances are counted apart and are not in the average: each is a part of a GPU that is in it, and a
+/// seventh of a GPU would weigh as much as a whole one.
+fn all_gpus(scene: Scene<'_>, gpus: &[Gpu<'_>], width: usize) -> Line<'static> {
     let theme = scene.theme;
+    let (instances, whole): (Vec<_>, Vec<_>) = gpus.iter().partition(|gpu| gpu.instance);
+    let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    let mut name = count(whole.len(), "GPU");
+    if !instances.is_empty() {
+        name = format!("{name}, {}", count(instances.len(), "instance"));
+    }
+    let shares = columns(whole.iter().map(|gpu| gpu.view.utilization.unwrap_or(f64::NAN)), theme);
+    let known: Vec<f64> = whole.iter().filter_map(|gpu| gpu.view.utilization).collect();
+    let mean = known.iter().sum::<f64>() / known.len() as f64;
+    let busy = match known.len() {
+        0 => "busy n/a".to_owned(),
+        all if all == whole.len() => format!("busy {} on average", units::percent(mean)),
+        some => format!("busy {} on average of {some}", units::percent(mean)),
+    };
+    Row::new()
+        .left(0, span(name, theme.style(Role::Text)))
+        .left(0, span(shares, theme.style(Role::Ok)))
+        .left(1, span(busy, theme.style(if known.is_empty() { Role::Dim } else { Role::Text })))
+        .line(width)
+}
+
+fn line(scene: Scene<'_>, plan: Plan, gpu: &Gpu<'_>, width: usize) -> Line<'static> {
+    let theme = scene.theme;
+    let (number, device, gpu) = (&gpu.number, gpu.device, gpu.view);
     let text = theme.style(Role::Text);
     let dim = theme.style(Role::Dim);
     // A reason takes the place of the picture that there is none of.
@@ -130,12 +151,11 @@ fn line(scene: Scene<'_>, plan: Plan, index: usize, device: &DeviceView, gpu: &G
         None => share(scene, "busy", gpu.utilization, Role::Ok),
     };
     let mut row = Row::new()
-        .left(0, span(format!("GPU {index}"), theme.style(Role::Strong)))
+        .left(0, span(format!("GPU {number}"), theme.style(Role::Strong)))
         .tight(6, span(short_name(&device.name), dim))
         .left(0, busy);
-    if !gpu.throttle_reasons.is_empty() {
-        let why = format!("{} {}", theme.pick("▼", "V"), gpu.throttle_reasons.join(", "));
-        row = row.right(1, span(why, theme.style(Role::Crit)));
+    if let Some((why, role)) = words::worst_reason(gpu, theme, HELD_DOWN) {
+        row = row.right(1, span(why, theme.style(role)));
     }
     if !plan.gpu_details {
         return row.line(width);
@@ -189,19 +209,45 @@ fn agent(scene: Scene<'_>, width: usize) -> Line<'static> {
     row.line(width)
 }
 
-/// `NVIDIA H100 80GB HBM3` is `H100` to everybody.
-fn short_name(name: &str) -> String {
-    let name = name.strip_prefix("NVIDIA ").unwrap_or(name);
-    let name = name.strip_prefix("GeForce ").unwrap_or(name);
-    let mut words = name.split(' ');
-    let first = words.next().unwrap_or_default();
-    if first == "RTX" { format!("RTX {}", words.next().unwrap_or_default()) } else { first.to_owned() }
-}
-
 /// Why a metric has no value.
 fn reason(scene: Scene<'_>, metric: &str, entity: Option<&str>) -> Option<String> {
     let matches = |missing: &&perfwatch_model::snapshot::Unavailable| {
         missing.metric == metric && entity.is_none_or(|entity| missing.entity == entity)
     };
     scene.snapshot.unavailable.iter().find(matches).map(|missing| missing.reason.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use perfwatch_model::Snapshot;
+
+    use super::*;
+    use crate::app::{App, Event};
+    use crate::feed::FeedEvent;
+    use crate::fixtures;
+    use crate::theme::Theme;
+
+    fn in_one_line(snapshot: Snapshot) -> String {
+        let mut app = App::new(false);
+        app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(snapshot))));
+        let snapshot = app.snapshot().expect("one was pushed");
+        let line = all_gpus(Scene { app: &app, snapshot, theme: Theme::default() }, &gpus_of(snapshot), 80);
+        line.spans.iter().map(|span| span.content.as_ref()).collect::<String>().trim().to_owned()
+    }
+
+    #[test]
+    fn an_average_over_gpus_counts_no_part_of_one_beside_it() {
+        let mut snapshot = fixtures::mig();
+        assert!(in_one_line(snapshot.clone()).starts_with("2 GPUs, 2 instances  "));
+        assert!(in_one_line(snapshot.clone()).ends_with("busy 30 % on average of 1"), "the whole one alone tells");
+        // A driver that does tell it of instances.
+        snapshot.devices.iter_mut().filter_map(|device| device.gpu.as_mut()).for_each(|gpu| {
+            gpu.utilization = Some(if gpu.parent.is_some() { 1.0 } else { 0.2 });
+        });
+        assert!(in_one_line(snapshot.clone()).ends_with("busy 20 % on average"));
+        snapshot.devices.iter_mut().filter_map(|device| device.gpu.as_mut()).for_each(|gpu| gpu.utilization = None);
+        assert!(in_one_line(snapshot).ends_with("busy n/a"));
+    }
 }

@@ -11,7 +11,7 @@ use crate::theme::Role;
 use crate::units;
 use crate::views::Scene;
 use crate::views::latency::told;
-use crate::widgets::ledger_bar;
+use crate::widgets::ledger_bar::{self, Detail};
 use crate::widgets::sparkline::sparkline;
 use crate::wording;
 
@@ -162,7 +162,7 @@ fn number(scene: Scene<'_>, value: Option<String>, unit: &str) -> Vec<Span<'stat
 fn ledgers(scene: Scene<'_>, server: &ServerView, plan: Plan, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if plan.titles {
-        let note = format!("last {} s", units::cpus(scene.snapshot.window_s));
+        let note = format!("last {}", units::interval(scene.snapshot.window_s));
         lines.push(rule(scene, "Where the time went", &note, width));
     }
     let devices = parts::devices_of(scene.snapshot, server);
@@ -219,8 +219,8 @@ const NOTE: usize = 15;
 /// The legend in at most `rows` lines: when it needs more, the smallest parts leave and are counted instead.
 fn legend(scene: Scene<'_>, parts: &[Part], rows: usize, width: usize) -> Vec<Line<'static>> {
     let indent = if width >= 60 { LABEL + 1 } else { 1 };
-    let short = width < 60;
-    let lines = |dropped| flow(ledger_bar::legend(parts, short, scene.theme, dropped), indent, width);
+    let detail = if width < 60 { Detail::Short } else { Detail::Words };
+    let lines = |dropped| flow(ledger_bar::legend(parts, detail, scene.theme, dropped), indent, width);
     let fitting = (0..parts.len()).map(lines).find(|lines| lines.len() <= rows);
     fitting.unwrap_or_else(|| lines(0).into_iter().take(rows).collect())
 }

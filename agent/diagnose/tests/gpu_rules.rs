@@ -1,0 +1,150 @@
+//! The experimental rules about GPUs, on ticks made up for them.
+
+use perfwatch_diagnose::{Config, Engine, Judgement};
+use perfwatch_model::metrics::gpu;
+use perfwatch_model::tick::{SLOT_NS, SLOTS};
+use perfwatch_model::{
+    Entity, EntityId, EntityKind, Finding, GpuSlot, GpuTick, Number, SeriesTable, ServerTick, Severity, Share, Sharing,
+    Stamp, State, Tick,
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A GPU that does the same in each slot, and the server on it, which is in one state for a part of each slot and else in
+/// another.
+struct Case {
+    /// Graphics, SM, tensor, DRAM.
+    units: [f64; 4],
+    states: [(State, f64); 2],
+    others: f64,
+}
+
+/// Its GPU works and nothing is wrong.
+const WELL: Case =
+    Case { units: [0.6, 0.5, 0.2, 0.2], states: [(State::Compute, 0.6), (State::None, 0.4)], others: 0.0 };
+
+struct World {
+    table: SeriesTable,
+    gpu: EntityId,
+    server: EntityId,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut table = SeriesTable::new();
+        let gpu = table.entity(Entity::new(EntityKind::Gpu, "GPU-a"));
+        let server = table.entity(Entity::new(EntityKind::Server, "shop/1"));
+        Self { table, gpu, server }
+    }
+
+    fn tick(&mut self, second: u64, case: &Case) -> Tick {
+        let [graphics, sm, tensor, dram] = case.units.map(Share::of);
+        let slot =
+            GpuSlot { graphics, sm, tensor, vector: Share::of(0.0), vectors: Share::of(0.0), dram, continued: false };
+        let mut server = ServerTick::empty(self.server);
+        for slot in &mut server.slots {
+            let first = (SLOT_NS as f64 * case.states[0].1).round() as u64;
+            slot.state_ns[case.states[0].0.index()] += first;
+            slot.state_ns[case.states[1].0.index()] += SLOT_NS - first;
+        }
+        let utilization =
+            self.table.series(&gpu::UTILIZATION, self.gpu, &[perfwatch_model::Attr::fixed("hw.gpu.task", "general")]);
+        let mut tick = Tick {
+            end: Stamp { mono_ns: second * SECOND, wall_ns: second * SECOND },
+            dt_ns: SECOND,
+            values: vec![(utilization, Number::Float(case.units[0]))],
+            servers: vec![server],
+            gpus: vec![GpuTick {
+                slots: [slot; SLOTS],
+                servers: vec![self.server],
+                sharing: if case.others > 0.0 { Sharing::TimeSliced } else { Sharing::Alone },
+                processes: Some(1),
+                own_sm: Share::of(1.0 - case.others),
+                other_sm: Share::of(case.others),
+                ..GpuTick::unknown(self.gpu)
+            }],
+            ..Tick::default()
+        };
+        tick.seal();
+        tick
+    }
+
+    fn judge(case: &Case, experimental: bool) -> Judgement {
+        let mut world = Self::new();
+        let mut engine = Engine::new(Config { experimental, ..Config::default() });
+        let mut last = None;
+        for second in 1..=20 {
+            let tick = world.tick(second, case);
+            last = Some(engine.push(&tick, &world.table));
+        }
+        last.expect("twenty ticks")
+    }
+}
+
+fn found(case: &Case) -> Vec<Finding> {
+    let findings = World::judge(case, true).findings;
+    findings.into_iter().filter(|finding| finding.id.starts_with("gpu-")).collect()
+}
+
+fn ids(case: &Case) -> Vec<String> {
+    found(case).iter().map(|finding| finding.id.to_string()).collect()
+}
+
+#[test]
+fn each_nature_of_work_is_told_by_its_own_rule_and_none_of_a_gpu_that_is_well() {
+    assert_eq!(ids(&WELL), [""; 0]);
+    let compute = [(State::Compute, 1.0), (State::None, 0.0)];
+    let decode = Case { units: [0.98, 0.9, 0.1, 0.62], states: compute, ..WELL };
+    assert_eq!(ids(&decode), ["gpu-memory-bandwidth-bound"]);
+    let prefill = Case { units: [0.99, 0.97, 0.8, 0.3], states: compute, ..WELL };
+    assert_eq!(ids(&prefill), ["gpu-compute-bound"]);
+    let launches = Case { units: [0.4, 0.2, 0.05, 0.1], states: compute, ..WELL };
+    assert_eq!(ids(&launches), ["gpu-starved-by-host"]);
+    let tokenised =
+        Case { units: [0.2, 0.2, 0.1, 0.1], states: [(State::Compute, 0.2), (State::Preprocess, 0.8)], ..WELL };
+    let finding = &found(&tokenised)[0];
+    assert_eq!(finding.id, "gpu-starved-by-host");
+    assert!(finding.detail.contains("while requests were in `preprocess`"), "{}", finding.detail);
+    assert!(finding.remedies[0].action.contains("preprocess in more"), "{:?}", finding.remedies);
+    let shared = Case { others: 0.3, ..WELL };
+    assert_eq!(ids(&shared), ["gpu-noisy-neighbour"]);
+    assert_eq!(found(&shared)[0].severity, Severity::Warning);
+}
+
+#[test]
+fn others_on_the_gpu_of_a_server_without_requests_take_nothing_from_it() {
+    let night = Case { others: 0.9, states: [(State::Compute, 0.05), (State::None, 0.95)], ..WELL };
+    assert_eq!(ids(&night), [""; 0]);
+}
+
+#[test]
+fn a_server_that_serves_all_that_comes_is_told_of_idle_gaps_in_a_note() {
+    let gaps = Case { units: [0.2, 0.2, 0.1, 0.1], states: [(State::Compute, 0.2), (State::Preprocess, 0.3)], ..WELL };
+    let gaps = Case { states: [gaps.states[0], (State::Preprocess, 0.8)], ..gaps };
+    assert_eq!(found(&gaps)[0].severity, Severity::Note, "nobody waits for it");
+    let slow_client = Case { states: [(State::Compute, 0.2), (State::Send, 0.8)], ..gaps };
+    assert_eq!(ids(&slow_client), [""; 0]);
+}
+
+#[test]
+fn a_gpu_without_requests_is_not_starved_however_idle_it_is() {
+    let idle = Case { units: [0.05, 0.04, 0.01, 0.01], states: [(State::Compute, 0.05), (State::None, 0.95)], ..WELL };
+    assert_eq!(ids(&idle), [""; 0]);
+}
+
+#[test]
+fn what_the_slots_leave_open_is_not_held_against_the_host() {
+    // Busy for half of each slot, and in compute for half of it: the two may or may not be the same half. If they are not, the
+    // device stood still for all of the time in compute; if they are, for none of it.
+    let open = Case { units: [0.5, 0.4, 0.2, 0.2], states: [(State::Compute, 0.5), (State::None, 0.5)], ..WELL };
+    assert_eq!(ids(&open), [""; 0]);
+}
+
+#[test]
+fn experimental_rules_are_silent_unless_asked_for_and_say_what_they_are() {
+    let shared = Case { others: 0.3, ..WELL };
+    let quiet = World::judge(&shared, false);
+    assert!(quiet.findings.is_empty(), "{:?}", quiet.findings);
+    assert!(quiet.undecided.iter().all(|undecided| undecided.rule != "gpu-noisy-neighbour"), "{:?}", quiet.undecided);
+    assert!(found(&shared)[0].detail.ends_with("no recording of a real GPU has proven it yet.)"));
+}

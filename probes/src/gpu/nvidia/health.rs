@@ -1,0 +1,155 @@
+//! Faults of a device, how each is known, and what they say of its health as a whole.
+
+use perfwatch_model::metrics::gpu;
+use perfwatch_model::{Attr, EntityId, SeriesId};
+use perfwatch_model::{MetricDef, Sample};
+
+use super::fields::Field;
+use super::readings::{DeviceFault, DeviceReadings};
+use super::series::TYPE;
+
+/// How a fault is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// A field that is not 0.
+    Field(Field),
+    /// The device said so.
+    Device(DeviceFault),
+    /// Readings that do not go together.
+    Compared(Comparison),
+    /// The driver did not answer in time.
+    Silence,
+    /// The driver answers nothing but errors.
+    Driver,
+}
+
+/// What is known by comparing readings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// The `PCIe` link is slower than it could be, and the device is busy. While it is idle the last verdict stands.
+    SlowLink,
+    /// The power limit is below the one that the device comes with.
+    LowPowerLimit,
+    /// The clocks are held below those that the device comes with.
+    LockedClocks,
+}
+
+/// `hw.state` of the semantic conventions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ok,
+    Degraded,
+    PredictedFailure,
+    Failed,
+}
+
+/// The states, best first, as the attribute has them.
+const STATES: [(State, &str); 4] = [
+    (State::Ok, "ok"),
+    (State::Degraded, "degraded"),
+    (State::PredictedFailure, "predicted_failure"),
+    (State::Failed, "failed"),
+];
+
+/// Faults that are told of a device, with how each is known and the state it puts the device in. What somebody has set leaves it
+/// as it is.
+const FAULTS: [(Sign, &str, State); 10] = [
+    (Sign::Device(DeviceFault::Lost), "lost", State::Failed),
+    (Sign::Device(DeviceFault::ResetRequired), "reset_required", State::Failed),
+    (Sign::Silence, "unresponsive", State::Failed),
+    (Sign::Driver, "driver_failed", State::Failed),
+    (Sign::Field(Field::RemapPending), "row_remap_pending", State::Degraded),
+    (Sign::Field(Field::RemapFailed), "row_remap_failed", State::PredictedFailure),
+    (Sign::Field(Field::RecoveryAction), "recovery_needed", State::Degraded),
+    (Sign::Compared(Comparison::SlowLink), "pcie_link_degraded", State::Degraded),
+    (Sign::Compared(Comparison::LowPowerLimit), "power_limit_lowered", State::Ok),
+    (Sign::Compared(Comparison::LockedClocks), "clocks_locked", State::Ok),
+];
+
+/// A device that is busier than this has its link at full speed.
+const BUSY: f64 = 0.5;
+
+const FAULT_KEY: &str = "perfwatch.gpu.fault";
+
+/// Whether a metric is told of a device that does not answer, too.
+pub(super) fn is_told_regardless(metric: &MetricDef) -> bool {
+    [gpu::FAULT.name, gpu::STATUS.name, gpu::XIDS.name].contains(&metric.name)
+}
+
+/// A device's faults and status, interned once, and what they were when it was last busy.
+pub(super) struct Health {
+    faults: [SeriesId; FAULTS.len()],
+    status: [SeriesId; STATES.len()],
+    was_busy: bool,
+    slow_link: Option<bool>,
+}
+
+impl Health {
+    pub(super) fn intern(entity: EntityId, out: &mut Sample<'_>) -> Self {
+        Self {
+            faults: FAULTS.map(|(_, fault, _)| out.series(&gpu::FAULT, entity, &[Attr::fixed(FAULT_KEY, fault)])),
+            status: STATES.map(|(_, state)| out.series(&gpu::STATUS, entity, &[Attr::fixed("hw.state", state), TYPE])),
+            was_busy: false,
+            slow_link: None,
+        }
+    }
+
+    /// Tells which faults the device has and which it has not; what cannot be told has no value.
+    pub(super) fn publish(&mut self, readings: &DeviceReadings, out: &mut Sample<'_>) {
+        self.look_at_link(readings);
+        let holds = |sign| match sign {
+            Sign::Device(fault) => Some(readings.fault == Some(fault)),
+            Sign::Silence | Sign::Driver => Some(false),
+            Sign::Field(field) => readings.fields[field as usize].as_value().map(|value| *value != 0),
+            Sign::Compared(Comparison::SlowLink) => self.slow_link,
+            Sign::Compared(Comparison::LowPowerLimit) => readings.settings.is_power_lowered(&readings.power_limit_w),
+            Sign::Compared(Comparison::LockedClocks) => readings.settings.are_clocks_locked(readings),
+        };
+        let mut worst = 0;
+        for ((sign, _, state), series) in FAULTS.into_iter().zip(self.faults) {
+            let Some(holds) = holds(sign) else { continue };
+            out.gauge(series, if holds { 1.0 } else { 0.0 });
+            if holds {
+                worst = worst.max(state as usize);
+            }
+        }
+        self.publish_status(worst, out);
+    }
+
+    /// Tells the one thing that is known of a device whose driver fails, if anything is.
+    pub(super) fn publish_only(&self, holds: Option<Sign>, out: &mut Sample<'_>) {
+        for ((sign, _, state), series) in FAULTS.into_iter().zip(self.faults) {
+            if holds == Some(sign) {
+                out.gauge(series, 1.0);
+                self.publish_status(state as usize, out);
+            }
+        }
+    }
+
+    fn publish_status(&self, state: usize, out: &mut Sample<'_>) {
+        for (at, series) in self.status.into_iter().enumerate() {
+            out.gauge(series, if at == state { 1.0 } else { 0.0 });
+        }
+    }
+
+    /// One busy sample may be of a moment in which the link was only about to wake.
+    fn look_at_link(&mut self, readings: &DeviceReadings) {
+        let is_busy = readings.utilization.as_value().is_some_and(|share| *share >= BUSY);
+        if is_busy && self.was_busy {
+            self.slow_link = readings.link.is_slow();
+        }
+        self.was_busy = is_busy;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_in_the_order_of_their_names() {
+        for (at, (state, _)) in STATES.iter().enumerate() {
+            assert_eq!(*state as usize, at);
+        }
+    }
+}

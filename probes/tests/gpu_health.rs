@@ -1,0 +1,158 @@
+//! What is told of a GPU's health: its link, what was set on it, its power and its status.
+
+mod rig;
+
+use std::time::Duration;
+
+use perfwatch_model::metrics::gpu;
+use perfwatch_model::{Attr, MetricDef, Number};
+
+use rig::{Bench, GENERAL, TYPE, fault, install, state, temp};
+
+fn open(device: &str) -> (Bench, tempfile::TempDir) {
+    let dir = temp();
+    let scenario = format!(r#"{{"devices": [{{"uuid": "GPU-a", {device}}}]}}"#);
+    (Bench::open(install(dir.path(), &scenario), |_| ()), dir)
+}
+
+fn number(bench: &Bench, metric: &MetricDef, attrs: &[Attr]) -> Option<f64> {
+    bench.value(metric, "GPU-a", attrs).map(Number::as_f64)
+}
+
+fn holds(bench: &Bench, which: &'static str) -> Option<bool> {
+    number(bench, &gpu::FAULT, &[fault(which)]).map(|value| value > 0.0)
+}
+
+/// The one state that the device is in.
+fn status(bench: &Bench) -> &'static str {
+    let of = |name| number(bench, &gpu::STATUS, &[state(name), TYPE]).expect("each state has a value");
+    let states: Vec<_> =
+        ["ok", "degraded", "predicted_failure", "failed"].into_iter().filter(|name| of(name) > 0.0).collect();
+    let [state] = states[..] else { panic!("one state: {states:?}") };
+    state
+}
+
+#[test]
+fn the_link_is_told_as_it_is_and_as_it_could_be() {
+    let (mut bench, _dir) =
+        open(r#""pcie": {"generation": [1, 5, 77], "width": [16, 16, 3], "max_generation": 5, "max_width": 16}"#);
+    let link = |bench: &Bench| {
+        [&gpu::PCIE_GENERATION, &gpu::PCIE_WIDTH, &gpu::PCIE_GENERATION_LIMIT, &gpu::PCIE_WIDTH_LIMIT]
+            .map(|metric| number(bench, metric, &[]))
+    };
+    bench.sample();
+    assert_eq!(link(&bench), [1.0, 16.0, 5.0, 16.0].map(Some));
+    bench.sample();
+    assert_eq!(link(&bench), [5.0, 16.0, 5.0, 16.0].map(Some));
+    for _ in 0..4 {
+        bench.sample();
+        assert_eq!(link(&bench), [5.0, 16.0, 5.0, 16.0].map(Some), "a fast link is looked at each 5 s");
+    }
+    bench.sample();
+    assert_eq!(link(&bench), [None, None, Some(5.0), Some(16.0)]);
+    let device = bench.gpu("GPU-a");
+    assert!(bench.reason(&gpu::PCIE_GENERATION, device).text.contains("generation 77, which cannot be true"));
+    assert!(bench.reason(&gpu::PCIE_WIDTH, device).text.contains("width 3, which cannot be true"));
+}
+
+#[test]
+fn a_slow_link_is_a_fault_of_a_busy_device_and_no_fault_of_an_idle_one() {
+    let (mut bench, _dir) = open(
+        r#""utilization": {"gpu": [0, 90, 90, 0, 90, 90], "memory": 0},
+           "pcie": {"generation": [1, 1, 5, 1, 5, 5], "width": [16, 16, 8, 16, 16, 16], "max_generation": 5, "max_width": 16}"#,
+    );
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        bench.sample();
+        seen.push((holds(&bench, "pcie_link_degraded"), status(&bench)));
+    }
+    let (slow, well) = ((Some(true), "degraded"), (Some(false), "ok"));
+    assert_eq!(seen, [(None, "ok"), (None, "ok"), slow, slow, slow, well], "idle, waking, busy, idle, waking, busy");
+}
+
+#[test]
+fn what_somebody_has_set_is_told_and_is_no_bad_status() {
+    let (mut bench, _dir) = open(
+        r#""power_limit_mw": 500000, "power_limit_default_mw": 700000, "throttle_reasons": 4,
+           "application_clocks_mhz": {"graphics": 1200, "memory": 2619},
+           "default_application_clocks_mhz": {"graphics": 1980, "memory": 2619}"#,
+    );
+    bench.sample();
+    assert_eq!(number(&bench, &gpu::POWER_LIMIT, &[]), Some(500.0));
+    assert_eq!(number(&bench, &gpu::POWER_LIMIT_DEFAULT, &[]), Some(700.0));
+    assert_eq!((holds(&bench, "power_limit_lowered"), holds(&bench, "clocks_locked")), (Some(true), Some(true)));
+    assert_eq!(status(&bench), "ok");
+
+    let (mut bench, _dir) = open(r#""power_limit_mw": 700000, "throttle_reasons": [2, 0]"#);
+    bench.sample();
+    assert_eq!((holds(&bench, "power_limit_lowered"), holds(&bench, "clocks_locked")), (Some(false), Some(true)));
+    bench.sample();
+    assert_eq!(holds(&bench, "clocks_locked"), Some(false));
+
+    let (mut bench, _dir) = open(r#""utilization": {"gpu": 0, "memory": 0}"#);
+    bench.sample();
+    assert_eq!((holds(&bench, "power_limit_lowered"), holds(&bench, "clocks_locked")), (None, None));
+}
+
+#[test]
+fn the_status_is_the_worst_that_the_faults_say() {
+    let field =
+        |id: u32, value: u32| format!(r#""fields": [{{"id": {id}, "type": "unsigned_int", "value": {value}}}]"#);
+    let cases = [
+        (field(144, 1), "degraded"),
+        (field(145, 1), "predicted_failure"),
+        (field(230, 2), "degraded"),
+        (r#""power_mw": 1, "errors": {"nvmlDeviceGetTemperature": "GPU_IS_LOST"}"#.to_owned(), "failed"),
+        (r#""power_mw": 1, "errors": {"nvmlDeviceGetTemperature": "RESET_REQUIRED"}"#.to_owned(), "failed"),
+        (field(144, 0), "ok"),
+    ];
+    for (device, expected) in cases {
+        let (mut bench, _dir) = open(&device);
+        bench.sample();
+        assert_eq!(status(&bench), expected, "{device}");
+    }
+}
+
+#[test]
+fn encoder_and_decoder_are_told_from_their_first_use_on() {
+    let (mut bench, _dir) =
+        open(r#""utilization": {"gpu": 7, "memory": 0}, "encoder": 0, "decoder": [0, 35, 0, 4294967295]"#);
+    let decoder = |bench: &Bench| {
+        let series =
+            bench.table.find(&gpu::UTILIZATION, bench.gpu("GPU-a"), &[Attr::fixed("hw.gpu.task", "decoder")])?;
+        bench.tick.value(series).map(Number::as_f64)
+    };
+    for expected in [None, Some(0.35), Some(0.0), None] {
+        bench.sample();
+        assert_eq!(decoder(&bench), expected);
+        assert_eq!(number(&bench, &gpu::UTILIZATION, &[GENERAL]), Some(0.07));
+    }
+    let encoder = bench.table.find(&gpu::UTILIZATION, bench.gpu("GPU-a"), &[Attr::fixed("hw.gpu.task", "encoder")]);
+    assert!(encoder.is_none(), "it was never used");
+}
+
+/// The power of the second of two samples that are as far apart as the counter needs.
+fn power_after(device: &str) -> f64 {
+    let (mut bench, _dir) = open(device);
+    bench.sample();
+    assert_eq!(number(&bench, &gpu::POWER, &[TYPE]), Some(111.0), "one reading of a counter is no power: {device}");
+    std::thread::sleep(Duration::from_millis(600));
+    bench.sample();
+    number(&bench, &gpu::POWER, &[TYPE]).expect("a power")
+}
+
+#[test]
+fn power_is_the_energy_of_the_time_between_two_readings_where_that_can_be_true() {
+    let counted = r#""power_mw": 111000, "power_limit_mw": 700000, "energy_mj": {"start": 5000, "per_second": 350000}"#;
+    let watts = power_after(counted);
+    assert!((watts - 350.0).abs() < 10.0, "{watts} W");
+    let averaged = [
+        counted.replace(r#"{"start": 5000, "per_second": 350000}"#, "5000"),
+        counted.replace("350000", "3500000"),
+        counted.replace(r#""power_limit_mw": 700000, "#, ""),
+        counted.replace(r#"{"start": 5000, "per_second": 350000}"#, "[5000, 4000]"),
+    ];
+    for device in averaged {
+        assert!((power_after(&device) - 111.0).abs() < f64::EPSILON, "the driver's own average: {device}");
+    }
+}

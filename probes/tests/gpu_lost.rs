@@ -1,0 +1,254 @@
+//! A GPU that falls off the bus under a running agent, and comes back.
+
+mod rig;
+
+use std::path::Path;
+use std::time::Duration;
+
+use perfwatch_model::metrics::gpu;
+use perfwatch_model::{Attr, Number};
+use serde_json::{Value, json};
+
+use rig::{Bench, TYPE, fault, install, temp};
+
+fn is_lost(bench: &Bench) -> Option<Number> {
+    bench.value(&gpu::FAULT, "GPU-a", &[fault("lost")])
+}
+
+fn power(bench: &Bench, uuid: &str) -> Option<Number> {
+    bench.value(&gpu::POWER, uuid, &[TYPE])
+}
+
+/// How often a call was made on a device since the log was that long.
+fn made(log: &Path, since: usize, call: &str) -> usize {
+    std::fs::read_to_string(log).unwrap_or_default()[since..].lines().filter(|line| *line == call).count()
+}
+
+/// A device that is lost by this series, beside one that is well.
+fn scenario(log: &Path, lost: &Value) -> Value {
+    let device = |uuid: &str, watts: u32| {
+        json!({"uuid": uuid, "power_mw": watts * 1000, "power_limit_mw": 700_000, "temperature_c": 50,
+            "utilization": {"gpu": 50, "memory": 20}, "energy_mj": {"start": 1000, "per_second": 350_000},
+            "gpm": {"1": 50, "2": 40}, "processes": {"compute": [{"pid": 7, "used": 5}]}, "xids": []})
+    };
+    let (mut a, mut b) = (device("GPU-a", 100), device("GPU-b", 200));
+    a["lost"] = lost.clone();
+    b["xids"] = json!([[0, 31]]);
+    json!({"call_log": log, "devices": [a, b]})
+}
+
+#[test]
+fn a_lost_gpu_is_there_again_after_the_driver_was_initialised_anew_and_the_others_lose_nothing() {
+    let dir = temp();
+    let log = dir.path().join("calls");
+    let lost = json!({"at": [[0, 0], [0.5, 1]]});
+    let library = install(dir.path(), &scenario(&log, &lost).to_string());
+    let mut bench = Bench::open(library.clone(), |_| ());
+    bench.sample();
+    let (a, b) = (bench.gpu("GPU-a"), bench.gpu("GPU-b"));
+    assert_eq!((power(&bench, "GPU-a"), is_lost(&bench)), (Some(Number::Float(100.0)), Some(Number::Float(0.0))));
+    std::thread::sleep(Duration::from_millis(600));
+    bench.sample();
+    assert_eq!((power(&bench, "GPU-a"), is_lost(&bench)), (None, Some(Number::Float(1.0))));
+
+    fake_nvml::rewrite(&library, &scenario(&log, &json!(0)).to_string()).expect("rewritten");
+    let since = std::fs::read_to_string(&log).expect("a log").len();
+    for _ in 0..9 {
+        bench.sample();
+        assert_eq!((power(&bench, "GPU-a"), is_lost(&bench)), (None, Some(Number::Float(1.0))));
+        assert!(power(&bench, "GPU-b").is_some());
+    }
+    std::thread::sleep(Duration::from_millis(250));
+    assert_eq!(made(&log, since, "nvmlDeviceGetTemperature 0"), 9, "one call a second says that it still is");
+    for call in ["nvmlGpmSampleGet", "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetComputeRunningProcesses_v3"] {
+        assert_eq!(made(&log, since, &format!("{call} 0")), 0, "{call}");
+        assert!(made(&log, since, &format!("{call} 1")) > 0, "{call}");
+    }
+    assert_eq!(made(&log, since, "nvmlInit_v2"), 0);
+
+    // Ten seconds after it was lost; the next answer is the new session's.
+    bench.sample();
+    assert_eq!((is_lost(&bench), power(&bench, "GPU-b").is_some()), (Some(Number::Float(1.0)), true));
+    std::thread::sleep(Duration::from_millis(250));
+    bench.sample();
+    assert_eq!((made(&log, since, "nvmlInit_v2"), made(&log, since, "nvmlShutdown")), (1, 1));
+    assert_eq!((is_lost(&bench), bench.gpu("GPU-a"), bench.gpu("GPU-b")), (Some(Number::Float(0.0)), a, b));
+    assert!(power(&bench, "GPU-a").is_some() && power(&bench, "GPU-b").is_some());
+    assert_eq!(bench.value(&gpu::SM_ACTIVE, "GPU-b", &[]), Some(Number::Float(0.4)));
+    assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), Some(Number::Float(700.0)));
+    assert!(bench.probe.devices().iter().all(|device| device.processes.as_value().is_some_and(|rows| rows.len() == 1)));
+}
+
+#[test]
+fn a_gpu_that_stays_lost_is_looked_for_ever_more_seldom() {
+    let dir = temp();
+    let log = dir.path().join("calls");
+    let mut bench = Bench::open(install(dir.path(), &scenario(&log, &json!(1)).to_string()), |_| ());
+    // It cannot be opened at all.
+    let mut at = Vec::<u32>::new();
+    for second in 0..=200 {
+        let before = made(&log, 0, "nvmlInit_v2");
+        bench.sample();
+        // What comes after an answer is over when the next one has come.
+        if before > 0 && made(&log, 0, "nvmlInit_v2") > before {
+            at.push(second);
+        }
+        assert!(power(&bench, "GPU-b").is_some(), "{second}");
+    }
+    let gaps: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        at[0] >= 10 && gaps.len() >= 3 && gaps.iter().zip([20, 40, 60]).all(|(gap, wait)| gap.abs_diff(wait) <= 1),
+        "{at:?}"
+    );
+}
+
+#[test]
+fn a_gpu_that_is_put_in_while_another_is_missing_is_found_and_so_is_the_missing_one() {
+    let dir = temp();
+    let log = dir.path().join("calls");
+    let mut without = scenario(&log, &json!(1));
+    let library = install(dir.path(), &without.to_string());
+    let mut bench = Bench::open(library.clone(), |_| ());
+    bench.sample();
+    assert_eq!(bench.probe.devices().len(), 1);
+    without["devices"][0]["lost"] = json!(0);
+    without["devices"].as_array_mut().expect("a list").push(json!({"uuid": "GPU-new", "power_mw": 5000}));
+    fake_nvml::rewrite(&library, &without.to_string()).expect("rewritten");
+    bench.sample_after(10);
+    bench.sample();
+    assert_eq!(power(&bench, "GPU-new"), Some(Number::Float(5.0)));
+    assert!(power(&bench, "GPU-a").is_some() && bench.probe.devices().len() == 3);
+}
+
+#[test]
+fn xid_errors_are_told_once_each_though_the_sets_of_events_change() {
+    let dir = temp();
+    let log = dir.path().join("calls");
+    let code = |code| [Attr::int("perfwatch.gpu.xid.code", code)];
+    let mut scenario = scenario(&log, &json!({"at": [[0, 0], [0.2, 1]]}));
+    // The last answer of the session that ends looks at errors first, and then takes long; the second one comes meanwhile.
+    scenario["devices"][1]["xids"] = json!([[0, 31], [1.0, 13]]);
+    scenario["devices"][1]["delays_ms"] = json!({"nvmlDeviceGetTemperature": [0, 0, 1000, 0]});
+    let library = install(dir.path(), &scenario.to_string());
+    let mut bench = Bench::open(library.clone(), |_| ());
+    bench.sample();
+    std::thread::sleep(Duration::from_millis(300));
+    bench.sample();
+    scenario["devices"][0]["lost"] = json!(0);
+    scenario["devices"][1]["xids"] = json!([]);
+    fake_nvml::rewrite(&library, &scenario.to_string()).expect("rewritten");
+    bench.sample_after(10);
+    for _ in 0..2 {
+        bench.sample();
+        assert!(power(&bench, "GPU-a").is_some(), "the new session's");
+        for told in [31, 13] {
+            assert_eq!(bench.value(&gpu::XIDS, "GPU-b", &code(told)), Some(Number::Int(1)), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_gpu_that_a_container_may_not_open_any_more_is_not_lost_and_is_not_looked_for() {
+    let dir = temp();
+    for (code, in_container, expected) in [
+        ("NO_PERMISSION", true, "no_device_in_container: "),
+        ("UNKNOWN", true, "no_device_in_container: "),
+        ("NO_PERMISSION", false, "the operating system denies access"),
+        ("GPU_IS_LOST", true, "the GPU has fallen off the bus"),
+    ] {
+        let log = dir.path().join(format!("calls of {code} {in_container}"));
+        let mut devices = scenario(&log, &json!(0));
+        devices["devices"][1]["errors"] = json!({"nvmlDeviceGetTemperature": [0, "LIB_RM_VERSION_MISMATCH"]});
+        let library = install(&dir.path().join(format!("{code}{in_container}")), &devices.to_string());
+        let mut bench = Bench::open(library.clone(), |context| context.in_container = in_container);
+        bench.sample();
+        let a = bench.gpu("GPU-a");
+        bench.sample();
+        devices["devices"][1]["errors"] = json!({});
+        devices["devices"][0]["errors"] = json!({"nvmlDeviceGetUUID": code});
+        fake_nvml::rewrite(&library, &devices.to_string()).expect("rewritten");
+        bench.sample_after(10);
+        assert!(power(&bench, "GPU-b").is_some(), "{code}");
+        assert!(bench.reason(&gpu::POWER, a).text.starts_with(expected), "{code}: {:?}", bench.reason(&gpu::POWER, a));
+        let is_missing = code == "GPU_IS_LOST";
+        assert_eq!(is_lost(&bench), is_missing.then_some(Number::Float(1.0)), "{code}");
+        let before = made(&log, 0, "nvmlInit_v2");
+        bench.sample_after(30);
+        bench.sample();
+        assert_eq!(made(&log, 0, "nvmlInit_v2") > before, is_missing, "{code}");
+    }
+}
+
+#[test]
+fn each_gpu_that_cannot_be_opened_has_its_own_reason() {
+    let dir = temp();
+    let device = |uuid: &str, errors: &Value| json!({"uuid": uuid, "power_mw": 1000, "errors": errors});
+    let ends = json!({"nvmlDeviceGetPowerUsage": [0, "LIB_RM_VERSION_MISMATCH"]});
+    let well = json!({});
+    let before = [device("GPU-a", &well), device("GPU-b", &well), device("GPU-c", &ends)];
+    let library = install(dir.path(), &json!({"devices": before}).to_string());
+    let mut bench = Bench::open(library.clone(), |_| ());
+    bench.sample();
+    bench.sample();
+    let refused = |code: &str| json!({"nvmlDeviceGetUUID": code});
+    let after =
+        [device("GPU-a", &refused("GPU_IS_LOST")), device("GPU-b", &refused("TIMEOUT")), device("GPU-c", &well)];
+    fake_nvml::rewrite(&library, &json!({"devices": after}).to_string()).expect("rewritten");
+    bench.sample_after(10);
+    let text = |uuid| bench.reason(&gpu::POWER, bench.gpu(uuid)).text.clone();
+    assert_eq!((text("GPU-a").contains("off the bus"), text("GPU-b").contains("timed out")), (true, true));
+    assert_eq!(is_lost(&bench), Some(Number::Float(1.0)));
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-b", &[fault("lost")]), None, "nobody says so");
+}
+
+#[test]
+fn an_instance_that_is_gone_retires_though_another_gpu_cannot_be_opened() {
+    let dir = temp();
+    let instance = json!({"uuid": "MIG-a", "memory": {"total": 100, "used": 10}});
+    let devices = |instances: &Value| {
+        json!({"devices": [{"uuid": "GPU-cut", "power_mw": 1000, "mig": {"instances": instances}},
+            {"uuid": "GPU-dead", "errors": {"nvmlDeviceGetUUID": [0, "GPU_IS_LOST"]}, "power_mw": 1000,
+             "lost": {"at": [[0, 0], [0.2, 1]]}}]})
+        .to_string()
+    };
+    let library = install(dir.path(), &devices(&json!([instance])));
+    let mut bench = Bench::open(library.clone(), |_| ());
+    bench.sample();
+    let (gone, dead) = (bench.gpu("MIG-a"), bench.gpu("GPU-dead"));
+    std::thread::sleep(Duration::from_millis(250));
+    bench.sample();
+    let without = devices(&json!([null])).replace("[0,\"GPU_IS_LOST\"]", "15");
+    fake_nvml::rewrite(&library, &without).expect("rewritten");
+    bench.sample_after(10);
+    bench.sample();
+    assert!(bench.table.entity_of(gone).is_none(), "it was destroyed");
+    assert_eq!(bench.gpu("GPU-dead"), dead);
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-dead", &[fault("lost")]), Some(Number::Float(1.0)));
+}
+
+#[test]
+fn a_lost_gpu_does_not_silence_the_errors_of_the_others() {
+    let dir = temp();
+    let log = dir.path().join("calls");
+    let mut scenario = scenario(&log, &json!({"at": [[0, 0], [0.3, 1]]}));
+    scenario["devices"][1]["xids"] = json!([[0, 31], [1.2, 13]]);
+    scenario["devices"].as_array_mut().expect("a list").push(json!({"uuid": "GPU-mute", "power_mw": 1000}));
+    let mut bench = Bench::open(install(dir.path(), &scenario.to_string()), |_| ());
+    bench.sample();
+    assert!(
+        bench.reason(&gpu::XIDS, bench.gpu("GPU-mute")).text.contains("does not support"),
+        "and not that it had none"
+    );
+    std::thread::sleep(Duration::from_millis(400));
+    for _ in 0..2 {
+        bench.sample();
+        assert!(bench.reasons(&gpu::XIDS, bench.gpu("GPU-b")).is_empty());
+        assert!(bench.reason(&gpu::XIDS, bench.gpu("GPU-a")).text.contains("off the bus"));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    bench.sample();
+    for code in [31, 13] {
+        let code = [Attr::int("perfwatch.gpu.xid.code", code)];
+        assert_eq!(bench.value(&gpu::XIDS, "GPU-b", &code), Some(Number::Int(1)));
+    }
+}

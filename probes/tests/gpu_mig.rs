@@ -1,0 +1,170 @@
+//! A GPU that is cut into MIG instances.
+
+mod rig;
+
+use std::time::Duration;
+
+use perfwatch_model::metrics::gpu;
+use perfwatch_model::{Attr, Number, Reading};
+use perfwatch_probes::gpu::Sharing;
+
+use rig::{Bench, GENERAL, TYPE, fault, install, state, temp};
+
+/// One GPU with two instances on seven places, and one that is whole.
+const CUT: &str = r#"{"devices": [
+    {"uuid": "GPU-cut", "name": "NVIDIA H100 80GB HBM3", "pci": "00000000:1B:00.0", "power_mw": 300000, "temperature_c": 50,
+     "memory": {"total": 85520809984, "used": 3000}, "processes": {"compute": [{"pid": 7}, {"pid": 8}, {"pid": 9}]},
+     "xids": [[0, 31]],
+     "mig": {"instances": [null,
+        {"uuid": "MIG-large", "name": "NVIDIA H100 80GB HBM3 MIG 3g.40gb",
+         "memory": {"total": 42000000000, "used": 2000}, "processes": {"compute": [{"pid": 7, "used": 1000}, {"pid": 8}]},
+         "gpm": {"1": 90, "2": 80, "5": 40, "10": 30}, "power_mw": 1},
+        null, null,
+        {"uuid": "MIG-small", "name": "NVIDIA H100 80GB HBM3", "attributes": {"slices": 1, "compute_slices": 1, "memory_mb": 9984},
+         "memory": {"total": 10468982784, "used": 1000}, "processes": {"compute": [{"pid": 9, "used": 900}]},
+         "process_utilization": [], "errors": {"nvmlDeviceGetProcessUtilization": "INVALID_ARGUMENT"}},
+        null, null]}},
+    {"uuid": "GPU-whole", "utilization": {"gpu": 20, "memory": 0}}]}"#;
+
+#[test]
+fn each_instance_is_a_device_with_its_own_memory_processes_and_units() {
+    let dir = temp();
+    let mut bench = Bench::open(install(dir.path(), CUT), |_| ());
+    bench.sample();
+    std::thread::sleep(Duration::from_millis(300));
+    bench.sample();
+    let devices = bench.probe.devices();
+    let of = |uuid: &str| devices.iter().find(|device| device.uuid == uuid).expect("it is there");
+    let names: Vec<_> = devices.iter().map(|device| (device.uuid.as_str(), device.name.as_str())).collect();
+    assert_eq!(
+        names,
+        [
+            ("GPU-cut", "NVIDIA H100 80GB HBM3"),
+            ("MIG-large", "NVIDIA H100 80GB HBM3 MIG 3g.40gb"),
+            ("MIG-small", "NVIDIA H100 80GB HBM3 MIG 1g.10gb"),
+            ("GPU-whole", "NVIDIA GPU"),
+        ]
+    );
+    let parents: Vec<_> = devices.iter().map(|device| device.parent.as_deref()).collect();
+    assert_eq!(parents, [None, Some("GPU-cut"), Some("GPU-cut"), None]);
+    assert_eq!(of("MIG-small").pci, Reading::Value("00000000:1B:00.0".into()));
+    let pids = |uuid| -> Vec<_> { of(uuid).processes.as_value().into_iter().flatten().map(|row| row.pid).collect() };
+    assert_eq!((pids("MIG-large"), pids("MIG-small"), pids("GPU-cut")), (vec![7, 8], vec![9], vec![7, 8, 9]));
+    let share = &of("MIG-small").processes.as_value().expect("processes")[0].sm;
+    assert!(matches!(share, Reading::Unavailable(reason) if reason.cure.contains("MIG")), "{share:?}");
+    let shared = ["GPU-cut", "MIG-large", "MIG-small", "GPU-whole"].map(|uuid| of(uuid).sharing);
+    assert_eq!(shared, [Sharing::Mig, Sharing::TimeSliced, Sharing::Alone, Sharing::Unknown]);
+    let int = |value| Some(Number::Int(value));
+    let used = ["GPU-cut", "MIG-large", "MIG-small"].map(|uuid| bench.value(&gpu::MEMORY_USAGE, uuid, &[]));
+    assert_eq!(used, [int(3000), int(2000), int(1000)]);
+    assert_eq!(bench.value(&gpu::SM_ACTIVE, "MIG-large", &[]), Some(Number::Float(0.8)));
+    assert_eq!(bench.value(&gpu::MEMORY_LIMIT, "MIG-large", &[]), int(42_000_000_000));
+    let entity = bench.table.entity_of(bench.gpu("MIG-large")).expect("an entity");
+    for attr in [Attr::fixed("hw.id", "MIG-large"), Attr::fixed("hw.parent", "GPU-cut")] {
+        assert!(entity.attributes.contains(&attr), "{attr:?} in {entity:?}");
+    }
+}
+
+#[test]
+fn what_is_told_of_the_whole_alone_says_so_and_so_does_what_is_told_of_the_parts() {
+    let dir = temp();
+    let mut bench = Bench::open(install(dir.path(), CUT), |_| ());
+    bench.sample();
+    let (cut, small) = (bench.gpu("GPU-cut"), bench.gpu("MIG-small"));
+    for metric in [&gpu::POWER, &gpu::UTILIZATION, &gpu::TEMPERATURE, &gpu::THROTTLE_TIME, &gpu::ERRORS, &gpu::XIDS] {
+        let reason = bench.reason(metric, small);
+        assert!(reason.text.contains("of the whole GPU") && reason.cure.contains("hw.parent"), "{reason:?}");
+    }
+    assert_eq!(bench.value(&gpu::POWER, "MIG-large", &[TYPE]), None, "nobody asks for it");
+    assert!(bench.reason(&gpu::UTILIZATION, cut).cure.contains("its MIG instances"));
+    assert_eq!(bench.value(&gpu::POWER, "GPU-cut", &[TYPE]), Some(Number::Float(300.0)));
+    assert_eq!(bench.value(&gpu::UTILIZATION, "GPU-whole", &[GENERAL]), Some(Number::Float(0.2)));
+    let xid = [Attr::int("perfwatch.gpu.xid.code", 31)];
+    assert_eq!(bench.value(&gpu::XIDS, "GPU-cut", &xid), Some(Number::Int(1)));
+    assert_eq!(bench.value(&gpu::STATUS, "MIG-small", &[state("ok"), TYPE]), Some(Number::Float(1.0)));
+    assert_eq!(bench.value(&gpu::FAULT, "MIG-small", &[fault("row_remap_failed")]), None, "nobody says");
+}
+
+#[test]
+fn instances_that_come_and_go_are_found_within_half_a_minute() {
+    let dir = temp();
+    let instance = |uuid: &str| format!(r#"{{"uuid": "{uuid}", "memory": {{"total": 100, "used": 10}}}}"#);
+    // Two places are looked up at the start, each 30 s, and once more when something has changed. An error changes nothing.
+    let places = "[6, 0,   0, 6, 0, 6,   999,   6, 6, 6, 6]";
+    let scenario = format!(
+        r#"{{"devices": [{{"uuid": "GPU-a", "power_mw": 5000, "mig": {{"instances": [{}, {}]}},
+            "errors": {{"nvmlDeviceGetMigDeviceHandleByIndex": {places}}}}}]}}"#,
+        instance("MIG-0"),
+        instance("MIG-1")
+    );
+    let mut bench = Bench::open(install(dir.path(), &scenario), |_| ());
+    let uuids = |bench: &Bench| -> Vec<_> { bench.probe.devices().iter().map(|device| device.uuid.clone()).collect() };
+    bench.sample();
+    let gone = bench.gpu("MIG-1");
+    assert_eq!(uuids(&bench), ["GPU-a", "MIG-1"]);
+    for _ in 0..29 {
+        bench.sample();
+        assert_eq!(uuids(&bench), ["GPU-a", "MIG-1"]);
+    }
+    bench.sample();
+    bench.sample();
+    assert_eq!(uuids(&bench), ["GPU-a", "MIG-0"]);
+    assert!(bench.table.entity_of(gone).is_none(), "it retires");
+    assert_eq!(bench.value(&gpu::MEMORY_USAGE, "MIG-0", &[]), Some(Number::Int(10)));
+    assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(5.0)));
+    for expected in [&["GPU-a", "MIG-0"][..], &["GPU-a"]] {
+        bench.sample_after(30);
+        bench.sample();
+        assert_eq!(uuids(&bench), expected);
+    }
+    assert_eq!(bench.probe.devices()[0].sharing, Sharing::Mig, "in MIG mode, though nothing is left of it");
+}
+
+/// A GPU with one instance, whose calls fail in these ways.
+fn one_instance(errors: &str, more: &str) -> String {
+    format!(
+        r#"{{"devices": [{{"uuid": "GPU-a", "power_mw": 5000, "mig": {{"instances": [
+            {{"uuid": "MIG-0", "memory": {{"total": 100, "used": 10}}, "processes": {{"compute": [{{"pid": 7}}]}}, "errors": {{{errors}}}}}]}}{more}}}]}}"#
+    )
+}
+
+#[test]
+fn an_instance_that_the_driver_does_not_know_any_more_is_looked_for_at_once() {
+    let calls = [
+        ("nvmlDeviceGetMemoryInfo_v2", "[0, 0, 2]", 3),
+        ("nvmlDeviceGetComputeRunningProcesses_v3", "[0, 6]", 4),
+        // Handles are used again: it is asked once at the start, and each time that its processes are.
+        ("nvmlDeviceGetUUID", "[0, 0, 2]", 4),
+    ];
+    for (symbol, codes, samples) in calls {
+        let dir = temp();
+        // It is there at the start, and not when it is looked for.
+        let places = r#", "errors": {"nvmlDeviceGetMigDeviceHandleByIndex": [0, 6]}"#;
+        let scenario = one_instance(&format!(r#""{symbol}": {codes}"#), places);
+        let mut bench = Bench::open(install(dir.path(), &scenario), |_| ());
+        bench.sample();
+        let gone = bench.gpu("MIG-0");
+        for _ in 1..samples {
+            bench.sample();
+            assert_eq!(bench.probe.devices().len(), 2, "{symbol}");
+        }
+        bench.sample();
+        assert!(bench.table.entity_of(gone).is_none(), "{symbol}: it retires");
+        assert_eq!(bench.probe.devices().len(), 1, "{symbol}");
+        assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(5.0)), "{symbol}");
+    }
+}
+
+#[test]
+fn xid_errors_are_told_once_each_though_the_instances_change() {
+    let dir = temp();
+    let more = r#", "xids": [[0, 31]], "errors": {"nvmlDeviceGetMigDeviceHandleByIndex": [0, 6]}"#;
+    let mut bench =
+        Bench::open(install(dir.path(), &one_instance(r#""nvmlDeviceGetMemoryInfo_v2": [0, 2]"#, more)), |_| ());
+    for _ in 0..5 {
+        bench.sample();
+        let xid = [Attr::int("perfwatch.gpu.xid.code", 31)];
+        assert_eq!(bench.value(&gpu::XIDS, "GPU-a", &xid), Some(Number::Int(1)));
+    }
+    assert_eq!(bench.probe.devices().len(), 1);
+}

@@ -1,0 +1,123 @@
+//! A driver that is slow, and answers.
+
+mod rig;
+
+use std::time::Duration;
+
+use perfwatch_model::metrics::gpu;
+use perfwatch_model::{Number, Reading};
+use serde_json::json;
+
+use rig::{Bench, TYPE, fault, install, temp};
+
+/// As long as a sample waits for the driver.
+const BUDGET: Duration = Duration::from_millis(200);
+
+fn open(dir: &std::path::Path, scenario: &serde_json::Value) -> Bench {
+    Bench::open(install(dir, &scenario.to_string()), |context| context.budget = BUDGET)
+}
+
+/// Samples once a second by the real clock.
+fn next_second(bench: &mut Bench) {
+    std::thread::sleep(Duration::from_secs(1).saturating_sub(BUDGET));
+    bench.sample_now();
+}
+
+#[test]
+fn sixteen_gpus_whose_driver_takes_long_for_each_have_readings_limits_and_processes() {
+    let dir = temp();
+    // All at once would take twice the budget: what is read each second alone takes more than half of it.
+    let delays = json!({"nvmlDeviceGetUtilizationRates": 8, "nvmlDeviceGetEnforcedPowerLimit": 8,
+        "nvmlDeviceGetComputeRunningProcesses_v3": 8});
+    let device = |index: u32| {
+        json!({"uuid": format!("GPU-{index}"), "power_mw": 1000 * (1 + index), "power_limit_mw": 700_000,
+            "utilization": {"gpu": 50, "memory": 20}, "processes": {"compute": [{"pid": 100 + index, "used": 5}]},
+            "delays_ms": delays})
+    };
+    let mut bench = open(dir.path(), &json!({"devices": (0..16).map(device).collect::<Vec<_>>()}));
+    let mut in_time = 0;
+    for _ in 0..20 {
+        next_second(&mut bench);
+        let power = bench.probe.devices().len() == 16 && bench.value(&gpu::POWER, "GPU-15", &[TYPE]).is_some();
+        in_time += usize::from(power);
+    }
+    assert!(in_time >= 10, "{in_time} of 20 samples: {:?}", bench.tick.absent.first());
+    for index in 0..16 {
+        let uuid = format!("GPU-{index}");
+        assert_eq!(bench.value(&gpu::POWER_LIMIT, &uuid, &[]), Some(Number::Float(700.0)), "{uuid}");
+        assert_eq!(bench.value(&gpu::FAULT, &uuid, &[fault("unresponsive")]), Some(Number::Float(0.0)), "{uuid}");
+        let rows = &bench.probe.devices()[index as usize].processes;
+        assert!(rows.as_value().is_some_and(|rows| rows[0].pid == 100 + index), "{uuid}: {rows:?}");
+    }
+}
+
+#[test]
+fn a_driver_that_is_always_late_is_told_as_slow_and_has_readings_every_other_second() {
+    let dir = temp();
+    let mut bench = open(
+        dir.path(),
+        &json!({"devices": [{"uuid": "GPU-a", "power_mw": 5000, "power_limit_mw": 700_000,
+            "processes": {"compute": [{"pid": 7, "used": 5}]},
+            "fields": [{"id": 4, "type": "unsigned_long_long", "value": 3}],
+            "delays_ms": {"nvmlDeviceGetUtilizationRates": 400}}]}),
+    );
+    next_second(&mut bench);
+    for _ in 0..3 {
+        next_second(&mut bench);
+        assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(5.0)));
+        assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), Some(Number::Float(700.0)));
+        assert_eq!(
+            bench.value(&gpu::ERRORS, "GPU-a", &[perfwatch_model::Attr::fixed("error.type", "uncorrected")]),
+            Some(Number::Int(3))
+        );
+        assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]), Some(Number::Float(0.0)));
+        next_second(&mut bench);
+        let reason = bench.reason(&gpu::POWER, bench.gpu("GPU-a"));
+        assert!(reason.text.starts_with("the driver is slow: its last answer took 4"), "{reason:?}");
+        assert!(reason.text.ends_with(" ms, so that readings come every other second"), "{reason:?}");
+        assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]), None, "it is none");
+        assert!(matches!(&bench.probe.devices()[0].processes, Reading::Value(rows) if rows[0].pid == 7));
+    }
+}
+
+#[test]
+fn what_seldom_changes_is_taken_from_an_answer_that_was_seconds_late_and_not_asked_for_again() {
+    let dir = temp();
+    let log = dir.path().join("calls");
+    let mut bench = open(
+        dir.path(),
+        &json!({"call_log": log, "devices": [{"uuid": "GPU-a", "power_mw": {"cycle": [1000, 2000]}, "power_limit_mw": 700_000,
+            "processes": {"compute": [{"pid": 7, "used": 5}]}, "delays_ms": {"nvmlDeviceGetUtilizationRates": [2500, 0]}}]}),
+    );
+    for _ in 0..4 {
+        next_second(&mut bench);
+    }
+    assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), Some(Number::Float(700.0)));
+    assert!(matches!(&bench.probe.devices()[0].processes, Reading::Value(rows) if rows[0].pid == 7));
+    let calls = std::fs::read_to_string(log).expect("a log");
+    let made = |symbol: &str| calls.lines().filter(|call| call.starts_with(symbol)).count();
+    assert_eq!(made("nvmlDeviceGetEnforcedPowerLimit"), 1);
+}
+
+#[test]
+fn a_gpu_that_takes_seconds_for_each_answer_is_silent_all_the_while_and_no_other_is() {
+    let dir = temp();
+    let device = |uuid: &str, delays: serde_json::Value| json!({"uuid": uuid, "power_mw": 5000, "power_limit_mw": 700_000, "delays_ms": delays});
+    let slow = json!({"nvmlDeviceGetTemperature": {"at": [[0, 0], [1, 2_500]]}});
+    let mut bench = open(dir.path(), &json!({"devices": [device("GPU-a", json!({})), device("GPU-b", slow)]}));
+    let mut told = Vec::new();
+    for _ in 0..9 {
+        next_second(&mut bench);
+        if bench.probe.devices().len() == 2 {
+            let silent =
+                |uuid| bench.value(&gpu::FAULT, uuid, &[fault("unresponsive")]).is_some_and(|on| on.as_f64() > 0.0);
+            let why = bench.reasons(&gpu::POWER, bench.gpu("GPU-b")).first().map(|reason| reason.text.to_string());
+            told.push((silent("GPU-a"), silent("GPU-b"), why));
+        }
+    }
+    let last = &told[told.len() - 5..];
+    assert!(last.iter().all(|(a, b, _)| !a && *b), "{told:?}");
+    let since = last[0].2.as_ref().expect("a reason");
+    assert!(since.starts_with("driver unresponsive since "), "{since}");
+    assert!(last.iter().all(|(.., why)| why.as_ref() == Some(since)), "since the same instant: {told:?}");
+}

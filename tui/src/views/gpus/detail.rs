@@ -1,0 +1,268 @@
+//! Everything about one GPU.
+
+use perfwatch_model::snapshot::GpuView;
+use ratatui::text::Line;
+
+use super::activity::{self, Activity};
+use super::graphs::{self, LABEL, Room};
+use super::{memory, supply, trouble};
+use crate::gpus::{Gpu, gpus, short_name};
+use crate::line::{Row, cut, flow, span};
+use crate::parts::device_parts;
+use crate::theme::Role;
+use crate::units;
+use crate::views::Scene;
+use crate::views::overview::rule;
+use crate::widgets::ledger_bar::{self, Detail};
+
+/// How much of each part is drawn. Starts with all of it; [`SACRIFICES`] take away until the rest fits.
+#[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each part is there or not, independently; the order is in SACRIFICES"
+)]
+pub(super) struct Plan {
+    /// Blank lines between parts.
+    air: bool,
+    /// What to try, beside each finding.
+    tries: bool,
+    /// Rows of a sentence or a reason.
+    words: usize,
+    /// Units without a graph.
+    other_units: bool,
+    /// Rows of a graph.
+    graph: usize,
+    /// The times below the graphs.
+    axis: bool,
+    /// Of what feeds and slows it, how many graphs.
+    supply: usize,
+    /// Errors of the memory, XID errors.
+    errors: bool,
+    /// Processes.
+    processes: usize,
+    /// Units.
+    units: bool,
+    /// Whether any kernel ran, where the units say more.
+    busy: bool,
+    /// Links.
+    links: bool,
+    /// How far off a part of the ledger may be, though it takes a row more.
+    bounds: bool,
+    /// Rows for the legend of the ledger.
+    legend: usize,
+}
+
+const EVERYTHING: Plan = Plan {
+    air: true,
+    tries: true,
+    words: 3,
+    other_units: true,
+    graph: TALLEST,
+    axis: true,
+    supply: 4,
+    errors: true,
+    processes: 16,
+    units: true,
+    busy: true,
+    links: true,
+    bounds: true,
+    legend: 3,
+};
+
+/// What leaves when there is not room for all, first to last.
+const SACRIFICES: &[fn(&mut Plan)] = &[
+    |plan| plan.graph = 3,
+    |plan| plan.graph = 2,
+    |plan| plan.processes = 8,
+    |plan| plan.words = 2,
+    |plan| plan.graph = 1,
+    |plan| plan.air = false,
+    |plan| plan.other_units = false,
+    |plan| plan.bounds = false,
+    |plan| plan.processes = 4,
+    |plan| plan.axis = false,
+    |plan| plan.tries = false,
+    |plan| plan.errors = false,
+    |plan| plan.words = 1,
+    |plan| plan.processes = 2,
+    |plan| plan.busy = false,
+    |plan| plan.links = false,
+    |plan| plan.processes = 0,
+    |plan| plan.supply = 3,
+    |plan| plan.supply = 2,
+    |plan| plan.supply = 1,
+    |plan| plan.legend = 2,
+    |plan| plan.supply = 0,
+    |plan| plan.legend = 1,
+    |plan| plan.units = false,
+];
+
+/// Most rows of a graph.
+const TALLEST: usize = 4;
+/// Least rows in which a detail says anything.
+pub(super) const LEAST: usize = 4;
+/// From this width on there are two columns: graphs at the left, the rest at the right.
+const TWO_FROM: usize = 176;
+/// Columns of the graphs then, with what stands beside them.
+const LEFT: usize = 122;
+
+/// As much as fits into so many rows.
+pub(super) fn fitting(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
+    let mut plan = EVERYTHING;
+    let mut lines = self::lines(scene, gpu, plan, width);
+    for sacrifice in SACRIFICES {
+        if lines.len() <= rows {
+            break;
+        }
+        sacrifice(&mut plan);
+        lines = self::lines(scene, gpu, plan, width);
+    }
+    if lines.len() > rows && rows > 0 {
+        lines.truncate(rows);
+    }
+    lines
+}
+
+/// All of it, of whatever height.
+pub(super) fn whole(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
+    let of_height = |graph| lines(scene, gpu, Plan { graph, processes: usize::MAX, ..EVERYTHING }, width);
+    let fitting = (2..=TALLEST).rev().map(of_height).find(|lines| lines.len() <= rows);
+    fitting.unwrap_or_else(|| of_height(1))
+}
+
+fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
+    let two = width >= TWO_FROM;
+    let (left, right) = if two { (LEFT, width - LEFT) } else { (width, width) };
+    let mut lines = vec![title(scene, gpu, width)];
+    lines.extend(trouble::lines(scene, gpu, plan.tries, plan.words, width));
+    lines.extend(ledger(scene, gpu, plan, width));
+    let room = Room { rows: plan.graph, reason: plan.words, width: left };
+    let mut graphs = Vec::new();
+    if plan.units {
+        let what = Activity { busy: plan.busy, links: plan.links };
+        graphs.push(activity::lines(scene, gpu, what, room));
+    }
+    if plan.other_units
+        && let Some(part) = graphs.last_mut()
+    {
+        part.extend(flow(activity::other_units(scene, gpu), LABEL + 1, left));
+    }
+    if plan.supply > 0 {
+        graphs.push(supply::lines(scene, gpu, plan.supply, Room { rows: plan.graph.min(2), ..room }));
+    }
+    if plan.axis
+        && let Some(part) = graphs.last_mut()
+    {
+        part.extend(graphs::axis(scene, gpu, left));
+    }
+    let mut rest = vec![memory::lines(scene, gpu, plan.processes, right)];
+    if plan.errors {
+        rest.push(trouble::errors(scene, gpu, right));
+    }
+    rest.push(instances(scene, gpu, right));
+    if plan.air {
+        lines.push(Line::default());
+    }
+    if two {
+        lines.extend(beside(joined(graphs, plan.air), joined(rest, plan.air), width));
+    } else {
+        lines.extend(joined(graphs.into_iter().chain(rest).collect(), plan.air));
+    }
+    lines
+}
+
+/// Parts below each other.
+fn joined(mut parts: Vec<Vec<Line<'static>>>, air: bool) -> Vec<Line<'static>> {
+    parts.retain(|part| !part.is_empty());
+    let mut lines = Vec::new();
+    for (at, part) in parts.into_iter().enumerate() {
+        if air && at > 0 {
+            lines.push(Line::default());
+        }
+        lines.extend(part);
+    }
+    lines
+}
+
+/// Two columns.
+fn beside(left: Vec<Line<'static>>, right: Vec<Line<'static>>, width: usize) -> Vec<Line<'static>> {
+    let rows = left.len().max(right.len());
+    let (mut left, mut right) = (left.into_iter(), right.into_iter());
+    let row = |_| {
+        let mut spans = left.next().unwrap_or_default().spans;
+        let taken = crate::line::spans_width(&spans);
+        spans.extend(span(" ".repeat(LEFT.saturating_sub(taken)), ratatui::style::Style::new()));
+        spans.extend(right.next().unwrap_or_default().spans);
+        cut(spans, width)
+    };
+    (0..rows).map(row).collect()
+}
+
+/// Which GPU it is, by all its names, and how it is shared.
+fn title(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize) -> Line<'static> {
+    let uuid = gpu.device.id.strip_prefix("gpu:").unwrap_or(&gpu.device.id);
+    let kind = if gpu.instance { "MIG instance" } else { "GPU" };
+    let heading = format!("{kind} {}: {}", gpu.number, gpu.device.name);
+    let place = gpu.view.pci_bus_id.as_ref().filter(|_| width >= 110).map(|bus| format!("PCI {bus}"));
+    let note = [sharing(gpu.view), place, Some(uuid.to_owned())].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    rule(scene, &heading, &note, width)
+}
+
+fn sharing(view: &GpuView) -> Option<String> {
+    let processes = view.processes.len() as u64 + view.processes_left_out;
+    let known = view.processes_unknown.is_none();
+    Some(match view.sharing.as_deref()? {
+        "alone" if known && processes == 0 => "no process".to_owned(),
+        "alone" if known => "one process".to_owned(),
+        "alone" => "one process at most".to_owned(),
+        "time_sliced" if known => format!("{processes} processes in turns"),
+        "time_sliced" => "several processes in turns".to_owned(),
+        "mps" if known => format!("{processes} processes at once (MPS)"),
+        "mps" => "several processes at once (MPS)".to_owned(),
+        "mig" => "divided by MIG".to_owned(),
+        other => other.replace('_', " "),
+    })
+}
+
+fn ledger(scene: Scene<'_>, gpu: &Gpu<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let label = span(format!("{:<LABEL$}", "time"), theme.style(Role::Strong));
+    let Some(ledger) = &gpu.device.ledger else {
+        let why = if gpu.cut { "of each instance, not of the whole" } else { "n/a: nothing can be said yet" };
+        return vec![Row::new().left(0, [label, span(why, theme.style(Role::Dim))].concat()).line(width)];
+    };
+    let parts = device_parts(ledger);
+    let note = if width >= 60 { format!("last {}", units::interval(scene.snapshot.window_s)) } else { String::new() };
+    let cells = width.saturating_sub(LABEL + 4 + note.len());
+    let bar = ledger_bar::bar(&parts, cells, theme);
+    let row = Row::new().left(0, [label, bar].concat()).right(1, span(note, theme.style(Role::Dim)));
+    let narrow = width < 60;
+    let indent = if narrow { 1 } else { LABEL + 1 };
+    let legend = |detail, dropped| flow(ledger_bar::legend(&parts, detail, theme, dropped), indent, width);
+    let detail = if narrow { Detail::Short } else { Detail::Words };
+    let fitting = (0..parts.len()).map(|dropped| legend(detail, dropped)).find(|lines| lines.len() <= plan.legend);
+    let mut words = fitting.unwrap_or_else(|| legend(detail, 0).into_iter().take(plan.legend).collect());
+    let bounded = legend(Detail::Bounds, 0);
+    // That all numbers are there is worth more than how far off some are.
+    if !narrow && bounded.len() <= if plan.bounds { plan.legend } else { words.len() } {
+        words = bounded;
+    }
+    [vec![row.line(width)], words].concat()
+}
+
+/// The instances of a device that MIG divides.
+fn instances(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize) -> Vec<Line<'static>> {
+    let all = gpus(scene.snapshot);
+    let own = all.iter().filter(|one| one.instance && one.view.parent.as_ref() == Some(&gpu.device.id));
+    let items: Vec<_> = own
+        .map(|one| {
+            let name = format!("{} {}", one.number, short_name(&one.device.name));
+            span(name, scene.theme.style(Role::Text))
+        })
+        .collect();
+    if items.is_empty() {
+        return Vec::new();
+    }
+    let label = span(format!("{:<width$}", "instances", width = LABEL - 2), scene.theme.style(Role::Text));
+    flow([vec![label], items].concat(), 1, width)
+}

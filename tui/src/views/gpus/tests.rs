@@ -1,0 +1,206 @@
+use std::sync::Arc;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use perfwatch_model::Snapshot;
+
+use super::*;
+use crate::app::{App, Event};
+use crate::feed::FeedEvent;
+use crate::fixtures;
+use crate::theme::Theme;
+use crate::views::number_of;
+
+/// The view, two minutes into this.
+fn app(snapshot: &Snapshot) -> App {
+    let mut app = App::showing(number_of("gpus").expect("it is listed"), false);
+    for earlier in fixtures::minutes_before(snapshot) {
+        app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(earlier))));
+    }
+    app
+}
+
+fn press(app: &mut App, code: KeyCode) {
+    app.update(Event::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+}
+
+fn drawn(app: &App, width: u16, height: u16) -> String {
+    let area = Rect::new(0, 0, width, height);
+    let mut buffer = Buffer::empty(area);
+    let snapshot = app.snapshot().expect("one was pushed");
+    Gpus.draw(Scene { app, snapshot, theme: Theme::default() }, area, &mut buffer);
+    crate::once::text(&buffer)
+}
+
+#[test]
+fn eight_gpus_fit_on_a_small_screen_with_their_clocks_faults_and_ledgers() {
+    let text = drawn(&app(&fixtures::eight_gpus()), 80, 21);
+    for number in 0..8 {
+        let line = text.lines().find(|line| line.contains(&format!("{number} H100 "))).expect("a line each");
+        assert!(line.contains(['█', 'p', '?']), "{line}");
+    }
+    for state in ["▼ power limit", "▼ 40 % heat", "✖ lost", "▲ row waits"] {
+        assert!(text.contains(state), "{state}\n{text}");
+    }
+}
+
+#[test]
+fn what_matters_least_leaves_first_and_the_list_stays() {
+    let mut healthy = app(&fixtures::eight_gpus());
+    press(&mut healthy, KeyCode::Home);
+    let mut gone = 0;
+    for height in (8..60).rev() {
+        let text = drawn(&healthy, 100, height);
+        assert!(text.contains("0 H100") && (height < 9 || text.contains("7 H100")), "at {height} rows:\n{text}");
+        let parts = ["SM occupancy", "memory errors", "NVLink   ", "held down", "tensor    "];
+        let left = parts.iter().filter(|part| !text.contains(**part)).count();
+        assert!(left >= gone, "something came back at {height} rows:\n{text}");
+        gone = left;
+    }
+    assert_eq!(gone, 5, "at 8 rows there is only the list");
+}
+
+#[test]
+fn a_list_that_is_not_whole_says_so_and_holds_the_selected_one() {
+    let mut app = app(&fixtures::eight_gpus());
+    press(&mut app, KeyCode::Home);
+    for number in 0..8 {
+        let text = drawn(&app, 60, 6);
+        assert!(text.contains(&format!("{number} H100")) && text.contains("3 more"), "{text}");
+        press(&mut app, KeyCode::Down);
+    }
+}
+
+#[test]
+fn the_gpu_with_the_worst_finding_is_there_first_and_arrows_choose_another() {
+    let mut app = app(&fixtures::eight_gpus());
+    assert_eq!(app.gpu_index(), 4);
+    press(&mut app, KeyCode::Right);
+    assert_eq!(app.gpu_index(), 5);
+    let mut fewer = fixtures::eight_gpus();
+    fewer.devices.remove(0);
+    app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(fewer))));
+    assert_eq!(app.gpu_index(), 4, "chosen by what it is, not by its place");
+}
+
+#[test]
+fn enter_shows_all_of_a_gpu_and_escape_the_list_again() {
+    let mut app = app(&fixtures::eight_gpus());
+    press(&mut app, KeyCode::Home);
+    press(&mut app, KeyCode::Enter);
+    let text = drawn(&app, 80, 40);
+    assert!(app.detail() && !text.contains("1 H100"), "{text}");
+    for part in ["time  ", "tensor", "NVLink", "SM clock", "held down", "VLLM::Worker_TP0", "XID none"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    press(&mut app, KeyCode::Right);
+    assert!(app.detail() && drawn(&app, 80, 40).contains("GPU 1:"), "the next one, as large");
+    // A finding that goes away closes what it filled, and this is none.
+    let calm = Snapshot { findings: Vec::new(), ..fixtures::eight_gpus() };
+    app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(calm))));
+    assert!(app.detail());
+    press(&mut app, KeyCode::Esc);
+    assert!(!app.detail() && drawn(&app, 80, 40).contains("7 H100"));
+}
+
+#[test]
+fn an_instance_stands_below_its_device_and_is_told_by_it() {
+    let app = app(&fixtures::mig());
+    let text = drawn(&app, 100, 40);
+    let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is missing:\n{text}"));
+    assert!(at("0 H100") < at("├ 0.0 3g.40gb") && at("└ 0.1 1g.10gb") < at("1 H100"), "{text}");
+    assert!(text.contains("divided by MIG") && text.contains("instances  0.0 3g.40gb"), "{text}");
+}
+
+#[test]
+fn of_a_gpu_that_is_cut_the_instances_tell_where_the_time_went() {
+    let app = app(&fixtures::mig());
+    let text = drawn(&app, 100, 40);
+    let row = |what: &str| {
+        text.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}:\n{text}")).to_owned()
+    };
+    assert!(row("0 H100").contains("by instance") && row("0.0 3g.40gb").contains('█'), "{text}");
+    assert!(text.contains("of each instance, not of the whole"), "{text}");
+    assert!(text.contains("the processes of its instances hold it"), "{text}");
+    assert_eq!(Gpus.count(app.snapshot().expect("one was pushed")), 2, "an instance is no GPU more");
+}
+
+#[test]
+fn how_far_off_a_number_may_be_stands_beside_it_where_there_is_room() {
+    let mut app = app(&fixtures::eight_gpus());
+    press(&mut app, KeyCode::Home);
+    let text = drawn(&app, 120, 40);
+    assert!(text.contains("▚ SMs stalled ≈14 % (0–14)") && text.contains("compute 54 %  "), "{text}");
+    assert!(!drawn(&app, 58, 40).contains("(0–14)"), "words first");
+}
+
+#[test]
+fn a_process_that_no_server_answers_for_says_whose_it_is() {
+    let mut app = app(&fixtures::eight_gpus());
+    press(&mut app, KeyCode::Home);
+    let text = drawn(&app, 120, 60);
+    let row = |what: &str| {
+        text.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}:\n{text}")).to_owned()
+    };
+    assert!(row("tritonserver").contains("3f6c0a1b-77d  9b1c5d2e8f4a  7"), "{text}");
+    assert!(row("  pid  process").contains("pod           container     pid inside"), "{text}");
+    assert!(!drawn(&app, 60, 60).contains("pid inside"), "it leaves first");
+}
+
+#[test]
+fn processes_that_the_agent_left_out_are_counted() {
+    let mut snapshot = fixtures::eight_gpus();
+    let gpu = snapshot.devices[0].gpu.as_mut().expect("a GPU");
+    gpu.processes_left_out = 936;
+    let mut app = app(&snapshot);
+    press(&mut app, KeyCode::Home);
+    let text = drawn(&app, 120, 60);
+    assert!(text.contains("and 936 more processes"), "{text}");
+    assert!(!text.contains("more processes with"), "how much they hold is not known:\n{text}");
+    assert!(text.contains("939 processes in turns"), "{text}");
+    press(&mut app, KeyCode::Enter);
+    assert!(drawn(&app, 120, 60).contains("and 936 more processes"), "{text}");
+}
+
+#[test]
+fn what_is_missing_is_not_zero_and_says_why() {
+    let text = drawn(&app(&fixtures::eight_gpus()), 80, 21);
+    let lost = text.lines().find(|line| line.contains("4 H100")).expect("it has a line");
+    assert!(lost.contains("n/a") && !lost.contains("0 %"), "{lost}");
+    assert!(text.contains("busy, SM  n/a  the GPU is lost: it fell off the bus"), "{text}");
+    assert!(!text.contains("no process holds"), "of a lost GPU nobody knows\n{text}");
+}
+
+#[test]
+fn what_was_known_until_lately_is_still_drawn_and_the_reason_follows() {
+    let before = fixtures::eight_gpus();
+    let mut app = app(&before);
+    (0..8).for_each(|_| press(&mut app, KeyCode::Home));
+    let mut lost = before.clone();
+    "2026-03-04T14:02:32Z".clone_into(&mut lost.time);
+    lost.devices[0].gpu = lost.devices[4].gpu.clone();
+    let (from, to) = (lost.devices[4].id.clone(), lost.devices[0].id.clone());
+    lost.unavailable.iter_mut().filter(|one| one.entity == from).for_each(|one| one.entity.clone_from(&to));
+    app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(lost))));
+    let text = drawn(&app, 80, 40);
+    let sm = text.lines().find(|line| line.starts_with(" SM  ")).expect("its graph");
+    assert!(sm.contains('\u{28ff}') || sm.contains('⣤') || sm.contains('⣶'), "{sm}");
+    assert!(sm.trim_end().ends_with("n/a") && text.contains("busy, SM  n/a  the GPU is lost"), "{text}");
+}
+
+#[test]
+fn the_times_of_the_graphs_are_those_of_their_ends() {
+    let mut app = app(&fixtures::eight_gpus());
+    press(&mut app, KeyCode::Home);
+    let text = drawn(&app, 120, 40);
+    let axis = text.lines().find(|line| line.contains("now")).expect("the times");
+    let graph = text.lines().find(|line| line.contains("power  ")).expect("a graph");
+    let end = graph.char_indices().filter(|(_, c)| ('\u{2800}'..='\u{28ff}').contains(c)).count();
+    assert_eq!(axis.trim_end().chars().count(), graphs::LABEL + 1 + end, "{axis}\n{graph}");
+    assert!(axis.contains("-2 min"), "{axis}");
+}
+
+#[test]
+fn no_gpu_says_why_and_what_would_show_one() {
+    let text = drawn(&app(&fixtures::no_server()), 80, 21);
+    assert!(text.contains("libnvidia-ml.so.1 was not found") && text.contains("→ install the NVIDIA driver"), "{text}");
+}

@@ -1,0 +1,109 @@
+//! What is wrong with a GPU, and what it has suffered.
+
+use perfwatch_model::snapshot::ErrorCountsView;
+use ratatui::text::{Line, Span};
+
+use super::graphs::LABEL;
+use super::words;
+use crate::gpus::Gpu;
+use crate::line::{Row, flow, span, wrap, wrap_in};
+use crate::theme::Role;
+use crate::units;
+use crate::views::Scene;
+use crate::widgets::badge::badge;
+
+/// Columns of a badge, and one after it.
+const INDENT: usize = 11;
+
+/// Findings about it, each with the first thing to try, in so many rows each; and faults that none of them names.
+pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, tries: bool, rows: usize, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let room = width.saturating_sub(INDENT + 2);
+    let mut lines = Vec::new();
+    let about: Vec<_> = scene.snapshot.findings.iter().filter(|finding| finding.entity == gpu.device.id).collect();
+    let mut say = |text: &str, mark: Option<Span<'static>>, role: Role| {
+        for (row, text) in wrap_in(text, room, rows).into_iter().enumerate() {
+            let mark = mark.clone().filter(|_| row == 0);
+            let mark = mark.unwrap_or_else(|| Span::raw(" ".repeat(INDENT - 1)));
+            lines.push(Row::new().left(0, vec![mark]).tight(0, span(text, theme.style(role))).line(width));
+        }
+    };
+    for finding in &about {
+        // Where there is one row only, a headline says more than half a sentence.
+        let cut = rows == 1 && wrap(&finding.detail, room).len() > 1;
+        let text = if cut { &*finding.summary } else { &finding.detail };
+        say(text, Some(badge(finding.severity, theme)), Role::Strong);
+        if let Some(remedy) = finding.remedies.first().filter(|_| tries) {
+            say(&format!("{} {}", theme.pick("→", ">"), remedy.action), None, Role::Ok);
+        }
+    }
+    // A finding about its health names all that are not somebody's choice.
+    let named = about.iter().any(|finding| finding.id == "gpu-unhealthy");
+    for name in gpu.view.faults.iter().filter(|name| !named || words::is_setting(name)) {
+        let (_, words, role) = words::fault(name);
+        let shape = if role == Role::Crit { theme.pick("✖", "X") } else { theme.pick("▲", "!") };
+        lines.push(Row::new().left(0, span(format!("{shape} {words}"), theme.style(role))).line(width));
+    }
+    lines
+}
+
+/// Errors of the memory, rows replaced, XID errors: in as few lines as they need.
+pub(super) fn errors(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize) -> Vec<Line<'static>> {
+    let theme = scene.theme;
+    let dim = theme.style(Role::Dim);
+    let item = |name: &str, value: String, role: Role| {
+        vec![Span::styled(format!("{name} "), dim), Span::styled(value, theme.style(role))]
+    };
+    let missing = |name: &str, metric: &str| {
+        let why = words::why(scene, gpu, metric).unwrap_or_else(|| "not reported".to_owned());
+        item(name, format!("n/a ({why})"), Role::Dim)
+    };
+    let counts = |counts: ErrorCountsView, of: &str| {
+        if (counts.corrected, counts.uncorrected) == (Some(0), Some(0)) {
+            return "none".to_owned();
+        }
+        let [uncorrected, corrected] =
+            [counts.uncorrected, counts.corrected].map(|count| count.map_or("n/a".to_owned(), units::count));
+        format!("{uncorrected} {of}uncorrected, {corrected} {of}corrected")
+    };
+    let role = |counts: ErrorCountsView| match counts.uncorrected {
+        Some(count) if count > 0 => Role::Crit,
+        _ => Role::Text,
+    };
+    let xids = match gpu.view.xids.as_slice() {
+        [] if words::why(scene, gpu, "perfwatch.gpu.xids").is_some() => missing("XID", "perfwatch.gpu.xids"),
+        [] => item("XID", "none".to_owned(), Role::Text),
+        xids => {
+            let times = theme.pick("×", "x");
+            let one = |xid: &perfwatch_model::snapshot::XidView| match xid.count {
+                1 => xid.code.to_string(),
+                count => format!("{} {times}{}", xid.code, units::count(count)),
+            };
+            item("XID", xids.iter().map(one).collect::<Vec<_>>().join(", "), Role::Warn)
+        }
+    };
+    let items = vec![
+        xids,
+        match gpu.view.memory_errors {
+            Some(errors) => item("memory errors", counts(errors, ""), role(errors)),
+            None => missing("memory errors", "hw.errors"),
+        },
+        match gpu.view.remapped_rows {
+            Some(rows) => item("rows replaced", counts(rows, "for "), role(rows)),
+            None => missing("rows replaced", "perfwatch.gpu.remapped_rows"),
+        },
+    ];
+    let items = items.into_iter().map(|item| shortened(item, width.saturating_sub(LABEL + 3)));
+    let mut lines = flow(items.collect(), LABEL + 1, width);
+    if let Some(first) = lines.first_mut()
+        && let Some(indent) = first.spans.first_mut()
+    {
+        *indent = Span::styled(format!(" {:<LABEL$}", "errors"), theme.style(Role::Text));
+    }
+    lines
+}
+
+/// An item of name and value that fits into a line.
+fn shortened(item: Vec<Span<'static>>, room: usize) -> Vec<Span<'static>> {
+    crate::line::cut(item, room).spans
+}
