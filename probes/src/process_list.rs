@@ -1,7 +1,7 @@
 //! The processes of the machine as one typed list, for screens and for finding model servers.
 
-/// One process.
-#[derive(Clone, Debug, PartialEq)]
+/// One process. By default one of which nothing is known.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProcessRow {
     /// Pid in the agent's namespace.
     pub pid: u32,

@@ -3,15 +3,18 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use perfwatch_sdk::{Server, Stage};
+use perfwatch_sdk::{Request, Server, Stage};
 
 /// What a server spends its time with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Load {
     /// A language model that generates: many streams at a time, most of their life in decode.
     Decode,
-    /// A language model that reads long prompts.
-    Prefill,
+    /// A language model that reads long prompts, for so many times as long as it could.
+    Prefill {
+        /// By what the GPU is slower: held down, or shared.
+        slower: f64,
+    },
     /// One tokeniser that all requests go through, before a small model.
     Tokenise,
 }
@@ -22,7 +25,7 @@ impl Load {
         let end = Instant::now() + time;
         let streams = match self {
             Self::Decode => 24,
-            Self::Prefill => 6,
+            Self::Prefill { .. } => 6,
             Self::Tokenise => 8,
         };
         let tokeniser = Mutex::new(());
@@ -54,26 +57,18 @@ impl Load {
                 ms(1);
                 request.enter(Stage::Prefill);
                 ms(20 + random.below(20));
-                request.enter(Stage::Decode);
-                request.first_token();
-                for _ in 0..60 + random.below(60) {
-                    ms(24 + random.below(3));
-                    request.token();
-                }
+                let tokens = 60 + random.below(60);
+                stream(&mut request, tokens, || ms(24 + random.below(3)));
             }
-            Self::Prefill => {
+            Self::Prefill { slower } => {
+                let slowed = |ms: u64| (ms as f64 * slower) as u64;
                 ms(random.below(30));
                 request.prompt_tokens(12_000 + random.below(8_000));
                 request.enter(Stage::Preprocess);
                 ms(3);
                 request.enter(Stage::Prefill);
-                ms(500 + random.below(400));
-                request.enter(Stage::Decode);
-                request.first_token();
-                for _ in 0..4 {
-                    ms(30);
-                    request.token();
-                }
+                ms(slowed(500 + random.below(400)));
+                stream(&mut request, 4, || ms(slowed(30)));
             }
             Self::Tokenise => {
                 {
@@ -91,6 +86,16 @@ impl Load {
         request.enter(Stage::Send);
         ms(1);
         request.finish();
+    }
+}
+
+/// Generates so many tokens after the first.
+fn stream(request: &mut Request, tokens: u64, mut wait: impl FnMut()) {
+    request.enter(Stage::Decode);
+    request.first_token();
+    for _ in 0..tokens {
+        wait();
+        request.token();
     }
 }
 

@@ -27,10 +27,10 @@ use load::Load;
 /// Each script, and what the server does in it.
 const SCRIPTS: [(&str, &str, Load); 5] = [
     ("h100-decode", include_str!("h100-decode.json"), Load::Decode),
-    ("h100-prefill", include_str!("h100-prefill.json"), Load::Prefill),
-    ("h100-throttled", include_str!("h100-throttled.json"), Load::Prefill),
+    ("h100-prefill", include_str!("h100-prefill.json"), Load::Prefill { slower: 1.0 }),
+    ("h100-throttled", include_str!("h100-throttled.json"), Load::Prefill { slower: 1.5 }),
     ("h100-starved", include_str!("h100-starved.json"), Load::Tokenise),
-    ("h100-shared", include_str!("h100-shared.json"), Load::Prefill),
+    ("h100-shared", include_str!("h100-shared.json"), Load::Prefill { slower: 1.4 }),
 ];
 /// Seconds until rules have decided and findings stand.
 const WARM_UP: u64 = 30;

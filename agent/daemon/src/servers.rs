@@ -4,6 +4,8 @@ mod gpus;
 mod places;
 mod processes;
 
+use std::collections::HashMap;
+
 use perfwatch_model::snapshot::{PlaceView, ServerView};
 use perfwatch_model::{EntityId, GpuTick, SeriesTable, Sharing, Tick};
 use perfwatch_probes::ProcessList;
@@ -26,6 +28,8 @@ pub(crate) struct Servers {
     places: Places,
     /// What the probes were last told.
     told: Vec<(EntityId, Vec<u32>)>,
+    /// The same by pid.
+    by_pid: HashMap<u32, EntityId>,
     /// GPUs, and the servers that were given each.
     given: Vec<(EntityId, Vec<EntityId>)>,
     /// Malformed input and the like is counted by the socket; what does not fit the table, by the book.
@@ -41,6 +45,7 @@ impl Servers {
             intake,
             places: Places::default(),
             told: Vec::new(),
+            by_pid: HashMap::new(),
             given: Vec::new(),
             dropped: [
                 ("probe_malformed", 0),
@@ -88,6 +93,7 @@ impl Servers {
         if now == self.told {
             return None;
         }
+        self.by_pid = gpus::by_pid(&now);
         self.told = now;
         Some(&self.told)
     }
@@ -124,8 +130,8 @@ impl Servers {
     }
 
     /// Finds the server that a process belongs to.
-    pub(crate) fn owners<'a>(&self, processes: Option<&'a ProcessList>) -> Owners<'a> {
-        Owners::new(&self.told, processes)
+    pub(crate) fn owners<'a>(&'a self, processes: Option<&'a ProcessList>) -> Owners<'a> {
+        Owners::new(&self.by_pid, processes)
     }
 
     /// What a server runs in; its GPUs are for the caller to add.

@@ -22,42 +22,40 @@ impl Recorded {
     }
 }
 
-/// Of what `tests/replays` makes.
-const SCRIPTED: &str = "a scripted recording: the driver's answers of an H100 are made up, everything above them is real; \
-     no GPU was there";
+/// One of those that `tests/replays` makes.
+const fn scripted(name: &'static str, brief: &'static str, packed: &'static [u8]) -> Recorded {
+    let origin = "a scripted recording: the driver's answers of an H100 are made up, everything above them is real; no GPU was \
+         there";
+    Recorded { name, brief, origin, packed }
+}
 
 /// Every recording, in the order in which they are listed to people.
 pub const REPLAYS: &[Recorded] = &[
-    Recorded {
-        name: "h100-decode",
-        brief: "A language model generates: the bandwidth of the memory is used up, the tensor cores are not.",
-        origin: SCRIPTED,
-        packed: include_bytes!("../replays/h100-decode.pwrec.zst"),
-    },
-    Recorded {
-        name: "h100-prefill",
-        brief: "A language model reads long prompts: the tensor cores are used up.",
-        origin: SCRIPTED,
-        packed: include_bytes!("../replays/h100-prefill.pwrec.zst"),
-    },
-    Recorded {
-        name: "h100-throttled",
-        brief: "The same in a hot machine: the GPU lowers its clocks.",
-        origin: SCRIPTED,
-        packed: include_bytes!("../replays/h100-throttled.pwrec.zst"),
-    },
-    Recorded {
-        name: "h100-starved",
-        brief: "One tokeniser for all requests: the GPU waits for it most of the time.",
-        origin: SCRIPTED,
-        packed: include_bytes!("../replays/h100-starved.pwrec.zst"),
-    },
-    Recorded {
-        name: "h100-shared",
-        brief: "Another process on the same GPU takes more than a quarter of it.",
-        origin: SCRIPTED,
-        packed: include_bytes!("../replays/h100-shared.pwrec.zst"),
-    },
+    scripted(
+        "h100-decode",
+        "A language model generates: the bandwidth of the memory is used up, the tensor cores are not.",
+        include_bytes!("../replays/h100-decode.pwrec.zst"),
+    ),
+    scripted(
+        "h100-prefill",
+        "A language model reads long prompts: the tensor cores are used up.",
+        include_bytes!("../replays/h100-prefill.pwrec.zst"),
+    ),
+    scripted(
+        "h100-throttled",
+        "The same in a hot machine: the GPU lowers its clocks, and requests take longer.",
+        include_bytes!("../replays/h100-throttled.pwrec.zst"),
+    ),
+    scripted(
+        "h100-starved",
+        "One tokeniser for all requests: the GPU waits for it most of the time.",
+        include_bytes!("../replays/h100-starved.pwrec.zst"),
+    ),
+    scripted(
+        "h100-shared",
+        "Another process on the same GPU takes more than a quarter of it.",
+        include_bytes!("../replays/h100-shared.pwrec.zst"),
+    ),
 ];
 
 /// The recording with this name.

@@ -157,7 +157,7 @@ impl ProcessProbe {
                 let stat = if *held_left == 0 { None } else { open_stat(folder, pid) };
                 *held_left -= usize::from(stat.is_some());
                 known.insert(at, Known { stat, name: Vec::new(), listed: true, filled: false });
-                list.rows.insert(at, empty_row(pid));
+                list.rows.insert(at, ProcessRow { pid, state: '?', ..ProcessRow::default() });
             }
         });
         for (process, row) in known.iter_mut().zip(&mut list.rows) {
@@ -253,22 +253,6 @@ fn read_command(proc: &Path, pid: u32) -> String {
         Ok(command_line(&bytes[..length]))
     });
     text.unwrap_or_default()
-}
-
-fn empty_row(pid: u32) -> ProcessRow {
-    ProcessRow {
-        pid,
-        parent: 0,
-        start: 0,
-        name: String::new(),
-        command: String::new(),
-        state: '?',
-        user_ns: 0,
-        system_ns: 0,
-        cpus: None,
-        resident: 0,
-        threads: 0,
-    }
 }
 
 struct Stat {

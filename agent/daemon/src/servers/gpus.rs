@@ -31,14 +31,13 @@ impl Owner {
 
 /// Finds the server that a process belongs to.
 pub(crate) struct Owners<'a> {
-    servers: HashMap<u32, EntityId>,
+    servers: &'a HashMap<u32, EntityId>,
     processes: Option<&'a ProcessList>,
 }
 
 impl<'a> Owners<'a> {
-    /// `servers` are all servers with the pids that speak for them.
-    pub(super) fn new(servers: &[(EntityId, Vec<u32>)], processes: Option<&'a ProcessList>) -> Self {
-        let servers = servers.iter().flat_map(|(entity, pids)| pids.iter().map(|pid| (*pid, *entity))).collect();
+    /// `servers` are all servers by the pids that speak for them, as [`by_pid`] makes them.
+    pub(super) fn new(servers: &'a HashMap<u32, EntityId>, processes: Option<&'a ProcessList>) -> Self {
         Self { servers, processes }
     }
 
@@ -58,6 +57,11 @@ impl<'a> Owners<'a> {
         }
         Owner::Unknown
     }
+}
+
+/// Servers by the pids that speak for them.
+pub(super) fn by_pid(servers: &[(EntityId, Vec<u32>)]) -> HashMap<u32, EntityId> {
+    servers.iter().flat_map(|(entity, pids)| pids.iter().map(|pid| (*pid, *entity))).collect()
 }
 
 /// The servers that were given a device: by UUID, or by an unambiguous beginning of one, as CUDA takes it.
@@ -150,23 +154,11 @@ mod tests {
     }
 
     fn row(pid: u32, parent: u32) -> ProcessRow {
-        ProcessRow {
-            pid,
-            parent,
-            start: 1,
-            name: String::new(),
-            command: String::new(),
-            state: 'S',
-            user_ns: 0,
-            system_ns: 0,
-            cpus: None,
-            resident: 0,
-            threads: 1,
-        }
+        ProcessRow { pid, parent, start: 1, ..ProcessRow::default() }
     }
 
     fn servers(device: &GpuDevice, servers: &[(EntityId, Vec<u32>)], list: Option<&ProcessList>) -> GpuTick {
-        gpu_tick(device, &Owners::new(servers, list), &[])
+        gpu_tick(device, &Owners::new(&by_pid(servers), list), &[])
     }
 
     #[test]
@@ -220,13 +212,15 @@ mod tests {
 
     #[test]
     fn who_was_given_a_gpu_is_on_it_unless_all_that_is_there_is_seen_to_be_somebody_elses() {
-        let owners = Owners::new(&[(ONE, vec![10]), (TWO, vec![20])], None);
+        let servers = by_pid(&[(ONE, vec![10]), (TWO, vec![20])]);
+        let owners = Owners::new(&servers, None);
         let on = |processes: &[(u32, Option<f64>)]| gpu_tick(&device("GPU-a", processes), &owners, &[TWO]);
         assert!(on(&[]).servers.is_empty(), "nothing is there");
         assert_eq!(on(&[(10, Some(0.5))]).servers, [ONE]);
         // A worker that left its parent may be its: then nothing there is certainly another's.
         let list = ProcessList { rows: vec![row(77, 1)] };
-        let owners = Owners::new(&[(TWO, vec![20])], Some(&list));
+        let servers = by_pid(&[(TWO, vec![20])]);
+        let owners = Owners::new(&servers, Some(&list));
         let told = gpu_tick(&device("GPU-a", &[(77, Some(0.9))]), &owners, &[TWO]);
         assert_eq!((told.servers, told.other_sm), (vec![TWO], Share::UNKNOWN));
         let foreign = GpuDevice { processes: Reading::Unavailable(UNKNOWN), ..device("GPU-a", &[]) };

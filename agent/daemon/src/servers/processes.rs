@@ -148,19 +148,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn row(pid: u32, parent: u32, name: &str) -> ProcessRow {
-        ProcessRow {
-            pid,
-            parent,
-            start: u64::from(pid) * 10,
-            name: name.to_owned(),
-            command: String::new(),
-            state: 'S',
-            user_ns: 0,
-            system_ns: 0,
-            cpus: None,
-            resident: 0,
-            threads: 1,
-        }
+        ProcessRow { pid, parent, start: u64::from(pid) * 10, name: name.to_owned(), ..ProcessRow::default() }
     }
 
     fn list(rows: &[ProcessRow]) -> ProcessList {

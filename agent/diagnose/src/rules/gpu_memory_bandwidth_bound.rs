@@ -1,11 +1,8 @@
 //! A GPU works as fast as its memory lets it.
 
-use perfwatch_model::metrics::gpu;
 use perfwatch_model::{MetricDef, Severity};
 
-use super::answer::{all, at_least};
-use super::gpu_compute_bound::{BUSY, OF_BUSY};
-use super::{Diagnosis, GpuRule, Verdict, percent, remedy};
+use super::{Diagnosis, GpuRule, Verdict, bound, remedy};
 use crate::GpuWindow;
 use crate::ledger::MEMORY_BANDWIDTH;
 
@@ -21,7 +18,7 @@ impl GpuRule for GpuMemoryBandwidthBound {
     }
 
     fn needs(&self) -> &'static [&'static MetricDef] {
-        &[&gpu::GRAPHICS_ACTIVE, &gpu::SM_ACTIVE, &gpu::DRAM_ACTIVE, &gpu::TENSOR_ACTIVE]
+        bound::NEEDS
     }
 
     fn is_experimental(&self) -> bool {
@@ -29,22 +26,19 @@ impl GpuRule for GpuMemoryBandwidthBound {
     }
 
     fn judge(&self, window: &GpuWindow) -> Verdict {
-        let bound = all([at_least(&window.busy(), BUSY), at_least(&window.of_busy(MEMORY_BANDWIDTH), OF_BUSY)]);
-        Verdict::of(bound, || diagnose(window))
+        Verdict::of(bound::by(window, MEMORY_BANDWIDTH), || diagnose(window))
     }
 }
 
 fn diagnose(window: &GpuWindow) -> Diagnosis {
-    let share = |fact: &crate::Fact<f64>| percent(fact.get().unwrap_or(0.0));
+    let [busy, of_busy] = bound::shares(window, MEMORY_BANDWIDTH);
     Diagnosis {
         severity: Severity::Note,
         detail: format!(
-            "It was busy for {} of the time, and {} of that moved data at the rate that its memory has. Tokens of a language model \
-             are generated that way: it is what to expect, and more compute would not help.",
-            share(&window.busy()),
-            share(&window.of_busy(MEMORY_BANDWIDTH)),
+            "It was busy for {busy} of the time, and {of_busy} of that moved data at the rate that its memory has. Tokens of a \
+             language model are generated that way: it is what to expect, and more compute would not help.",
         ),
-        evidence: window.busy_evidence("gpu.memory_bandwidth_of_busy", MEMORY_BANDWIDTH, BUSY, OF_BUSY),
+        evidence: bound::evidence(window, "gpu.memory_bandwidth_of_busy", MEMORY_BANDWIDTH),
         remedies: vec![
             remedy(
                 "serve more requests at a time: larger batches, more sequences",

@@ -206,12 +206,6 @@ impl GpuWindow {
         Fact::known(share(ledger), Quality::Inferred)
     }
 
-    /// How busy it was, and how much of that went into something, against their thresholds.
-    pub fn busy_evidence(&self, name: &'static str, label: &str, busy: f64, of_busy: f64) -> Vec<Evidence> {
-        let busy = self.evidence("gpu.busy", &self.busy(), Some(busy), "1");
-        busy.into_iter().chain(self.evidence(name, &self.of_busy(label), Some(of_busy), "1")).collect()
-    }
-
     /// Seconds covered.
     pub fn span_s(&self) -> f64 {
         seconds(self.span_ns)

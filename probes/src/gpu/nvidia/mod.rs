@@ -7,12 +7,15 @@
 //! A statically linked (musl) build cannot load any library; it says so and points to the glibc build.
 
 mod activity;
+mod clock;
 mod counter;
 mod events;
+mod exchange;
 mod fault;
 mod fields;
 mod gpm;
 mod health;
+mod held;
 mod link;
 mod mig;
 mod pace;
@@ -22,6 +25,7 @@ mod readings;
 mod retry;
 mod sampler;
 mod series;
+mod session;
 mod settings;
 mod spans;
 mod tenants;

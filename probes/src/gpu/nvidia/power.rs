@@ -2,10 +2,10 @@
 
 use perfwatch_model::{Reading, Reason};
 
+use super::clock::monotonic_ns;
 use super::counter::Bound;
 use super::fields;
 use super::readings::{self, DeviceReadings, Reader};
-use super::sampler::monotonic_ns;
 
 /// The driver renews its counter some ten times a second; over less than this a step too many would be a fifth.
 const SHORTEST_NS: u64 = 500_000_000;

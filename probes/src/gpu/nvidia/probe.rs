@@ -7,10 +7,12 @@ use perfwatch_model::tick::{SLOT_NS, SLOTS};
 use perfwatch_model::{Entity, EntityId, EntityKind, GpuSlot, Reading, Reason, Sample, Stamp};
 
 use super::activity::{Activity, Doing};
+use super::clock::monotonic_ns;
+use super::exchange::{Description, Refused, Report, Request};
 use super::fault;
 use super::health::{self, Sign};
 use super::readings::{DeviceReadings, NOT_READ};
-use super::sampler::{self, Description, Refused, Report, Request};
+use super::sampler;
 use super::series::DeviceSeries;
 use crate::Probe;
 use crate::gpu::{GpuContext, GpuDevice, GpuProbe, Sharing};
@@ -140,7 +142,7 @@ impl NvidiaProbe {
             }
         }
         let (allowed_ns, report) = (self.allowed_ns, std::mem::take(&mut self.spare));
-        let request = Request { at: now, sent_ns: sampler::monotonic_ns(), allowed_ns, report };
+        let request = Request { at: now, sent_ns: monotonic_ns(), allowed_ns, report };
         self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or(fault::NO_THREAD)?;
         match self.reports.recv_timeout(self.context.budget) {
             Ok(mut report) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use perfwatch_model::Stamp;
 
-use super::sampler::monotonic_ns;
+use super::clock::monotonic_ns;
 
 /// When a device is read next.
 #[derive(Debug, Default)]

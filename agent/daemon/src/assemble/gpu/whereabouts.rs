@@ -151,19 +151,7 @@ mod tests {
     #[test]
     fn a_pid_that_comes_again_is_another_process() {
         let mut places = Whereabouts::default();
-        let row = |start| ProcessRow {
-            pid: 5,
-            parent: 1,
-            start,
-            name: "python3".to_owned(),
-            command: String::new(),
-            state: 'S',
-            user_ns: 0,
-            system_ns: 0,
-            cpus: None,
-            resident: 0,
-            threads: 1,
-        };
+        let row = |start| ProcessRow { pid: 5, parent: 1, start, name: "python3".to_owned(), ..ProcessRow::default() };
         let mut update = |start, name: &str| {
             let list = ProcessList { rows: vec![row(start)] };
             let place = |_| Whereabout { container: Some(name.to_owned()), ..Whereabout::default() };

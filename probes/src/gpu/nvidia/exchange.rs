@@ -1,0 +1,67 @@
+//! What the probe asks of the NVML thread, and what that answers.
+
+use std::sync::mpsc::SyncSender;
+
+use perfwatch_model::{Reading, Reason, Stamp};
+
+use super::clock::cpu_ns;
+use super::readings::{DeviceFault, DeviceReadings};
+
+/// Asks for one sample.
+pub(crate) struct Request {
+    /// When it is taken.
+    pub(crate) at: Stamp,
+    /// When it was sent, `CLOCK_MONOTONIC`.
+    pub(crate) sent_ns: u64,
+    /// CPU time that sampling GPM between two requests may use in a second.
+    pub(crate) allowed_ns: u64,
+    /// To be filled and sent back: its buffers are reused.
+    pub(crate) report: Report,
+}
+
+/// Answers one [`Request`].
+#[derive(Default)]
+pub(crate) struct Report {
+    /// The devices, when they are other than in the last report.
+    pub(crate) inventory: Option<Vec<Description>>,
+    /// Beside a new inventory: devices that are there and not in it.
+    pub(crate) refused: Vec<Refused>,
+    /// Readings, in the inventory's order.
+    pub(crate) devices: Vec<DeviceReadings>,
+    /// Why there are no readings at all.
+    pub(crate) failure: Option<Reason>,
+    /// CPU time that this thread has used so far.
+    pub(crate) cpu_ns: u64,
+    /// How long it took from the request on; what came before the first answer of all is no part of it.
+    pub(crate) took_ns: u64,
+    /// GPM is sampled less often than it could be, for what it costs.
+    pub(crate) stretched: bool,
+}
+
+/// A device that the driver does not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) index: u32,
+    pub(crate) reason: Reason,
+    /// What is wrong with it, where that is why.
+    pub(crate) fault: Option<DeviceFault>,
+}
+
+/// What does not change about a device.
+#[derive(Clone, Debug)]
+pub(crate) struct Description {
+    /// The driver's, of the GPU that it is or is a part of.
+    pub(crate) index: u32,
+    pub(crate) uuid: String,
+    pub(crate) name: String,
+    /// UUID of the GPU that it is a MIG instance of.
+    pub(crate) parent: Option<String>,
+    pub(crate) pci: Reading<String>,
+    pub(crate) driver_version: Reading<String>,
+}
+
+/// Answers, and says what answering has cost so far; false when nobody asks any more.
+pub(super) fn send(reports: &SyncSender<Report>, mut report: Report) -> bool {
+    report.cpu_ns = cpu_ns();
+    reports.send(report).is_ok()
+}

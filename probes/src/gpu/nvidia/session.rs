@@ -1,0 +1,401 @@
+//! The time from one initialisation of NVML to the next: who is asked what, and when.
+
+mod xids;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use nvml_wrapper::Nvml;
+use perfwatch_model::tick::{SLOT_NS, SLOTS};
+use perfwatch_model::{Reading, Reason, Stamp};
+
+use super::activity::Activity;
+use super::clock::{cpu_ns, monotonic_ns};
+use super::events::Events;
+use super::exchange::{Description, Refused, Report, Request, send};
+use super::fault;
+use super::held::{Held, Past};
+use super::mig::{self, Instance, Part};
+use super::pace::Pace;
+use super::readings::{DeviceFault, DeviceReadings, Reader, Tally};
+use super::retry::Retry;
+use super::traffic::RATES;
+use super::turn::Pass;
+use crate::gpu::GpuContext;
+
+/// Process lists cost more than all other readings together, and change when models are loaded.
+const PROCESSES_EVERY_NS: u64 = 2_000_000_000;
+/// Limits change when somebody sets them.
+const LIMITS_EVERY_NS: u64 = 30_000_000_000;
+/// A link that is as fast as it can be is seldom another the second after.
+const LINK_EVERY_NS: u64 = 5_000_000_000;
+/// Devices whose limits one answer reads.
+const LIMITS_AT_ONCE: usize = 2;
+
+/// As long as GPM's last measurement stands, at least.
+const FRESH_NS: u64 = 3_000_000_000;
+
+/// Why [`Session::serve`] came back.
+pub(super) enum End {
+    /// Nobody asks any more.
+    Closed,
+    /// NVML has to be initialised anew: since when, and why.
+    Lost(Stamp, Reason),
+    /// The others answer, and a device that does not may be there again after NVML was initialised anew.
+    Ailing(Kept),
+}
+
+/// The time from one initialisation to the next.
+pub(super) struct Session<'nvml> {
+    context: &'nvml GpuContext,
+    activity: &'nvml Activity,
+    nvml: &'nvml Nvml,
+    devices: Vec<Held<'nvml>>,
+    events: Result<Events<'nvml>, Reason>,
+    /// A device that was lost is back, and in no set.
+    is_to_listen_anew: bool,
+    inventory: Option<Vec<Description>>,
+    refused: Vec<Refused>,
+    /// A device that was refused may be there when NVML is initialised anew.
+    has_missing: bool,
+    pace: Pace,
+    /// When GPM is sampled next, `CLOCK_MONOTONIC`; `None` without GPM.
+    round_due_ns: Option<u64>,
+    /// CPU time that rounds may use in a second.
+    allowed_ns: u64,
+    /// The last answer came when the next tick was due.
+    was_late: bool,
+}
+
+/// What one session leaves to the next.
+pub(super) struct Kept {
+    pub(super) at: Stamp,
+    devices: Vec<Past>,
+    refused: Vec<Refused>,
+    pace: Pace,
+    allowed_ns: u64,
+}
+
+impl<'nvml> Session<'nvml> {
+    pub(super) fn open(
+        nvml: &'nvml Nvml,
+        context: &'nvml GpuContext,
+        activity: &'nvml Activity,
+    ) -> Result<Self, Reason> {
+        activity.enter("nvmlDeviceGetCount_v2");
+        let count = nvml.device_count().map_err(|error| fault::at_load(&error, context))?;
+        activity.enter("nvmlSystemGetDriverVersion");
+        let driver = match nvml.sys_driver_version() {
+            Ok(version) => Reading::Value(version),
+            Err(error) => Reading::Unavailable(fault::at_call(&error, "nvmlSystemGetDriverVersion")),
+        };
+        let mut devices = Vec::new();
+        let mut inventory = Vec::new();
+        let (mut refused, mut has_missing) = (Vec::new(), false);
+        for index in 0..count {
+            // The first call on a device may have to start it.
+            activity.turn_to(None);
+            activity.enter(fault::OPEN);
+            // A device that cannot be opened (lost, or not ours by cgroup) must not hide the others.
+            let opened = nvml.device_by_index(index).and_then(|device| {
+                activity.enter("nvmlDeviceGetUUID");
+                device.uuid().map(|uuid| (device, uuid))
+            });
+            match opened {
+                Ok((device, uuid)) => {
+                    activity.turn_to(Some(&uuid.as_str().into()));
+                    activity.enter("nvmlDeviceGetName");
+                    let name = device.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
+                    activity.enter("nvmlDeviceGetPciInfo_v3");
+                    let whole = Description {
+                        index,
+                        name,
+                        pci: match device.pci_info() {
+                            Ok(pci) => Reading::Value(pci.bus_id),
+                            Err(error) => Reading::Unavailable(fault::at_call(&error, "nvmlDeviceGetPciInfo_v3")),
+                        },
+                        driver_version: driver.clone(),
+                        parent: None,
+                        uuid,
+                    };
+                    let instances = mig::instances(&device, &whole.name, activity);
+                    let uuids = |of: &Vec<Instance<'_>>| of.iter().map(|instance| instance.uuid.clone()).collect();
+                    let part = instances.as_ref().map_or(Part::Whole, |instances| Part::Cut(uuids(instances)));
+                    devices.push(Held::open(nvml, device, &whole.uuid, part, activity));
+                    inventory.push(whole.clone());
+                    for Instance { device, uuid, name } in instances.into_iter().flatten() {
+                        devices.push(Held::open(nvml, device, &uuid, Part::Instance, activity));
+                        inventory.push(Description { parent: Some(whole.uuid.clone()), uuid, name, ..whole.clone() });
+                    }
+                }
+                Err(error) => {
+                    has_missing |= fault::may_come_back(&error, context);
+                    let reason = fault::at_open(&error, context);
+                    refused.push(Refused { index, reason, fault: DeviceFault::of(&error) });
+                }
+            }
+        }
+        if devices.is_empty() {
+            let reason = refused.pop().map(|refused: Refused| refused.reason);
+            return Err(reason.unwrap_or_else(|| fault::no_device(context)));
+        }
+        let events = xids::listen(nvml, &mut devices, activity);
+        let round_due_ns = devices.iter().any(|held: &Held<'nvml>| held.gpm.is_ok()).then(monotonic_ns);
+        let inventory = Some(inventory);
+        let pace = Pace::default();
+        let allowed_ns = 0;
+        Ok(Self {
+            context,
+            activity,
+            nvml,
+            devices,
+            events,
+            is_to_listen_anew: false,
+            inventory,
+            refused,
+            has_missing,
+            pace,
+            round_due_ns,
+            allowed_ns,
+            was_late: false,
+        })
+    }
+
+    /// Answers `first` and what comes after it.
+    pub(super) fn serve(
+        mut self,
+        first: Option<Request>,
+        requests: &Receiver<Request>,
+        reports: &SyncSender<Report>,
+        retry: &mut Retry,
+        revival: &mut Retry,
+    ) -> End {
+        let mut next = first;
+        loop {
+            let Some(request) = next.or_else(|| self.wait(requests)) else { return End::Closed };
+            let at = request.at;
+            let (report, lost) = self.answer(request);
+            let is_ailing = self.has_missing || report.devices.iter().any(|readings| readings.fault.is_some());
+            if !send(reports, report) {
+                return End::Closed;
+            }
+            if let Some(reason) = lost {
+                return End::Lost(at, reason);
+            }
+            // Only now: a driver that initialises and then fails must not be initialised over and over.
+            retry.succeeded();
+            self.look_at_partitions(at);
+            match (is_ailing, revival.is_waiting()) {
+                (false, _) => revival.succeeded(),
+                // It may have been a moment's.
+                (true, false) => revival.failed(at),
+                (true, true) if revival.is_due(at) => {
+                    revival.failed(at);
+                    return End::Ailing(self.leave(at));
+                }
+                (true, true) => {}
+            }
+            next = None;
+        }
+    }
+
+    /// Waits for the next request and samples GPM meanwhile; `None` when nobody asks any more.
+    fn wait(&mut self, requests: &Receiver<Request>) -> Option<Request> {
+        while let Some(due) = self.round_due_ns {
+            let left = Duration::from_nanos(due.saturating_sub(monotonic_ns()));
+            match requests.recv_timeout(left) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Timeout) => self.round(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        requests.recv().ok()
+    }
+
+    /// Samples GPM of all devices, if it is time.
+    fn round(&mut self) {
+        let (began, cpu) = (monotonic_ns(), cpu_ns());
+        if self.round_due_ns.is_none_or(|due| began < due) {
+            return;
+        }
+        // What fails here fails in the next answer too, and is told there.
+        let mut tally = Tally::default();
+        for held in self.devices.iter_mut().filter(|held| !held.past.is_lost) {
+            if let Ok(gpm) = &mut held.gpm {
+                self.activity.turn_to(Some(&held.past.uuid));
+                let (device, part) = (&held.device, &held.part);
+                let mut reader = Reader { device, activity: self.activity, tally: &mut tally, part };
+                reader.sample_units(gpm, monotonic_ns(), &mut held.past.spans, &mut held.past.traffic);
+            }
+        }
+        let now = monotonic_ns();
+        self.pace.took(cpu_ns().saturating_sub(cpu), now.saturating_sub(began), self.allowed_ns);
+        self.round_due_ns = Some(self.pace.next_ns(now));
+    }
+
+    fn answer(&mut self, request: Request) -> (Report, Option<Reason>) {
+        let began_ns = monotonic_ns();
+        let mut report = request.report;
+        // A new session has new devices: what is kept from the last one's is not theirs.
+        let new = self.inventory.is_some();
+        if new {
+            report.devices.clear();
+        }
+        report.devices.resize_with(self.devices.len(), DeviceReadings::unread);
+        for (held, into) in self.devices.iter().zip(&mut report.devices) {
+            if new && held.part == Part::Instance {
+                *into = DeviceReadings::absent(&mig::OF_THE_WHOLE);
+            }
+        }
+        report.inventory = self.inventory.take();
+        if new {
+            report.refused.clone_from(&self.refused);
+        }
+        report.failure = None;
+        self.allowed_ns = request.allowed_ns;
+        // First of all, while the slot that ends with the tick has only just ended.
+        self.round();
+        report.stretched = self.pace.is_stretched();
+        // Slots are those of the tick that ended on the last whole second.
+        let end_ns = request.at.mono_ns / (SLOTS as u64 * SLOT_NS) * (SLOTS as u64 * SLOT_NS);
+        self.read_xids(&mut report.devices);
+        let mut tally = Tally::default();
+        // What was told to a request that nobody waited for is not told again.
+        let fresh_ns = if self.was_late { 0 } else { (2 * self.pace.period_ns()).max(FRESH_NS) };
+        for (held, into) in self.devices.iter_mut().zip(&mut report.devices) {
+            self.activity.turn_to(Some(&held.past.uuid));
+            let (device, part) = (&held.device, &held.part);
+            let mut reader = Reader { device, activity: self.activity, tally: &mut tally, part };
+            if held.past.is_lost {
+                if let Some(reason) = reader.is_lost() {
+                    into.lose(&reason);
+                    into.fault = tally.take_fault();
+                    continue;
+                }
+                held.past.forget();
+                self.is_to_listen_anew |= held.deaf.is_some();
+            }
+            into.at_ns = request.at.mono_ns;
+            // Of an instance there are none, which is told at once.
+            (into.slow_is_new, into.processes_are_new) = (new && *part == Part::Instance, false);
+            if *part == Part::Instance {
+                reader.read_memory(into);
+            } else {
+                reader.read_fast(into);
+                // One that is slow is looked at all the time: it may be awake when the device is next busy.
+                if request.at.mono_ns >= held.past.link_due_ns || into.link.is_slow() == Some(true) {
+                    into.link.read(&mut reader);
+                    held.past.link_due_ns = request.at.mono_ns.saturating_add(LINK_EVERY_NS);
+                }
+                held.past.meter.read(&mut reader, into);
+                reader.read_fields(self.nvml, &mut held.fast, &mut into.fields);
+                // Of a GPU that is cut into instances it is not told.
+                if held.gpm.is_err() && *part == Part::Whole {
+                    held.past.samples.read(&mut reader, self.nvml, request.at);
+                }
+            }
+            held.tell_units(request.at, end_ns, fresh_ns, into);
+            let moved = held.past.traffic.told();
+            // Links are the whole device's.
+            into.moved = if held.part == Part::Instance { [None; RATES.len()] } else { moved };
+            into.fault = tally.take_fault();
+            held.past.is_lost = into.fault == Some(DeviceFault::Lost);
+        }
+        let pass = Pass { at: request.at, began_ns, may_take: self.context.budget / 2, is_first: new };
+        self.read_limits(&pass, &mut report.devices, &mut tally);
+        self.read_processes(&pass, &mut report.devices, &mut tally);
+        if tally.is_instance_gone {
+            // At once, and not when it is its turn.
+            let whole = self.devices.iter_mut().filter(|held| held.part != Part::Instance);
+            whole.for_each(|held| held.is_to_be_looked_at = true);
+        }
+        let lost = tally.end_of_session(self.context);
+        report.failure.clone_from(&lost);
+        self.was_late = monotonic_ns().saturating_sub(request.sent_ns) >= SLOTS as u64 * SLOT_NS;
+        report.took_ns = monotonic_ns().saturating_sub(if new { began_ns } else { request.sent_ns });
+        (report, lost)
+    }
+
+    /// Reads what changes seldom, of the devices whose turn it is.
+    fn read_limits(&mut self, pass: &Pass, into: &mut [DeviceReadings], tally: &mut Tally) {
+        let (nvml, activity) = (self.nvml, self.activity);
+        let turn = Held::turn_of_limits;
+        pass.each(&mut self.devices, LIMITS_AT_ONCE, LIMITS_EVERY_NS, turn, |at, held| {
+            activity.turn_to(Some(&held.past.uuid));
+            let (device, part, into) = (&held.device, &held.part, &mut into[at]);
+            let mut reader = Reader { device, activity, tally: &mut *tally, part };
+            reader.read_limits(into);
+            reader.read_fields(nvml, &mut held.slow, &mut into.fields);
+            into.slow_is_new = true;
+            into.fault = tally.take_fault().or(into.fault);
+            // When the answer was sent.
+            held.is_to_be_looked_at = !pass.is_first;
+        });
+    }
+
+    /// Reads who uses the devices, of those whose turn it is.
+    fn read_processes(&mut self, pass: &Pass, into: &mut [DeviceReadings], tally: &mut Tally) {
+        let (nvml, activity, host_pids) = (self.nvml, self.activity, self.context.host_pids);
+        let at_once = self.devices.len().div_ceil(2);
+        let turn = Held::turn_of_processes;
+        pass.each(&mut self.devices, at_once, PROCESSES_EVERY_NS, turn, |at, held| {
+            activity.turn_to(Some(&held.past.uuid));
+            let (device, part, into) = (&held.device, &held.part, &mut into[at]);
+            if *part == Part::Instance && !mig::is_same(nvml, device, &held.past.uuid, activity) {
+                into.lose(&mig::GONE);
+                tally.is_instance_gone = true;
+                return;
+            }
+            let mut reader = Reader { device, activity, tally: &mut *tally, part };
+            held.past.tenants.read(&mut reader, nvml, pass.at, host_pids, into);
+            into.processes_are_new = true;
+            into.fault = tally.take_fault().or(into.fault);
+        });
+    }
+
+    /// Begins anew with the devices where a GPU is cut into other instances than before; the next answer tells of them.
+    fn look_at_partitions(&mut self, at: Stamp) {
+        let mut is_cut_anew = false;
+        for held in self.devices.iter_mut().filter(|held| held.is_to_be_looked_at) {
+            held.is_to_be_looked_at = false;
+            self.activity.turn_to(Some(&held.past.uuid));
+            is_cut_anew |= mig::has_changed(&held.device, &held.part, self.activity);
+        }
+        if is_cut_anew && let Ok(session) = Self::open(self.nvml, self.context, self.activity) {
+            // Only now: an error that comes meanwhile is in the old set of events or in the new one.
+            let kept = std::mem::replace(self, session).leave(at);
+            self.take_over(kept);
+        }
+    }
+
+    /// Ends, with what is known of the devices.
+    fn leave(mut self, at: Stamp) -> Kept {
+        let mut last: Vec<_> = self.devices.iter().map(|_| DeviceReadings::unread()).collect();
+        self.read_xids(&mut last);
+        let with_xids = |(held, last): (Held<'_>, DeviceReadings)| Past {
+            xids: last.xids.value().unwrap_or_default(),
+            ..held.past
+        };
+        let devices = self.devices.into_iter().zip(last).map(with_xids).collect();
+        Kept { at, devices, refused: self.refused, pace: self.pace, allowed_ns: self.allowed_ns }
+    }
+
+    /// Goes on where another session ended. Where the devices are the same as then, nobody is told of it.
+    pub(super) fn take_over(&mut self, mut from: Kept) {
+        let is_same = |held: &Held<'_>, past: &Past| held.past.uuid == past.uuid;
+        let are_same = self.devices.len() == from.devices.len()
+            && self.devices.iter().zip(&from.devices).all(|(held, past)| is_same(held, past));
+        if are_same && self.refused == from.refused {
+            self.inventory = None;
+        }
+        for held in &mut self.devices {
+            if let Some(at) = from.devices.iter().position(|past| is_same(held, past)) {
+                held.past = from.devices.swap_remove(at);
+                if !are_same {
+                    held.past.forget();
+                }
+            }
+        }
+        (self.pace, self.allowed_ns) = (from.pace, from.allowed_ns);
+    }
+}
