@@ -47,8 +47,13 @@ fn alerts() -> Vec<Alert> {
         expr: standing(severity),
         wait,
         severity,
-        // A finding is about a server or about a GPU; the label of the other is empty.
-        summary: format!("{} on {}{} ({})", label(FINDING), label(SERVER), label(GPU), label(Label::Instance)),
+        // A finding is about a server, a GPU or the machine; the labels of the others are empty.
+        summary: format!(
+            "{} on {} ({})",
+            label(FINDING),
+            first_of([SERVER, GPU], "the machine"),
+            label(Label::Instance)
+        ),
         description: "perfwatch has found this for a while; `perfwatch why` on the host says what it rests on, what it costs and \
                       what to try.",
     };
@@ -82,6 +87,12 @@ fn alerts() -> Vec<Alert> {
 /// A label's value in an annotation.
 fn label(label: Label) -> String {
     format!("{{{{ $labels.{} }}}}", label.name())
+}
+
+/// The value of the first label that has one, else a text.
+fn first_of(labels: [Label; 2], text: &str) -> String {
+    let [first, second] = labels.map(|label| format!("$labels.{}", label.name()));
+    format!("{{{{ or {first} {second} `{text}` }}}}")
 }
 
 /// A string in YAML: JSON's strings are YAML's.

@@ -177,6 +177,8 @@ fn hangs_at_the_start(symbol: &str, places: &BTreeSet<String>) {
     // The library asks for the driver's version where it is initialised.
     let named = if symbol == "nvmlSystemGetDriverVersion" { "nvmlInit_v2" } else { symbol };
     assert!(first.ends_with(&format!(": in `{named}`")), "{symbol}: {first}");
+    let silent = |bench: &Bench| bench.of_machine(&gpu::FAULT, &[fault("unresponsive")]);
+    assert_eq!(silent(&bench), None, "{symbol}");
     sample_in_time(&mut bench, symbol);
     assert_eq!(text(&bench), first, "{symbol}");
     // A minute is longer than any driver takes to start its devices.
@@ -184,8 +186,10 @@ fn hangs_at_the_start(symbol: &str, places: &BTreeSet<String>) {
     let late = text(&bench);
     assert!(late.starts_with("driver unresponsive since "), "{symbol}: {late}");
     assert!(late.ends_with(&format!(": `{named}` has not returned")), "{symbol}: {late}");
+    assert_eq!(silent(&bench), Some(Number::Float(1.0)), "{symbol}");
     wait_for(&mut bench, has_recovered);
     assert!(bench.reasons(&gpu::POWER, bench.host).is_empty(), "{symbol}");
+    assert_eq!(silent(&bench), None, "{symbol}");
 }
 
 #[test]

@@ -114,6 +114,64 @@ fn the_status_is_the_worst_that_the_faults_say() {
 }
 
 #[test]
+fn a_row_is_pending_until_the_reset_that_replaces_it_and_one_that_cannot_be_replaced_is_worse() {
+    // Corrected rows, uncorrected ones, pending, failed: each is read each 30 s.
+    let series = [("142", "[0, 0, 1, 1]"), ("143", "[0, 0, 0, 1]"), ("144", "[0, 1, 0, 1]"), ("145", "[0, 0, 0, 1]")];
+    let fields =
+        series.map(|(id, values)| format!(r#"{{"id": {id}, "type": "unsigned_int", "value": {values}}}"#)).join(",");
+    let (mut bench, _dir) = open(&format!(r#""fields": [{fields}]"#));
+    let rows = |bench: &Bench, kind| number(bench, &gpu::REMAPPED_ROWS, &[Attr::fixed("error.type", kind)]);
+    let told = |bench: &Bench| {
+        let faults = ["row_remap_pending", "row_remap_failed"].map(|which| holds(bench, which).expect("it is told"));
+        let rows = ["corrected", "uncorrected"].map(|kind| rows(bench, kind).expect("it is told"));
+        (faults, rows, status(bench))
+    };
+    bench.sample();
+    let mut seen = vec![told(&bench)];
+    for _ in 0..3 {
+        bench.sample_after(30);
+        seen.push(told(&bench));
+    }
+    let expected = [
+        ([false, false], [0.0, 0.0], "ok"),
+        ([true, false], [0.0, 0.0], "degraded"),
+        ([false, false], [1.0, 0.0], "ok"),
+        ([true, true], [1.0, 1.0], "predicted_failure"),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn counts_of_ecc_errors_that_begin_anew_count_on_from_what_there_was() {
+    // What NVML calls volatile begins at 0 with each load of the driver, and after `nvidia-smi -p 0`.
+    let (mut bench, _dir) = open(
+        r#""fields": [{"id": 3, "type": "unsigned_long_long", "value": [12, 0, 3, 3]},
+                      {"id": 4, "type": "unsigned_long_long", "value": [2, 2, 2, 4]}]"#,
+    );
+    let errors = |bench: &Bench, kind| number(bench, &gpu::ERRORS, &[Attr::fixed("error.type", kind)]);
+    bench.sample();
+    let mut seen = vec![(errors(&bench, "corrected"), errors(&bench, "uncorrected"))];
+    for _ in 0..3 {
+        bench.sample_after(30);
+        seen.push((errors(&bench, "corrected"), errors(&bench, "uncorrected")));
+    }
+    let expected = [(Some(12.0), 2.0), (None, 2.0), (Some(15.0), 2.0), (Some(15.0), 4.0)];
+    assert_eq!(seen, expected.map(|(corrected, uncorrected)| (corrected, Some(uncorrected))));
+}
+
+#[test]
+fn without_ecc_nothing_is_told_of_errors_and_that_is_no_fault() {
+    let (mut bench, _dir) = open(r#""utilization": {"gpu": 10, "memory": 0}"#);
+    bench.sample();
+    let device = bench.gpu("GPU-a");
+    for metric in [&gpu::ERRORS, &gpu::REMAPPED_ROWS] {
+        assert!(bench.reason(metric, device).text.contains("does not support"), "{}", metric.name);
+    }
+    assert_eq!(["row_remap_pending", "row_remap_failed"].map(|which| holds(&bench, which)), [None, None]);
+    assert_eq!(status(&bench), "ok");
+}
+
+#[test]
 fn encoder_and_decoder_are_told_from_their_first_use_on() {
     let (mut bench, _dir) =
         open(r#""utilization": {"gpu": 7, "memory": 0}, "encoder": 0, "decoder": [0, 35, 0, 4294967295]"#);

@@ -13,7 +13,9 @@ use rig::{Bench, GENERAL, TYPE, fault, install, state, temp};
 /// One GPU with two instances on seven places, and one that is whole.
 const CUT: &str = r#"{"devices": [
     {"uuid": "GPU-cut", "name": "NVIDIA H100 80GB HBM3", "pci": "00000000:1B:00.0", "power_mw": 300000, "temperature_c": 50,
-     "memory": {"total": 85520809984, "used": 3000}, "processes": {"compute": [{"pid": 7}, {"pid": 8}, {"pid": 9}]},
+     "memory": {"total": 85520809984, "used": 3000}, "processes": {"compute": [{"pid": 7}, {"pid": 8}, {"pid": 9},
+        {"pid": 10, "used": 70, "gpu_instance": 1}, {"pid": 10, "used": 30, "gpu_instance": 5},
+        {"pid": 11, "used": 50000000000, "gpu_instance": 1}, {"pid": 11, "used": 50000000000, "gpu_instance": 5}]},
      "xids": [[0, 31]],
      "mig": {"instances": [null,
         {"uuid": "MIG-large", "name": "NVIDIA H100 80GB HBM3 MIG 3g.40gb",
@@ -49,7 +51,10 @@ fn each_instance_is_a_device_with_its_own_memory_processes_and_units() {
     assert_eq!(parents, [None, Some("GPU-cut"), Some("GPU-cut"), None]);
     assert_eq!(of("MIG-small").pci, Reading::Value("00000000:1B:00.0".into()));
     let pids = |uuid| -> Vec<_> { of(uuid).processes.as_value().into_iter().flatten().map(|row| row.pid).collect() };
-    assert_eq!((pids("MIG-large"), pids("MIG-small"), pids("GPU-cut")), (vec![7, 8], vec![9], vec![7, 8, 9]));
+    assert_eq!((pids("MIG-large"), pids("MIG-small"), pids("GPU-cut")), (vec![7, 8], vec![9], vec![7, 8, 9, 10, 11]));
+    let rows = of("GPU-cut").processes.as_value().expect("processes");
+    assert_eq!(rows[3].used, Reading::Value(100), "what it holds in each instance");
+    assert!(rows[4].used.as_value().is_none(), "more than there is: {:?}", rows[4]);
     let share = &of("MIG-small").processes.as_value().expect("processes")[0].sm;
     assert!(matches!(share, Reading::Unavailable(reason) if reason.cure.contains("MIG")), "{share:?}");
     let shared = ["GPU-cut", "MIG-large", "MIG-small", "GPU-whole"].map(|uuid| of(uuid).sharing);
@@ -152,6 +157,22 @@ fn an_instance_that_the_driver_does_not_know_any_more_is_looked_for_at_once() {
         assert!(bench.table.entity_of(gone).is_none(), "{symbol}: it retires");
         assert_eq!(bench.probe.devices().len(), 1, "{symbol}");
         assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(5.0)), "{symbol}");
+    }
+}
+
+#[test]
+fn an_xid_error_that_names_an_instance_is_counted_once_and_on_its_gpu() {
+    let dir = temp();
+    // 94, of one instance; 48, of the whole; and one of an instance that nobody knows.
+    let more = r#", "xids": [[0, 94, 1, 0], [0, 94, 2, 0], [0, 48], [0, 43, 9, 9]]"#;
+    let mut bench = Bench::open(install(dir.path(), &one_instance("", more)), |_| ());
+    for _ in 0..2 {
+        bench.sample();
+        let count = |code| bench.value(&gpu::XIDS, "GPU-a", &[Attr::int("perfwatch.gpu.xid.code", code)]);
+        assert_eq!([94, 48, 43].map(count), [2, 1, 1].map(|count| Some(Number::Int(count))));
+        let instance = bench.gpu("MIG-0");
+        assert!(bench.table.find(&gpu::XIDS, instance, &[Attr::int("perfwatch.gpu.xid.code", 94)]).is_none());
+        assert!(bench.reason(&gpu::XIDS, instance).cure.contains("hw.parent"), "where they are told");
     }
 }
 

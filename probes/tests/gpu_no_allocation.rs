@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Nine devices, of which one has no GPM and the last supports next to nothing: absence must cost nothing either.
+/// Nine devices, of which one has no GPM and the last supports next to nothing, or fails: absence must cost nothing either.
 fn scenario() -> String {
     let device = |index: u32| {
         json!({
@@ -60,7 +60,10 @@ fn scenario() -> String {
     let mut devices: Vec<_> = (0..7).map(device).collect();
     let samples = json!({"percent": {"cycle": [20, 70]}, "period_ms": 50});
     devices.push(json!({"uuid": "GPU-7", "utilization": {"gpu": 60, "memory": 40}, "utilization_samples": samples}));
-    devices.push(json!({"uuid": "GPU-8"}));
+    // What a driver refuses, or answers with a code that nobody knows, it does each time.
+    let refusals = json!({"nvmlDeviceGetTemperature": "NO_PERMISSION", "nvmlDeviceGetPowerUsage": 27,
+        "nvmlDeviceGetUtilizationRates": "TIMEOUT", "nvmlDeviceGetProcessUtilization": "NO_PERMISSION"});
+    devices.push(json!({"uuid": "GPU-8", "errors": refusals, "processes": {"compute": [{"pid": 7}]}}));
     json!({"devices": devices}).to_string()
 }
 

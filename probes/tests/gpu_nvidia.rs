@@ -30,6 +30,7 @@ fn readings_are_the_scenario_in_si_units() {
     assert_eq!(bench.value(&gpu::MEMORY_BUSY, "GPU-a", &[]), float(0.05));
     assert_eq!(bench.value(&gpu::MEMORY_USAGE, "GPU-a", &[]), int(58_109_952));
     assert_eq!(bench.value(&gpu::MEMORY_LIMIT, "GPU-a", &[]), int(85_520_809_984));
+    assert_eq!(bench.value(&gpu::MEMORY_RESERVED, "GPU-a", &[]), int(662_700_032));
     assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), float(95.5));
     assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), float(700.0));
     assert_eq!(bench.value(&gpu::ENERGY, "GPU-a", &[TYPE]), int(1_000_000));
@@ -299,27 +300,39 @@ fn a_missing_nvml_is_reported_once_per_metric_with_its_cure() {
 }
 
 #[test]
-fn each_way_in_which_nvml_fails_to_start_has_its_own_reason() {
+fn each_way_in_which_nvml_fails_to_start_has_its_own_reason_and_what_is_broken_is_told_as_a_fault() {
     let cases = [
-        (r#"{"init": 9}"#, "kernel driver is not loaded", "modprobe nvidia"),
-        (r#"{"init": 18}"#, "different versions", "reboot"),
-        (r#"{"init": 999}"#, "unknown error", "--gpus all"),
-        (r#"{"init": 4}"#, "denies access", "/dev/nvidia"),
-        (r#"{"init": 28}"#, "shows no GPU", "--gpus all"),
-        (r#"{"init": 27}"#, "return code 27", "nvmlReturn_t"),
-        (r#"{"devices": []}"#, "shows no GPU", "--gpus all"),
+        (r#"{"init": 9}"#, "kernel driver is not loaded", "modprobe nvidia", None),
+        (r#"{"init": 18}"#, "different versions", "reboot", Some("driver_failed")),
+        (r#"{"init": 999}"#, "unknown error", "--gpus all", Some("driver_failed")),
+        (r#"{"init": 4}"#, "denies access", "/dev/nvidia", None),
+        (r#"{"init": 28}"#, "shows no GPU", "--gpus all", None),
+        (r#"{"init": 27}"#, "return code 27", "nvmlReturn_t", Some("driver_failed")),
+        (r#"{"devices": []}"#, "shows no GPU", "--gpus all", None),
         (
             r#"{"devices": [{"uuid": "GPU-a", "errors": {"nvmlDeviceGetUUID": "OPERATING_SYSTEM"}}]}"#,
             "denies access",
             "/dev/nvidia",
+            None,
+        ),
+        (
+            r#"{"devices": [{"uuid": "GPU-a", "errors": {"nvmlDeviceGetUUID": "GPU_IS_LOST"}}]}"#,
+            "fallen off the bus",
+            "xid",
+            Some("lost"),
         ),
     ];
-    for (scenario, text, cure) in cases {
+    for (scenario, text, cure, broken) in cases {
         let dir = temp();
         let mut bench = Bench::open(install(dir.path(), scenario), |_| ());
         bench.sample();
         let reason = bench.reason(&gpu::UTILIZATION, bench.host);
         assert!(reason.text.contains(text) && reason.cure.contains(cure), "{scenario}: {reason:?}");
+        for known in ["driver_failed", "lost", "unresponsive"] {
+            let told = bench.of_machine(&gpu::FAULT, &[fault(known)]);
+            assert_eq!(told, (broken == Some(known)).then_some(Number::Float(1.0)), "{scenario}: {known}");
+        }
+        assert_eq!(bench.reasons(&gpu::FAULT, bench.host).len(), usize::from(broken.is_none()), "{scenario}");
     }
 }
 
@@ -348,6 +361,8 @@ fn a_container_that_cannot_open_its_gpus_says_so_in_a_stable_word_and_how_to_get
         let entity = bench.probe.devices().first().map_or(bench.host, |device| device.entity);
         let reason = bench.reason(&gpu::POWER, entity);
         assert!(reason.text.starts_with("no_device_in_container: "), "{scenario}: {reason:?}");
+        let failed = bench.of_machine(&gpu::FAULT, &[fault("driver_failed")]);
+        assert_eq!(failed, None, "a container without a GPU is in order: {scenario}");
         assert!(reason.cure.contains("--gpus all") && reason.cure.contains("CDI"), "{reason:?}");
     }
 }
@@ -528,20 +543,20 @@ fn xid_errors_are_counted_once_each_by_code_and_device_though_the_driver_hangs_m
 }
 
 #[test]
-fn a_gpu_that_the_driver_cannot_open_any_more_stays_in_sight_as_lost_and_one_that_was_removed_does_not() {
+fn a_gpu_that_was_lost_stays_in_sight_as_that_and_one_that_was_well_and_is_taken_out_does_not() {
     let dir = temp();
     let both = |b: &str| {
         format!(
             r#"{{"devices": [{{"uuid": "GPU-a", "power_mw": 1000, "errors": {{"nvmlDeviceGetPowerUsage": [0, 18]}}}}{b}]}}"#
         )
     };
-    let library = install(dir.path(), &both(r#", {"uuid": "GPU-b", "power_mw": 2000}"#));
+    let library = install(dir.path(), &both(r#", {"uuid": "GPU-b", "power_mw": 2000}, {"uuid": "GPU-c"}"#));
     let mut bench = Bench::open(library.clone(), |_| ());
     bench.sample();
-    let dead = bench.gpu("GPU-b");
+    let (dead, well) = (bench.gpu("GPU-b"), bench.gpu("GPU-c"));
     bench.sample();
     assert_eq!(bench.value(&gpu::FAULT, "GPU-b", &[fault("driver_failed")]), Some(Number::Float(1.0)));
-    let broken = both(r#", {"uuid": "GPU-b", "errors": {"nvmlDeviceGetUUID": 15}}"#);
+    let broken = both(r#", {"uuid": "GPU-b", "errors": {"nvmlDeviceGetUUID": 15}}, {"uuid": "GPU-c"}"#);
     fake_nvml::rewrite(&library, &broken).expect("rewritten");
     bench.sample_after(10);
     assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(1.0)));
@@ -552,7 +567,8 @@ fn a_gpu_that_the_driver_cannot_open_any_more_stays_in_sight_as_lost_and_one_tha
     bench.sample();
     fake_nvml::rewrite(&library, r#"{"devices": [{"uuid": "GPU-a", "power_mw": 1000}]}"#).expect("rewritten");
     bench.sample_after(20);
-    assert!(bench.table.entity_of(dead).is_none(), "it was taken out");
+    assert!(bench.table.entity_of(well).is_none(), "it was taken out");
+    assert_eq!(bench.value(&gpu::FAULT, "GPU-b", &[fault("lost")]), Some(Number::Float(1.0)));
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn without_gpm_the_drivers_samples_of_utilisation_tell_the_tenths() {
 fn a_driver_that_hangs_between_two_ticks_holds_nobody_up_and_leaves_a_hole() {
     let dir = temp();
     let scenario = r#"{"devices": [{"uuid": "GPU-a", "utilization": {"gpu": 50, "memory": 10}, "gpm": {"1": 90, "2": 80},
-        "delays_ms": {"nvmlGpmSampleGet": {"at": [[0, 0], [2.5, 1500], [2.6, 0]]}}}]}"#;
+        "delays_ms": {"nvmlGpmSampleGet": {"at": [[0, 0], [2.5, 1500], [3.2, 0]]}}}]}"#;
     let mut bench = Bench::open(install(dir.path(), scenario), |context| context.budget = Duration::from_millis(200));
     bench.sample_now();
     let mut longest = Duration::ZERO;

@@ -52,32 +52,78 @@ fn sixteen_gpus_whose_driver_takes_long_for_each_have_readings_limits_and_proces
 }
 
 #[test]
-fn a_driver_that_is_always_late_is_told_as_slow_and_has_readings_every_other_second() {
+fn a_driver_that_is_always_late_has_the_readings_of_a_second_ago_each_second_and_those_of_now_when_it_is_not() {
     let dir = temp();
+    let log = dir.path().join("calls");
     let mut bench = open(
         dir.path(),
-        &json!({"devices": [{"uuid": "GPU-a", "power_mw": 5000, "power_limit_mw": 700_000,
+        &json!({"call_log": log, "devices": [{"uuid": "GPU-a", "power_mw": 5000, "power_limit_mw": 700_000,
             "processes": {"compute": [{"pid": 7, "used": 5}]},
             "fields": [{"id": 4, "type": "unsigned_long_long", "value": 3}],
-            "delays_ms": {"nvmlDeviceGetUtilizationRates": 400}}]}),
+            "delays_ms": {"nvmlDeviceGetUtilizationRates": {"at": [[0, 400], [6.5, 400], [6.6, 0]]}}}]}),
     );
     next_second(&mut bench);
-    for _ in 0..3 {
+    for second in 1..12 {
         next_second(&mut bench);
-        assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(5.0)));
-        assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), Some(Number::Float(700.0)));
+        assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(5.0)), "{second}");
+        assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), Some(Number::Float(700.0)), "{second}");
         assert_eq!(
             bench.value(&gpu::ERRORS, "GPU-a", &[perfwatch_model::Attr::fixed("error.type", "uncorrected")]),
             Some(Number::Int(3))
         );
-        assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]), Some(Number::Float(0.0)));
-        next_second(&mut bench);
-        let reason = bench.reason(&gpu::POWER, bench.gpu("GPU-a"));
-        assert!(reason.text.starts_with("the driver is slow: its last answer took 4"), "{reason:?}");
-        assert!(reason.text.ends_with(" ms, so that readings come every other second"), "{reason:?}");
-        assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]), None, "it is none");
-        assert!(matches!(&bench.probe.devices()[0].processes, Reading::Value(rows) if rows[0].pid == 7));
+        assert_eq!(bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]), Some(Number::Float(0.0)), "{second}");
+        assert!(matches!(&bench.probe.devices()[0].processes, Reading::Value(rows) if rows[0].pid == 7), "{second}");
     }
+    // Asked and answered within the same second: each question is logged when it is sent.
+    let asked = || std::fs::read_to_string(&log).expect("a log").matches("nvmlDeviceGetUtilizationRates").count();
+    let before = asked();
+    bench.sample_now();
+    std::thread::sleep(BUDGET);
+    assert_eq!(asked(), before + 1, "no question is on its way while nobody waits");
+}
+
+#[test]
+fn a_tick_that_comes_late_does_not_make_a_slow_driver_a_silent_one() {
+    let dir = temp();
+    let slow = json!({"nvmlDeviceGetUtilizationRates": 400});
+    let mut bench = open(dir.path(), &json!({"devices": [{"uuid": "GPU-a", "power_mw": 5000, "delays_ms": slow}]}));
+    let silent =
+        |bench: &Bench| bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]).is_some_and(|on| on.as_f64() > 0.0);
+    for _ in 0..3 {
+        next_second(&mut bench);
+    }
+    // Nothing that is older than a second and a half is told.
+    std::thread::sleep(Duration::from_millis(1_800));
+    bench.sample_now();
+    assert!(!silent(&bench));
+    std::thread::sleep(Duration::from_millis(100));
+    bench.sample_now();
+    let reason = bench.reason(&gpu::POWER, bench.gpu("GPU-a"));
+    assert!(reason.text.ends_with(" ms, so that readings are those of a second ago"), "{reason:?}");
+    assert!(!silent(&bench));
+    next_second(&mut bench);
+    assert!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]).is_some() && !silent(&bench));
+    assert!(bench.probe.is_stretched(), "it is told as less than there could be");
+}
+
+#[test]
+fn a_driver_that_takes_its_time_to_fail_has_failed_while_it_is_tried_again() {
+    let dir = temp();
+    let scenario = json!({"init": "LIB_RM_VERSION_MISMATCH", "delays_ms": {"nvmlInit_v2": 600}});
+    let mut bench = open(dir.path(), &scenario);
+    bench.sample();
+    assert!(bench.reason(&gpu::POWER, bench.host).text.starts_with("NVML has been initializing"), "nobody knows yet");
+    let mut tried_again = 0;
+    for second in 0..40 {
+        std::thread::sleep(Duration::from_millis(if second == 0 { 700 } else { 50 }));
+        let before = rig::real_ns();
+        bench.sample();
+        tried_again += u32::from(rig::real_ns() - before >= 150_000_000);
+        let failed = bench.of_machine(&gpu::FAULT, &[fault("driver_failed")]);
+        assert_eq!(failed, Some(Number::Float(1.0)), "{second}: {:?}", bench.tick.absent.first());
+        assert!(bench.reason(&gpu::POWER, bench.host).text.contains("different versions"), "{second}");
+    }
+    assert!(tried_again >= 1, "it was begun with anew, which takes longer than a sample waits");
 }
 
 #[test]
@@ -117,7 +163,13 @@ fn a_gpu_that_takes_seconds_for_each_answer_is_silent_all_the_while_and_no_other
     }
     let last = &told[told.len() - 5..];
     assert!(last.iter().all(|(a, b, _)| !a && *b), "{told:?}");
-    let since = last[0].2.as_ref().expect("a reason");
+    let since = last[0].2.as_ref().and_then(|why| why.split_once(" UTC: ")).expect("a reason").0;
     assert!(since.starts_with("driver unresponsive since "), "{since}");
-    assert!(last.iter().all(|(.., why)| why.as_ref() == Some(since)), "since the same instant: {told:?}");
+    assert!(
+        last.iter().all(|(.., why)| why.as_ref().is_some_and(|why| why.starts_with(since))),
+        "since the same instant: {told:?}"
+    );
+    // It did answer, and that is what is told from then on.
+    let told_last = last[last.len() - 1].2.as_ref().expect("a reason");
+    assert!(told_last.ends_with("its last answer took more than 2 s"), "{told_last}");
 }

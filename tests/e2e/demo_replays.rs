@@ -5,7 +5,7 @@ use std::time::Duration;
 use perfwatch_agent::Replay;
 use perfwatch_demo::replays::{REPLAYS, Recorded};
 use perfwatch_model::Snapshot;
-use perfwatch_tests::{perfwatch, run};
+use perfwatch_tests::{Agent, perfwatch, run, wait_for};
 
 use crate::{PERFWATCH, assert_is_allowed};
 
@@ -67,11 +67,38 @@ fn every_recording_is_judged_as_it_was_and_shows_what_its_name_promises() {
 }
 
 #[test]
+fn a_script_answers_all_that_a_driver_of_an_h100_does() {
+    for recorded in REPLAYS {
+        let script = format!("{}/../../tests/replays/{}.json", env!("CARGO_MANIFEST_DIR"), recorded.name);
+        let script = std::fs::read_to_string(script).expect("a script by its name");
+        let now_us = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_micros();
+        let own = std::process::id().to_string();
+        let script = script.replace("\"SERVER\"", &own).replace("\"OTHER\"", "1");
+        let script = script.replace("\"NOW_US\"", &now_us.to_string());
+        let dir = tempfile::tempdir().expect("a folder");
+        let library = fake_nvml::install(dir.path(), &script).expect("a scenario");
+        let agent = Agent::spawn(PERFWATCH, &["--nvml-lib", library.to_str().expect("UTF-8")], &[]);
+        // Some readings need a second sample.
+        wait_for(&format!("every reading of {}", recorded.name), || {
+            let snapshot: Snapshot = serde_json::from_value(agent.json("/v1/snapshot")).expect("a snapshot");
+            let gpu = snapshot.devices.iter().find_map(|device| device.gpu.as_ref())?;
+            let missing = snapshot.unavailable.iter().filter(|missing| missing.entity.starts_with("gpu:")).count();
+            (missing == 0 && gpu.nvlink.is_some() && gpu.activity.is_some()).then_some(())
+        });
+    }
+}
+
+#[test]
 fn without_a_terminal_the_last_second_is_told_at_once_and_where_it_comes_from() {
     for recorded in REPLAYS {
         let (code, card, stderr) = demo(&["--replay", recorded.name]);
         assert_eq!(code, Some(0), "{stderr}");
-        assert_eq!(stderr, format!("demo: {}: {}\n", recorded.name, recorded.origin));
+        let origin = format!("demo: {}: {}\n", recorded.name, recorded.origin);
+        let experimental = stderr.strip_prefix(&origin).unwrap_or_else(|| panic!("{stderr}"));
+        // Of throttled clocks an agent tells without being asked to.
+        assert_eq!(experimental.is_empty(), recorded.name == "h100-throttled", "{stderr}");
+        assert!(experimental.is_empty() || experimental.contains("only with --rules all"), "{stderr}");
+        assert_eq!(experimental.is_empty(), !card.contains("(Experimental:"), "{card}");
         assert!(card.contains("scripted") && card.contains("GPU  ") && card.contains("Try: "), "{card}");
     }
 }
@@ -103,4 +130,43 @@ fn a_recording_of_another_name_lists_those_that_there_are_and_nothing_is_broken_
         let (code, _, stderr) = demo(&[&["--replay", "h100-decode"], other].concat());
         assert!(code == Some(2) && stderr.contains("cannot be used with"), "{other:?}: {stderr}");
     }
+}
+
+#[test]
+fn without_a_terminal_a_view_is_text_and_ascii_is_ascii() {
+    let (code, view, stderr) = demo(&["--replay", "h100-decode", "--view", "gpus", "--ascii"]);
+    assert!(code == Some(0) && view.is_ascii() && view.contains("GPU 0: NVIDIA H100"), "{view}{stderr}");
+    let (_, card, _) = demo(&["--replay", "h100-decode", "--ascii"]);
+    assert!(card.is_ascii() && card.starts_with("perfwatch scripted, "), "{card}");
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    for look in [&["--ascii"][..], &["--view", "gpus"], &["--theme", "dark"]] {
+        let (code, stdout, stderr) = demo(&[&["--replay", "h100-decode", "--json"], look].concat());
+        assert!(code == Some(2) && stdout.is_empty() && stderr.contains("cannot be used with"), "{look:?}: {stderr}");
+    }
+    let settings = ["--journal-path", "--rules", "--watch", "--nvml-lib"];
+    for setting in settings {
+        let (code, stdout, stderr) = demo(&["--replay", "h100-decode", setting, "all"]);
+        let told =
+            stderr.contains(&format!("error: {setting} has no effect on a recording")) && stderr.contains("hint: ");
+        assert!(code == Some(2) && stdout.is_empty() && told, "{setting}: {stderr}");
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut command = perfwatch(PERFWATCH, dir.path());
+        command.args(["replay", "a-file", setting, "all"]);
+        let stderr = String::from_utf8(run(command, LIMIT).stderr).expect("perfwatch writes UTF-8");
+        assert!(stderr.contains(&format!("{setting} has no effect")), "replay {setting}: {stderr}");
+    }
+    // A script names its file in every call.
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("perfwatch.toml");
+    std::fs::write(&file, "budget = 0.01\n").expect("written");
+    let (code, _, stderr) = demo(&["--replay", "h100-decode", "--config", file.to_str().expect("UTF-8")]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let (_, _, stderr) = demo(&["--replay", "h100-decode", "--rules", "all", "--budget", "0.01"]);
+    assert!(
+        stderr.contains("error: --budget, --rules have no effect") || stderr.contains("--rules, --budget"),
+        "{stderr}"
+    );
 }

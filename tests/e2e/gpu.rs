@@ -200,12 +200,14 @@ fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_w
         device("GPU-lost", lost),
         device("GPU-xid", r#", "xids": [[0, 13], [8, 119]]"#),
         device("GPU-program", r#", "xids": [[8, 31], [9, 45]]"#),
+        // As of a driver that counts no time for heat, and tells at each moment alone that it holds the clocks down.
+        device("GPU-warm", r#", "throttle_reasons": 72, "fields": []"#),
         // It takes its memory while the agent looks on, and stands still.
         device("GPU-preallocated", "")
             .replace(r#""used": 42949672960"#, r#""used": {"ramp": [10000000000, 85000000000], "seconds": 8}"#),
     ];
     let (agent, _dir) = agent_with(&format!(r#"{{"devices": [{}]}}"#, devices.join(", ")));
-    let found = wait_for("all findings", || findings(&agent).filter(|found| found.len() >= 7));
+    let found = wait_for("all findings", || findings(&agent).filter(|found| found.len() >= 8));
     let mut found: Vec<_> = found.iter().map(|(id, severity, entity)| format!("{entity} {id} {severity}")).collect();
     found.sort();
     assert_eq!(
@@ -217,6 +219,7 @@ fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_w
             "gpu:GPU-hot gpu-throttled critical",
             "gpu:GPU-lost gpu-unhealthy critical",
             "gpu:GPU-pending gpu-unhealthy warning",
+            "gpu:GPU-warm gpu-throttled critical",
             "gpu:GPU-xid gpu-unhealthy critical",
         ]
     );
@@ -238,4 +241,22 @@ fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_w
     assert!((ns("GPU-well", "memory_bandwidth") - 0.75).abs() < 0.1, "{}", ledger("GPU-well"));
     assert!(ns("GPU-well", "throttled") == 0.0 && ns("GPU-hot", "throttled") > 0.1, "{}", ledger("GPU-hot"));
     assert!(ns("GPU-lost", "unknown") > 0.99, "{}", ledger("GPU-lost"));
+}
+
+#[test]
+fn an_uncorrected_error_is_found_when_its_total_is_read_and_those_from_before_the_start_are_not_told() {
+    let total = r#"{"id": 4, "type": "unsigned_long_long", "value": {"at": [[0, 2], [8, 3]]}}"#;
+    let (agent, _dir) = agent_with(&format!(
+        r#"{{"devices": [{}, {}]}}"#,
+        device("GPU-ecc", &format!(r#", "fields": [{total}]"#)),
+        device("GPU-before", r#", "fields": [{"id": 4, "type": "unsigned_long_long", "value": 2}]"#),
+    ));
+    // The driver is asked for it every half minute.
+    let found = wait_for("the error", || findings(&agent));
+    let expected = ["gpu-unhealthy", "critical", "gpu:GPU-ecc"].map(str::to_owned);
+    assert_eq!(found, [expected.into()]);
+    let finding = agent.json("/v1/findings")[0].clone();
+    let evidence = &finding["evidence"][0];
+    assert_eq!(evidence["metric"], "gpu.uncorrected_errors", "{finding:#}");
+    assert_eq!((&evidence["value"], &evidence["window_s"]), (&1.0.into(), &900.0.into()), "{finding:#}");
 }

@@ -148,10 +148,56 @@ fn a_driver_that_is_upgraded_under_the_agent_is_read_by_its_own_numbers() {
 }
 
 #[test]
-fn a_container_without_its_gpus_is_told_so_by_the_doctor() {
+fn a_driver_that_fails_from_the_start_is_a_finding_about_the_machine_until_its_gpus_are_there() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (agent, _) = agent_with(dir.path(), r#"{"init": "UNKNOWN"}"#, &[]);
-    wait_for("the reason", || reason(&agent, "hw.power"));
+    let (agent, library) = agent_with(dir.path(), r#"{"init": "LIB_RM_VERSION_MISMATCH"}"#, &[]);
+    let finding = wait_for("the finding", || unhealthy(&agent));
+    assert!(finding["entity"].as_str().is_some_and(|entity| entity.starts_with("host:")), "{finding:#}");
+    assert_eq!(finding["severity"], "critical", "{finding:#}");
+    let mut why = perfwatch(PERFWATCH, agent.dir());
+    why.arg("why");
+    let why = run(why, HANG / 2);
+    let card = String::from_utf8(why.stdout).expect("UTF-8");
+    assert_eq!(why.status.code(), Some(12), "{card}");
+    assert!(card.contains("No GPU can be seen: NVML and the loaded NVIDIA kernel driver are of different"), "{card}");
+    let doctor = printed(&agent, &["doctor"]);
+    assert!(doctor.contains("\ngpus       none: NVML and the loaded NVIDIA kernel driver"), "{doctor}");
+    wait_for("the finding to be scraped", || {
+        let (_, metrics) = perfwatch_tests::get(&agent.api_socket(), "/metrics").expect("the local API answers");
+        metrics.lines().any(|line| line.contains("gpu-unhealthy") && line.ends_with(" 1")).then_some(())
+    });
+
+    fake_nvml::rewrite(&library, r#"{"devices": [{"uuid": "GPU-a", "name": "NVIDIA H100", "power_mw": 350000}]}"#)
+        .expect("rewritten");
+    wait_for("the GPU", || power(&agent));
+    wait_for("the finding to go", || unhealthy(&agent).is_none().then_some(()));
+    let doctor = printed(&agent, &["doctor"]);
+    assert!(doctor.contains("\ngpu 0      NVIDIA H100, ") && doctor.contains("GPU-a\n"), "{doctor}");
+    let (_, log) = agent.terminate();
+    let told = |words: &[&str]| log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
+    assert_eq!(told(&["WARN", "no GPU: its driver fails reason=", "different versions"]), 1, "{log}");
+    assert_eq!(told(&["GPU found", "gpu:GPU-a", "NVIDIA H100"]), 1, "{log}");
+}
+
+#[test]
+fn a_container_that_loses_its_gpus_to_a_reload_is_told_so_and_has_them_back_when_it_may_open_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // All that was open answers nothing any more, and nothing can be opened.
+    let every_call = fake_nvml::SYMBOLS.iter().filter(|symbol| symbol.starts_with("nvmlDeviceGet"));
+    let kept =
+        |symbol: &&&str| ["Handle", "Count", "UUID", "Name", "PciInfo"].iter().all(|part| !symbol.contains(part));
+    let errors: serde_json::Map<_, _> = every_call
+        .filter(kept)
+        .map(|symbol| ((*symbol).to_owned(), serde_json::json!({"at": [[0, 0], [4, "UNKNOWN"]]})))
+        .collect();
+    let well = r#"{"devices": [{"uuid": "GPU-a", "power_mw": 350000, "temperature_c": 60}]}"#;
+    let reloaded =
+        serde_json::json!({"devices": [{"uuid": "GPU-a", "power_mw": 350_000, "temperature_c": 60, "errors": errors}]});
+    let (agent, library) = agent_with(dir.path(), &reloaded.to_string(), &[]);
+    wait_for("the GPU", || power(&agent));
+    fake_nvml::rewrite(&library, r#"{"init": "UNKNOWN"}"#).expect("rewritten");
+    let finding = wait_for("the finding", || unhealthy(&agent));
+    assert_eq!(finding["entity"], "gpu:GPU-a", "{finding:#}");
     let text = printed(&agent, &["doctor"]);
     // Elsewhere an unknown error is one.
     let in_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
@@ -159,4 +205,7 @@ fn a_container_without_its_gpus_is_told_so_by_the_doctor() {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains(said) || words.contains("no_device_in_container"), "{said} is missing:\n{text}");
     assert!(words.contains("to get it:"), "{text}");
+    fake_nvml::rewrite(&library, well).expect("rewritten");
+    wait_for("the GPU to be back", || power(&agent));
+    wait_for("the finding to go", || unhealthy(&agent).is_none().then_some(()));
 }

@@ -11,6 +11,8 @@ use tokio::runtime::Runtime;
 use crate::PERFWATCH;
 
 const REQUESTS: u64 = 40;
+/// Of the fixture.
+const ONE_GPU: &str = "GPU-11111111-2222-3333-4444-555555555555";
 
 /// The newest point of a metric, as the receiver has it.
 fn newest<'a>(received: &'a Received, name: &str) -> Option<&'a Metric> {
@@ -191,6 +193,18 @@ fn a_pod_has_at_most_150_series_by_default_and_more_with_full_detail() {
             causes.clone().any(|(_, attributes)| attributes.contains(&format!("\"{cause}\""))),
             "{cause}: {default:#?}"
         );
+    }
+    // By the UUID they join with what DCGM's exporter tells of the same GPU.
+    let of_gpus = |name: &str| name.starts_with("hw.") || name.starts_with("perfwatch.gpu.");
+    let named = |attributes: &str| attributes.contains("\"hw.id\"") && attributes.contains(&format!("\"{ONE_GPU}\""));
+    for (name, attributes) in full.iter().filter(|(name, _)| of_gpus(name)) {
+        assert!(named(attributes), "{name}: {attributes}");
+    }
+    for name in ["utilization", "memory.usage", "memory.limit", "io"].map(|name| format!("hw.gpu.{name}")) {
+        assert!(full.iter().any(|(known, _)| *known == name), "{name}");
+    }
+    for name in ["hw.power", "hw.energy", "hw.temperature", "hw.status", "perfwatch.gpu.sm.active"] {
+        assert!(full.iter().any(|(known, _)| known == name), "{name}");
     }
     println!("{} series by default, {} with full detail", default.len(), full.len());
     assert!((50..=150).contains(&default.len()), "{} series: {by_metric:#?}", default.len());

@@ -54,15 +54,16 @@ impl Worker {
     }
 
     fn start(uuid: &str, script: &str) -> Self {
-        let mut command = Command::new("python3");
+        let python = std::env::var("PERFWATCH_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let mut command = Command::new(&python);
         command.args(["-c", script]).env("CUDA_VISIBLE_DEVICES", uuid).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("the feature `gpu` asks for python3: {error}"));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("the feature `gpu` asks for {python}: {error}"));
         let (stdin, stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
         let mut worker = Self { child, stdin, stdout: BufReader::new(stdout) };
         let ready = worker.line();
         assert_eq!(
             ready, "ready",
-            "the feature `gpu` asks for PyTorch with CUDA in python3; what it said stands above"
+            "the feature `gpu` asks for PyTorch with CUDA in {python}; what it said stands above"
         );
         worker
     }
@@ -73,10 +74,15 @@ impl Worker {
         line.trim().to_owned()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How often a second it could do its work, over so many seconds.
     pub(crate) fn rate(&mut self, seconds: f64) -> f64 {
         writeln!(self.stdin, "{seconds}").expect("the worker reads");
-        self.line().parse().expect("the worker answers with a number")
+        let answer = self.line();
+        answer.parse().unwrap_or_else(|_| panic!("the worker died; what it said stands above ({answer:?})"))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use perfwatch_model::{Attr, Entity, EntityId, EntityKind, MetricDef, Number, Sample, SeriesTable, Stamp, Tick};
+use perfwatch_model::{
+    Attr, Entity, EntityId, EntityKind, Instrument, MetricDef, Number, Sample, SeriesTable, Stamp, Tick,
+};
 use perfwatch_probes::gpu::{GpuContext, GpuDevice, GpuProbe, Vendor, nvidia::Nvidia};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -76,7 +78,7 @@ impl Watch {
         absence.map_or_else(|| "no value".to_owned(), |absence| absence.reason.text.to_string())
     }
 
-    /// Means over five seconds; of counters, the rise per second.
+    /// Means over five seconds, of those in which there was a value; of counters, the rise per second.
     pub(crate) fn means<const N: usize>(
         &mut self,
         uuid: &str,
@@ -88,21 +90,23 @@ impl Watch {
         self.sample_next_second();
         let began = Instant::now();
         let first = of.map(|(metric, attrs)| self.value(metric, uuid, attrs));
-        let mut sums = [0.0; N];
+        let (mut sums, mut counts) = ([0.0; N], [0_usize; N]);
         for _ in 0..SECONDS {
             self.sample_next_second();
-            for (sum, (metric, attrs)) in sums.iter_mut().zip(of) {
-                *sum += self.value(metric, uuid, attrs).unwrap_or(0.0);
+            for (at, (metric, attrs)) in of.iter().enumerate() {
+                if let Ok(value) = self.value(metric, uuid, attrs) {
+                    (sums[at], counts[at]) = (sums[at] + value, counts[at] + 1);
+                }
             }
         }
         let took = began.elapsed().as_secs_f64();
         std::array::from_fn(|at| {
             let (metric, attrs) = of[at];
-            let last = self.value(metric, uuid, attrs)?;
-            Ok(match metric.instrument {
-                perfwatch_model::Instrument::Counter => (last - first[at].clone()?) / took,
-                _ => sums[at] / SECONDS as f64,
-            })
+            match metric.instrument {
+                Instrument::Counter => Ok((self.value(metric, uuid, attrs)? - first[at].clone()?) / took),
+                _ if counts[at] == 0 => Err(self.value(metric, uuid, attrs).err().unwrap_or_default()),
+                _ => Ok(sums[at] / counts[at] as f64),
+            }
         })
     }
 }

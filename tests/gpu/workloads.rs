@@ -1,8 +1,12 @@
 //! Work whose nature is known is told for what it is.
 
+use nvml_wrapper::Nvml;
 use perfwatch_model::Attr;
 use perfwatch_model::metrics::gpu;
 
+use crate::binary::Recording;
+use crate::fixture;
+use crate::smi::Card;
 use crate::torch::{PRODUCTS, Worker};
 use crate::watch::{Watch, card};
 
@@ -50,10 +54,14 @@ struct Told {
     pcie: [f64; 2],
 }
 
-fn told_of(work: &str) -> Told {
+/// As long as the probe looks, and rules do that judge a window of ten seconds and a finding's rise.
+const RECORDED_S: u32 = 16;
+
+fn told_of(name: &str, work: &str) -> Told {
     let _alone = crate::alone();
     let card = card();
     let _worker = Worker::for_ever(&card.uuid, work);
+    let recording = Recording::begin(name, RECORDED_S);
     let mut watch = Watch::open();
     let way = |which: &'static str| [Attr::fixed("network.io.direction", which)];
     let (transmit, receive) = (way("transmit"), way("receive"));
@@ -68,34 +76,43 @@ fn told_of(work: &str) -> Told {
             (&gpu::PCIE_IO, &receive),
         ],
     );
+    say!("{name}: graphics, SM, tensor, DRAM, PCIe bytes/s to the host and from it: {means:.3?}");
+    keep_scenario(name, &card);
+    if let Some(recording) = recording {
+        recording.end();
+    }
     let [graphics, sm, tensor, dram, sent, received] =
-        means.map(|mean| mean.unwrap_or_else(|reason| panic!("{reason}")));
-    let told = Told { graphics, sm, tensor, dram, pcie: [sent, received] };
-    println!("{told:?}");
-    told
+        means.map(|mean| mean.unwrap_or_else(|reason| panic!("{name}: {reason}")));
+    Told { graphics, sm, tensor, dram, pcie: [sent, received] }
+}
+
+fn keep_scenario(name: &str, card: &Card) {
+    let nvml = Nvml::init().expect("the probe could");
+    let device = nvml.device_by_uuid(card.uuid.as_str()).expect("nvidia-smi lists it");
+    fixture::keep(name, &nvml, &device);
 }
 
 #[test]
 fn large_products_keep_the_tensor_cores_busy() {
-    let told = told_of(PRODUCTS);
+    let told = told_of("products", PRODUCTS);
     assert!(told.tensor > 0.5 && told.sm > 0.8, "{told:?}");
 }
 
 #[test]
 fn copies_within_the_device_keep_its_memory_busy_and_no_tensor_core() {
-    let told = told_of(COPIES);
+    let told = told_of("copies", COPIES);
     assert!(told.dram > 0.6 && told.tensor < 0.05, "{told:?}");
 }
 
 #[test]
 fn copies_from_the_host_and_back_go_over_the_link() {
-    let told = told_of(TRANSFERS);
+    let told = told_of("transfers", TRANSFERS);
     assert!(told.pcie.iter().all(|rate| (3e9..1e12).contains(rate)), "{told:?}");
     assert!(told.dram < 0.2, "{told:?}");
 }
 
 #[test]
 fn kernels_too_small_for_the_device_leave_its_sms_idle() {
-    let told = told_of(CRUMBS);
+    let told = told_of("crumbs", CRUMBS);
     assert!(told.graphics > 0.5 && told.sm < 0.1, "{told:?}");
 }

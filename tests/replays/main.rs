@@ -7,7 +7,7 @@
 //! A script is what the driver answers, second by second (`NAME.json`, in the format of `tests/fake-nvml`), and what the model
 //! server on the GPU does meanwhile (`load.rs`). The real agent reads the one through the real NVML wrapper and gets the other
 //! from the real SDK; what it keeps is the recording. Its host is called `scripted`, so that nobody takes it for a real one. Needs
-//! root, for the name, and the two minutes that the scripts take.
+//! root, for the name and a folder of its own, and the two minutes that the scripts take.
 
 #![allow(clippy::disallowed_methods, reason = "a program of its own, in real time")]
 #![allow(clippy::print_stdout, reason = "it says what it wrote")]
@@ -19,6 +19,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use perfwatch_model::Snapshot;
 use perfwatch_sdk::Server;
 use perfwatch_tests::{get, perfwatch, run, wait_for};
 
@@ -91,6 +92,7 @@ fn record(name: &str, scenario: &str, load: Load) {
             let (_, findings) = get(&dir.path().join("api.sock"), "/v1/findings").expect("findings");
             assert!(!findings.contains("\"cpu-"), "this machine is too busy, and that would be recorded: {findings}");
         }
+        assert_complete(&get(&dir.path().join("api.sock"), "/v1/snapshot").expect("a snapshot").1);
         let mut command = perfwatch(binary.to_str().expect("UTF-8"), dir.path());
         command.arg("record").arg("--last").arg(format!("{SHOWN}s")).arg("-o").arg(&file);
         let output = run(command, Duration::from_mins(1));
@@ -101,6 +103,13 @@ fn record(name: &str, scenario: &str, load: Load) {
     let file = folder.join("../agent/demo/replays").join(format!("{name}.pwrec.zst"));
     std::fs::write(&file, &packed).expect("writable");
     println!("{}: {} bytes", file.display(), packed.len());
+}
+
+/// A demo shows what perfwatch shows: nothing may be missing but what is left out on purpose.
+fn assert_complete(snapshot: &str) {
+    let snapshot: Snapshot = serde_json::from_str(snapshot).expect("a snapshot");
+    let missing: Vec<_> = snapshot.unavailable.iter().filter(|missing| !missing.is_by_choice()).collect();
+    assert!(missing.is_empty(), "the script, or this machine, does not tell: {missing:#?}");
 }
 
 /// A process that is not the server's, though it computes on the same GPU: nobody's child that is still there.
@@ -145,19 +154,24 @@ fn now_us() -> u128 {
 }
 
 /// The agent, in a machine of the name `scripted`, with as few other probes as a ledger needs: what they would tell is this
-/// machine's, and no matter of the recording.
+/// machine's (its control groups too), and no matter of the recording. Its journal is where an installed agent has it, as its path is on the screen; nobody
+/// else sees that folder.
 fn agent(binary: &Path, dir: &Path, library: &Path) -> Child {
     let arguments = [
         ("--nvml-lib", library.to_str().expect("UTF-8")),
         ("--rules", "all"),
-        ("--journal-path", dir.join("journal.db").to_str().expect("UTF-8")),
-        ("--probes-off", "disk,network,run_queue,paging,frequency,numa"),
+        ("--journal-path", "/var/lib/perfwatch/journal.db"),
+        ("--probes-off", "cgroup,disk,network,run_queue,paging,frequency,numa"),
     ]
     .map(|(flag, value)| format!("{flag} '{value}'"));
-    let script = format!("hostname scripted && exec '{}' agent {}", binary.display(), arguments.join(" "));
+    let arguments = arguments.join(" ");
+    let script = format!(
+        "hostname scripted && mount -t tmpfs journal /var/lib && mkdir /var/lib/perfwatch && exec '{}' agent {arguments}",
+        binary.display()
+    );
     let environment = perfwatch("unshare", dir);
     let mut command = Command::new("unshare");
-    command.args(["--uts", "--cgroup", "sh", "-c", &script]).env_clear();
+    command.args(["--uts", "--cgroup", "--mount", "sh", "-c", &script]).env_clear();
     for (name, value) in environment.get_envs() {
         if let Some(value) = value {
             command.env(name, value);

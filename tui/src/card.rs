@@ -12,12 +12,14 @@ use crate::plain::Clean;
 use crate::theme::{Theme, ThemeName};
 use crate::widgets::badge;
 use crate::widgets::ledger_bar::{self, Detail};
-use crate::{units, wording};
+use crate::{gpus, units, wording};
 
 /// Columns of a card.
 const WIDTH: usize = 80;
 /// Columns before a line's text.
 const LABEL: usize = 10;
+/// GPUs without a server whose time is told.
+const OTHERS: usize = 8;
 /// Cells of a bar.
 const BAR: usize = 40;
 
@@ -44,17 +46,37 @@ pub fn card(snapshot: &Snapshot, options: CardOptions) -> String {
             "none seen; `perfwatch top` shows how to add one, `perfwatch demo` shows one at work",
         );
     }
+    let is_told = snapshot.findings.iter().any(|finding| finding.entity.starts_with("host:"));
+    let is_news = |none: &gpus::NoGpu<'_>| !is_told && (none.is_expected || snapshot.servers.is_empty());
+    if let Some(none) = gpus::no_gpu(&snapshot).filter(is_news) {
+        let reason = none.missing.map_or("the agent does not say why", |missing| missing.reason.as_str());
+        line(&mut out, "gpus", &format!("none seen: {reason}"));
+    }
     for server in &snapshot.servers {
         out.push('\n');
         describe(&mut out, &snapshot, server, theme);
     }
+    let others = parts::devices_of_nobody(&snapshot);
+    if !others.is_empty() {
+        out.push('\n');
+        for (label, device) in others.iter().take(OTHERS) {
+            ledger(&mut out, label, device.ledger.as_ref().map(parts::device_parts), None, theme);
+        }
+        if let Some(more @ 1..) = others.len().checked_sub(OTHERS) {
+            line(&mut out, "", &format!("and {more} more GPUs without a server"));
+        }
+    }
     for finding in &snapshot.findings {
         out.push('\n');
-        explain(&mut out, finding, theme);
+        explain(&mut out, &snapshot, finding, theme);
     }
     out.push('\n');
-    if snapshot.findings.is_empty() && !snapshot.servers.is_empty() {
-        let words = if snapshot.undecided.is_empty() { "none" } else { "none, as far as can be said yet" };
+    if snapshot.findings.is_empty() {
+        let words = match (snapshot.has_subjects(), snapshot.undecided.is_empty()) {
+            (false, _) => "undecided: they are about model servers and GPUs",
+            (true, true) => "none",
+            (true, false) => "none, as far as can be said yet",
+        };
         line(&mut out, "findings", words);
     }
     if !snapshot.undecided.is_empty() {
@@ -150,9 +172,9 @@ fn text(spans: &[Span<'_>]) -> String {
 }
 
 /// The finding in one paragraph: what, numbers, cost, what to try.
-fn explain(out: &mut String, finding: &Finding, theme: Theme) {
+fn explain(out: &mut String, snapshot: &Clean, finding: &Finding, theme: Theme) {
     let shape = badge::shape(finding.severity, theme);
-    let about = finding.entity.split_once(':').map_or(finding.entity.as_str(), |(_, id)| id);
+    let about = gpus::about(snapshot, &finding.entity);
     let head = format!("{shape} {}. ({}, {about})", finding.summary.trim_end_matches('.'), finding.id);
     for row in wrap(&head, WIDTH) {
         let _infallible = writeln!(out, "{row}");
@@ -192,6 +214,9 @@ mod tests {
         insta::assert_snapshot!("bimodal", card(&fixtures::bimodal(), CardOptions::default()));
         insta::assert_snapshot!("two_gpus", card(&fixtures::two_gpus(), CardOptions::default()));
         insta::assert_snapshot!("two_findings_ascii", card(&fixtures::two_findings(), CardOptions { ascii: true }));
+        let gpus_alone = Snapshot { servers: Vec::new(), ..fixtures::eight_gpus() };
+        insta::assert_snapshot!("gpus_alone", card(&gpus_alone, CardOptions::default()));
+        insta::assert_snapshot!("silent_driver", card(&fixtures::silent_driver(), CardOptions::default()));
         insta::assert_snapshot!("no_server", card(&fixtures::no_server(), CardOptions::default()));
     }
 

@@ -2,7 +2,7 @@
 //! that it is a part of.
 
 use perfwatch_model::Snapshot;
-use perfwatch_model::snapshot::{DeviceView, GpuView};
+use perfwatch_model::snapshot::{DeviceView, GpuView, Unavailable};
 
 /// One GPU, or one MIG instance.
 #[derive(Clone, Debug)]
@@ -39,11 +39,44 @@ pub(crate) fn gpus(snapshot: &Snapshot) -> Vec<Gpu<'_>> {
     gpus
 }
 
-/// What a finding is about in few words: a GPU by its number, as in every view; anything else by its id.
+/// How the agent's reasons begin where nobody waits for a GPU: no driver, an agent that cannot look.
+const NOBODY_WAITS: [&str; 2] = ["no NVIDIA driver here", "this perfwatch is a static"];
+
+/// Why there is no GPU.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoGpu<'a> {
+    /// The reason and what would change that; `None` where the agent tells none.
+    pub(crate) missing: Option<&'a Unavailable>,
+    /// There is a driver, and it shows none: somebody may wait for that GPU.
+    pub(crate) is_expected: bool,
+}
+
+/// Why the snapshot has no GPU; `None` where it has one.
+pub(crate) fn no_gpu(snapshot: &Snapshot) -> Option<NoGpu<'_>> {
+    if snapshot.devices.iter().any(|device| device.gpu.is_some()) {
+        return None;
+    }
+    let missing = snapshot.unavailable.iter().find(|missing| missing.metric == "hw.gpu.utilization");
+    let is_expected = missing.is_some_and(|missing| {
+        !missing.is_by_choice() && !NOBODY_WAITS.iter().any(|reason| missing.reason.starts_with(reason))
+    });
+    Some(NoGpu { missing, is_expected })
+}
+
+/// What a finding is about in few words: a GPU by its number and name, as in every view; anything else by its id.
 pub(crate) fn about(snapshot: &Snapshot, entity: &str) -> String {
-    let gpu = gpus(snapshot).into_iter().find(|gpu| gpu.device.id == entity);
-    let id = || entity.split_once(':').map_or(entity, |(_, id)| id).to_owned();
-    gpu.map_or_else(id, |gpu| format!("GPU {}", gpu.number))
+    called(snapshot, entity).unwrap_or_else(|| bare(entity).to_owned())
+}
+
+/// `GPU 0 H100`, as people tell GPUs apart; nobody knows one by its UUID. `None` of anything else.
+pub(crate) fn called(snapshot: &Snapshot, entity: &str) -> Option<String> {
+    let gpu = gpus(snapshot).into_iter().find(|gpu| gpu.device.id == entity)?;
+    Some(format!("GPU {} {}", gpu.number, short_name(&gpu.device.name)).trim_end().to_owned())
+}
+
+/// An entity's id without its kind.
+pub(crate) fn bare(entity: &str) -> &str {
+    entity.split_once(':').map_or(entity, |(_, id)| id)
 }
 
 /// `NVIDIA H100 80GB HBM3` is `H100` to everybody, and an instance is known by its profile.
@@ -78,10 +111,10 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_about_a_gpu_of_a_number_and_a_server_of_a_name() {
+    fn a_finding_is_about_a_gpu_of_a_number_and_a_name_and_a_server_of_a_name() {
         let snapshot = fixtures::mig();
         let about = |entity: &str| about(&snapshot, entity);
-        assert_eq!(about("gpu:MIG-1g.10gb"), "GPU 0.1");
+        assert_eq!(about("gpu:MIG-1g.10gb"), "GPU 0.1 1g.10gb");
         assert_eq!(about("server:shop/1"), "shop/1");
         assert_eq!(about("gpu:GPU-gone"), "GPU-gone");
     }

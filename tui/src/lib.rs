@@ -16,6 +16,7 @@ mod fixtures;
 pub mod gaps;
 mod gpus;
 pub mod history;
+pub mod inventory;
 pub mod keys;
 mod line;
 mod once;

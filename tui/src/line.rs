@@ -222,6 +222,22 @@ pub(crate) fn wrap_in(text: &str, width: usize, rows: usize) -> Vec<String> {
     lines
 }
 
+/// As many whole sentences from its beginning as fit into so many lines; empty when not even the first one does.
+pub(crate) fn wrap_sentences(text: &str, width: usize, rows: usize) -> Vec<String> {
+    // What follows a full stop in the middle of a sentence (`e.g. so`, `1.5`) does not begin as a sentence does.
+    let begins = |rest: &str| rest.starts_with(|c: char| c.is_uppercase() || c == '(');
+    let ends = text.match_indices(". ").filter(|(at, _)| begins(&text[at + 2..])).map(|(at, _)| at + 1);
+    let mut fitting = Vec::new();
+    for end in ends.chain([text.len()]) {
+        let lines = wrap(&text[..end], width);
+        if lines.len() > rows {
+            break;
+        }
+        fitting = lines;
+    }
+    fitting
+}
+
 /// Text and style as a one-span item.
 pub(crate) fn span(text: impl Into<String>, style: Style) -> Vec<Span<'static>> {
     vec![Span::styled(text.into(), style)]
@@ -266,6 +282,15 @@ mod tests {
         assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
         assert_eq!(wrap_in("aa bb cc dd", 5, 1), ["aa …"], "a shortened text ends with a whole word");
         assert_eq!(wrap("x", 0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_has_no_room_leaves_by_the_sentence() {
+        let text = "It is 1.5 s, e.g. slow. Try it. (Or not.)";
+        assert_eq!(wrap_sentences(text, 40, 9).join(" "), text);
+        assert_eq!(wrap_sentences(text, 24, 1), ["It is 1.5 s, e.g. slow."]);
+        assert_eq!(wrap_sentences(text, 16, 2), ["It is 1.5 s,", "e.g. slow."]);
+        assert_eq!(wrap_sentences(text, 16, 1), Vec::<String>::new());
     }
 
     proptest! {

@@ -84,12 +84,7 @@ pub(crate) fn devices_of<'a>(snapshot: &'a Snapshot, server: &ServerView) -> Vec
         let owner = device.id.strip_prefix("cpu:").unwrap_or("");
         owner == server.id || server.id.strip_prefix("server:") == Some(owner)
     };
-    let mut gpus = gpus(snapshot);
-    // The time of a GPU that is cut is told by its instances.
-    gpus.retain(|gpu| !gpu.cut || gpu.device.ledger.is_some());
-    let only = gpus.len() == 1;
-    let label = |number: &str| if only { "GPU".to_owned() } else { format!("GPU {number}") };
-    let gpus: Vec<_> = gpus.iter().map(|gpu| (label(&gpu.number), gpu.device)).collect();
+    let gpus = labelled_gpus(snapshot);
     let own: Vec<_> = snapshot.devices.iter().filter(of_server).collect();
     if own.is_empty() {
         return gpus;
@@ -99,6 +94,25 @@ pub(crate) fn devices_of<'a>(snapshot: &'a Snapshot, server: &ServerView) -> Vec
     };
     let used = gpus.into_iter().filter(|(_, device)| used(device));
     used.chain(own.into_iter().map(|device| (device.kind.to_uppercase(), device))).collect()
+}
+
+/// The GPUs, as far as it is known where their time goes, that no server is on.
+pub(crate) fn devices_of_nobody(snapshot: &Snapshot) -> Vec<(String, &DeviceView)> {
+    let is_shown = |device: &DeviceView| {
+        snapshot.servers.iter().any(|server| devices_of(snapshot, server).iter().any(|(_, of)| of.id == device.id))
+    };
+    let mut gpus = labelled_gpus(snapshot);
+    gpus.retain(|(_, device)| device.ledger.is_some() && !is_shown(device));
+    gpus
+}
+
+fn labelled_gpus(snapshot: &Snapshot) -> Vec<(String, &DeviceView)> {
+    let mut gpus = gpus(snapshot);
+    // The time of a GPU that is cut is told by its instances.
+    gpus.retain(|gpu| !gpu.cut || gpu.device.ledger.is_some());
+    let only = gpus.len() == 1;
+    let label = |number: &str| if only { "GPU".to_owned() } else { format!("GPU {number}") };
+    gpus.iter().map(|gpu| (label(&gpu.number), gpu.device)).collect()
 }
 
 /// The entries of a device ledger.

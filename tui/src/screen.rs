@@ -226,6 +226,7 @@ fn footer(app: &App, theme: Theme, width: usize) -> Line<'static> {
             continue;
         }
         let word = match binding.action {
+            Action::Pause if app.replay().is_some_and(|replay| replay.at_end && replay.whole) => "again",
             Action::Pause if app.replay().is_some_and(|replay| !replay.playing) => "play",
             Action::Pause if app.paused().is_some() => "go on",
             Action::Up if app.scrolls() => "scroll",

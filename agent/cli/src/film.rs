@@ -69,4 +69,8 @@ impl Recording for Film {
         let mut frames = frames;
         Ok(frames().map_err(|error| error.to_string())?.iter().map(shot).collect())
     }
+
+    fn is_whole(&self) -> bool {
+        self.last != u64::MAX
+    }
 }

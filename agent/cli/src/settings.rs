@@ -28,6 +28,21 @@ impl SettingFlags {
         }
         Ok(config)
     }
+
+    /// Refuses settings that were given one by one, where a recording is shown: they would have no effect. A file may be in
+    /// every call of a script, for the sake of other commands, and is let be.
+    pub(crate) fn refuse_for_recording(&self) -> Result<(), Failure> {
+        let mut given: Vec<String> = self.0.values.iter().map(|(key, _)| format!("--{}", flag_name(key))).collect();
+        given.dedup();
+        if given.is_empty() {
+            return Ok(());
+        }
+        let (have, it) = if given.len() == 1 { ("has", "it") } else { ("have", "them") };
+        let error = anyhow::anyhow!("{} {have} no effect on a recording", given.join(", "));
+        let hint =
+            format!("leave {it} out: a recording was measured and judged with the settings of the agent that made it");
+        Err(Failure::usage(error).hint(Some(hint)))
+    }
 }
 
 fn usage(error: ConfigError) -> Failure {
@@ -37,7 +52,11 @@ fn usage(error: ConfigError) -> Failure {
 
 /// `otlp.endpoint` is `--otlp-endpoint`. There are a dozen, made once: clap wants names that live as long as the program.
 fn flag(key: &str) -> &'static str {
-    key.replace(['.', '_'], "-").leak()
+    flag_name(key).leak()
+}
+
+fn flag_name(key: &str) -> String {
+    key.replace(['.', '_'], "-")
 }
 
 impl Args for SettingFlags {

@@ -1,6 +1,6 @@
 //! Where a command gets its snapshots: the agent that runs, else one inside the command.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use perfwatch_model::Snapshot;
 use perfwatch_tui::{CardOptions, Theme, ThemeName};
 use perfwatch_wire::runtime_dir;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, tell};
 use crate::runtime;
 use crate::settings::SettingFlags;
 
@@ -31,6 +31,14 @@ impl Patience {
     const RATES_S: f64 = 3.0;
     /// What `why` promises.
     const LIMIT: Duration = Duration::from_secs(15);
+
+    /// How long it takes, for who waits.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Rates => "3 s",
+            Self::FullWindow => "10 to 15 s",
+        }
+    }
 
     fn is_content(self, snapshot: &Snapshot) -> bool {
         match self {
@@ -73,7 +81,12 @@ impl Source {
     pub(crate) fn one(self, patience: Patience) -> Result<Snapshot, Failure> {
         match self {
             Self::Attached(socket) => Ok(perfwatch_tui::api::snapshot(&socket)?),
-            Self::InProcess(config) => runtime::runtime()?.block_on(measure(*config, patience)),
+            Self::InProcess(config) => {
+                if std::io::stderr().is_terminal() {
+                    tell(&format!("no agent runs here: measuring for {}", patience.words()));
+                }
+                runtime::runtime()?.block_on(measure(*config, patience))
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::config::{Adopted, Config, ConfigError, Detail, Rules};
 use crate::device_time::DeviceTime;
 use crate::error::Error;
 use crate::feed::{Subscription, feed};
+use crate::gpu_log::GpuLog;
 use crate::history::History;
 use crate::intake::{self, Intake};
 use crate::journal;
@@ -129,6 +130,7 @@ impl Agent {
             own,
             gauges: FindingGauges::default(),
             device_time: DeviceTime::default(),
+            gpu_log: GpuLog::default(),
             findings: Vec::new(),
             missed: 0,
             late_ns: 0,

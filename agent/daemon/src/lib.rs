@@ -34,10 +34,13 @@ mod clock;
 mod device_time;
 mod error;
 mod feed;
+mod finding_log;
+mod gpu_log;
 mod history;
 mod journal;
 mod listen;
 mod own;
+mod passing;
 mod pipeline;
 mod probes;
 mod recording;
@@ -48,6 +51,8 @@ mod scheduler;
 mod servers;
 mod ship;
 mod time;
+#[cfg(test)]
+mod told;
 
 pub use agent::{Agent, Role, Running};
 pub use api::ROUTES;

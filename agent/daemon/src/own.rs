@@ -188,6 +188,7 @@ mod tests {
             evidence: Vec::new(),
             cost: None,
             remedies: Vec::new(),
+            experimental: false,
         }
     }
 

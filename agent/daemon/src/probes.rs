@@ -1,5 +1,6 @@
 //! Opens every probe that this machine and the configuration allow.
 
+use perfwatch_model::snapshot::Unavailable;
 use perfwatch_model::{EntityId, MetricDef, Reason, SeriesTable};
 use perfwatch_probes::gpu::{GpuContext, GpuProbe, VENDORS};
 use perfwatch_probes::host::PROBES;
@@ -23,7 +24,7 @@ impl Probes {
     /// Opens them; a name in `probes_off` that no probe has switches nothing off.
     pub(crate) fn open(settings: &Settings, host: EntityId, table: &mut SeriesTable) -> Self {
         let is_off = |name: &str| settings.probes_off.iter().any(|off| off == name);
-        let off = |name: &str| Reason::new(format!("probe {name} is switched off"), "take it out of probes_off");
+        let off = |name: &str| Reason::new(format!("probe {name} is switched off"), Unavailable::SWITCHED_ON_BY);
         let context = ProbeContext::live(host);
         let mut probes = Self { host: Vec::new(), gpus: Vec::new(), closed: Vec::new() };
         for kind in PROBES {

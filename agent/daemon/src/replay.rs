@@ -6,19 +6,25 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use perfwatch_diagnose::{Config, Engine, Judgement};
+use perfwatch_diagnose::{Config, Engine, Judgement, REMEMBERED_NS};
 use perfwatch_model::{Finding, Snapshot};
 use perfwatch_store::{Archive, ArchiveError, Archived, Cursor, LedgerKind, LedgerRow, Span, Unnamed};
 
 use crate::assemble::Teller;
 use crate::assemble::scene::{Follows, SceneReader, WHOLE_EVERY};
 use crate::pipeline::ledgers;
+use crate::scheduler::TICK_NS;
 
-/// Ticks that are judged before the one that is asked for: the rules' windows, what a finding takes to fall, the slowest
-/// probes, and the way to the next whole scene.
-pub(crate) const WARM_UP: u64 = WHOLE_EVERY + 30;
-/// Ticks after a beginning that cannot be compared: whoever measured them had seen more than the file holds.
+/// Ticks after a beginning that cannot be compared: whoever measured them had seen more than the file holds. The rules' windows,
+/// what a finding takes to rise and to fall, the slowest probes.
 const UNSURE: u64 = 30;
+/// The same of errors of a GPU, which are remembered.
+const UNSURE_OF_ERRORS: u64 = REMEMBERED_NS / TICK_NS + UNSURE;
+/// The same of how its memory filled.
+const UNSURE_OF_FILLING: u64 = 30 + UNSURE;
+/// The rules that look at these.
+const OF_ERRORS: &str = "gpu-unhealthy";
+const OF_FILLING: &str = "gpu-memory-nearly-full";
 
 /// Why a file cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +73,8 @@ pub struct Replay {
     scenes: SceneReader,
     /// Ticks since the rules began to listen.
     heard: u64,
+    /// Nothing was before what was heard: the agent began there.
+    is_whole: bool,
 }
 
 impl std::fmt::Debug for Teller {
@@ -89,6 +97,7 @@ impl Replay {
             teller: Teller::default(),
             scenes: SceneReader::default(),
             heard: 0,
+            is_whole: false,
         };
         let first = replay.span()?.first_seq;
         replay.seek(first)?;
@@ -135,7 +144,7 @@ impl Replay {
     /// The file cannot be read.
     pub fn frames_to(&mut self, seq: u64, frames: u64) -> Result<Vec<Frame>, ReplayError> {
         let kept_from = self.archive.before(seq, frames)?;
-        let from = self.archive.before(kept_from, WARM_UP)?;
+        let from = self.archive.before(kept_from, warm_up(&self.archive, kept_from)?)?;
         self.forget(None)?;
         self.scenes = SceneReader::default();
         self.cursor = Cursor::at(from);
@@ -184,6 +193,7 @@ impl Replay {
         self.engine = Engine::new(Config::default());
         self.teller = Teller::default();
         self.heard = 0;
+        self.is_whole = false;
         Ok(())
     }
 
@@ -197,6 +207,7 @@ impl Replay {
             // An agent's first tick: it knew nothing of the one before it. And the first of which is known who lived.
             if follows == Follows::First || !knew {
                 self.forget(Some(&living))?;
+                self.is_whole = follows == Follows::First;
             } else {
                 self.archive.living(&living);
             }
@@ -216,13 +227,27 @@ impl Replay {
             // A file of before GPUs had ledgers says nothing of them.
             let of_gpu = |row: &JudgedRow| matches!(row, JudgedRow::Ledger(row) if row.kind == LedgerKind::Gpu);
             let silent = !recorded.iter().any(of_gpu);
-            Some(recorded.iter().eq(judged.iter().filter(|row| !(silent && of_gpu(row)))))
+            // Who measured may have seen an error that the file does not hold; that there was none, the file cannot say either.
+            let (forgot, is_new) = (!self.is_whole && self.heard <= UNSURE_OF_ERRORS, self.heard <= UNSURE_OF_FILLING);
+            let of_error = |row: &JudgedRow| row.is_by(OF_ERRORS) && !judged.contains(row);
+            let is_left_out = |row: &&JudgedRow| {
+                (silent && of_gpu(row)) || (forgot && of_error(row)) || (is_new && row.is_by(OF_FILLING))
+            };
+            Some(recorded.iter().filter(|row| !is_left_out(row)).eq(judged.iter().filter(|row| !is_left_out(row))))
         } else {
             None
         };
         let snapshot = Arc::new(self.scenes.shown(told));
         Ok(Some(Frame { seq, wall_ns: tick.end.wall_ns, snapshot, judged, as_recorded }))
     }
+}
+
+/// Ticks that are judged before one that is shown, and that a recording holds before its first: the way to the next whole scene,
+/// and what its findings rest on.
+pub(crate) fn warm_up(archive: &Archive, seq: u64) -> Result<u64, ArchiveError> {
+    let standing = archive.findings(seq, seq)?;
+    let rests_on_errors = standing.iter().any(|row| row.finding.id == OF_ERRORS);
+    Ok(WHOLE_EVERY + if rests_on_errors { UNSURE_OF_ERRORS } else { UNSURE_OF_FILLING })
 }
 
 /// A part of a ledger, or a finding, in words that can be compared.
@@ -235,6 +260,10 @@ pub enum JudgedRow {
 }
 
 impl JudgedRow {
+    fn is_by(&self, id: &str) -> bool {
+        matches!(self, Self::Finding(rule, ..) if rule == id)
+    }
+
     fn finding(finding: &Finding) -> Self {
         Self::Finding(finding.id.to_string(), finding.entity.clone(), finding.severity.name())
     }
@@ -315,7 +344,7 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
-    use perfwatch_model::metrics::host;
+    use perfwatch_model::metrics::{gpu, host};
     use perfwatch_model::{Attr, AttrValue, Entity, EntityKind, Number, SeriesTable, Severity, Stamp, Tick};
     use perfwatch_store::{Commit, Journal, JournalOptions, NoShipper};
 
@@ -334,6 +363,7 @@ mod tests {
             evidence: Vec::new(),
             cost: None,
             remedies: Vec::new(),
+            experimental: false,
         }
     }
 
@@ -375,13 +405,47 @@ mod tests {
     fn a_tick_that_was_judged_otherwise_is_named_with_what_differs() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal.db");
-        journal(&path, 50, 40);
+        journal(&path, 60, 50);
         let result = Replay::open(&path).expect("a journal").compare().expect("whole");
-        assert_eq!((result.ticks, result.compared, result.differ), (50, 50 - UNSURE, 1));
+        assert_eq!((result.ticks, result.compared, result.differ), (60, 60 - UNSURE, 1));
         let [(seq, anew, then)] = result.differing.as_slice() else { panic!("{result:?}") };
         let at = Archive::open(&path).expect("a journal").wall_of(*seq).expect("whole");
-        assert_eq!((at, anew.len()), (Some(1040 * SECOND), 0));
+        assert_eq!((at, anew.len()), (Some(1050 * SECOND), 0));
         assert_eq!(then[0].to_string(), "critical forged server:shop/1");
+    }
+
+    #[test]
+    fn an_error_of_ten_minutes_ago_is_still_on_the_screen_wherever_one_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let mut journal = Journal::open(options(&path));
+        let mut table = SeriesTable::new();
+        table.entity(Entity::new(EntityKind::Host, "here"));
+        let card = table.entity(Entity::new(EntityKind::Gpu, "GPU-1"));
+        let xids = table.series(&gpu::XIDS, card, &[Attr::int("perfwatch.gpu.xid.code", 79)]);
+        let mut engine = Engine::new(Config::default());
+        for second in 1..=800 {
+            let count = u64::from(second >= 100);
+            let tick = Tick { values: vec![(xids, Number::Int(count))], ..tick(second) };
+            let findings = engine.push(&tick, &table).findings;
+            assert_eq!(findings.len(), usize::from(second >= 102), "{second}");
+            keep(&mut journal, &tick, &table, &findings);
+        }
+        drop(journal);
+        let mut replay = Replay::open(&path).expect("a journal");
+        let span = replay.span().expect("ticks");
+        let frames = replay.frames_to(span.first_seq + 700, 10).expect("whole");
+        for frame in frames {
+            assert_eq!(frame.snapshot.findings[0].id, "gpu-unhealthy");
+            assert_ne!(frame.as_recorded, Some(false));
+        }
+        let whole = Replay::open(&path).expect("a journal").compare().expect("whole");
+        assert_eq!((whole.compared, whole.differ), (800 - UNSURE, 0));
+        let cut = folder.path().join("cut.pwrec");
+        of_journal(&path, &cut, Asked::Newest(10 * SECOND)).expect("written");
+        let mut replay = Replay::open(&cut).expect("a recording");
+        let frame = replay.next_frame().expect("whole").expect("a tick");
+        assert_eq!(frame.snapshot.findings[0].id, "gpu-unhealthy", "though the error is not among its ticks");
     }
 
     #[test]

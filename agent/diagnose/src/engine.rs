@@ -8,15 +8,18 @@ use std::sync::Arc;
 use perfwatch_model::{EntityId, Finding, Reason, SeriesTable, Severity, Stamp, Tick};
 
 use crate::facts::{FactReader, HostFacts};
-use crate::rules::{GPU_RULES, RULES, Verdict};
+use crate::rules::{GPU_RULES, HOST_RULES, RULES, Rule, Verdict};
 use crate::standing::Standing;
-use crate::window::{GpuRecord, GpuWindow, LoadWindow, Record, ServerWindow};
+use crate::window::{
+    GpuRecord, GpuWindow, HostRecord, HostWindow, Incidents, LoadWindow, MemoryTrail, Record, ServerWindow,
+};
 
 /// Silence after which a server is no longer live. A flush comes each second; two may be late.
 const SILENCE_NS: u64 = 3_000_000_000;
 
 /// What the findings of experimental rules say.
-const EXPERIMENTAL: &str = "(An experimental rule: no recording of a real GPU has proven it yet.)";
+const EXPERIMENTAL: &str = "(Experimental: no recording of a real GPU has proven this rule; agents ask it only with \
+                            rules = \"all\".)";
 
 /// Settings of an [`Engine`].
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,7 @@ pub struct Engine {
     reader: FactReader,
     servers: BTreeMap<EntityId, History>,
     gpus: BTreeMap<EntityId, GpuHistory>,
+    host: HostHistory,
 }
 
 /// What the engine remembers of a server.
@@ -60,7 +64,16 @@ struct History {
 #[derive(Debug, Default)]
 struct GpuHistory {
     records: Records<GpuRecord>,
+    incidents: Incidents,
+    memory: MemoryTrail,
     standings: [Standing; GPU_RULES.len()],
+}
+
+/// What the engine remembers of the machine.
+#[derive(Debug, Default)]
+struct HostHistory {
+    records: Records<HostRecord>,
+    standings: [Standing; HOST_RULES.len()],
 }
 
 /// The newest ticks of something, as many as a window takes, each with its length.
@@ -107,7 +120,8 @@ pub struct Judgement {
     pub servers: Vec<ServerJudgement>,
     /// Every GPU known.
     pub gpus: Vec<GpuJudgement>,
-    /// What is wrong, worst first; of equal severity in the order of [`RULES`] and [`GPU_RULES`], then of entities.
+    /// What is wrong, worst first; of equal severity in the order of [`RULES`], [`GPU_RULES`] and [`HOST_RULES`], then of
+    /// entities.
     pub findings: Vec<Finding>,
     /// Rules that cannot decide, and why.
     pub undecided: Vec<Undecided>,
@@ -158,7 +172,13 @@ impl Engine {
     /// An engine that has seen nothing. A window shorter than [`Config::MIN_WINDOW_NS`] is made that long.
     pub fn new(config: Config) -> Self {
         let config = Config { window_ns: config.window_ns.max(Config::MIN_WINDOW_NS), ..config };
-        Self { config, reader: FactReader::new(), servers: BTreeMap::new(), gpus: BTreeMap::new() }
+        Self {
+            config,
+            reader: FactReader::new(),
+            servers: BTreeMap::new(),
+            gpus: BTreeMap::new(),
+            host: HostHistory::default(),
+        }
     }
 
     /// Whether experimental rules are asked from now on.
@@ -182,7 +202,7 @@ impl Engine {
             findings: Vec::new(),
             undecided: Vec::new(),
         };
-        let mut found: Vec<(Severity, usize, Finding)> = Vec::new();
+        let mut answers = Answers::default();
         for server in facts.servers {
             let Some(entity) = table.entity_of(server.entity) else { continue };
             let history = self.servers.entry(server.entity).or_default();
@@ -191,12 +211,7 @@ impl Engine {
             let full = history.records.is_full(self.config.window_ns);
             let Some(window) = ServerWindow::of(history.records.iter(), full) else { continue };
             let id = entity.to_string();
-            for (order, (rule, standing)) in RULES.iter().zip(&mut history.standings).enumerate() {
-                let (rule_id, experimental) = (rule.id(), false);
-                let asked = Asked { rule: rule_id, summary: rule.summary(), experimental, order, entity: &id };
-                let answer = full.then(|| rule.judge(&window));
-                asked.answered(answer, standing, &mut found, &mut judgement.undecided);
-            }
+            self.config.ask(&SERVER, &mut history.standings, &id, full.then_some(&window), &mut answers);
             let service = entity.attributes.iter().find(|attr| attr.key == "service.name");
             let name = match service {
                 Some(attr) => attr.value.to_string(),
@@ -210,27 +225,30 @@ impl Engine {
             let history = self.gpus.entry(gpu.entity).or_default();
             let tick = Arc::new(GpuRecord::new(gpu));
             history.records.add(tick.facts.dt_ns, Arc::clone(&tick), self.config.window_ns);
+            history.incidents.add(&tick.facts, facts.end.mono_ns);
+            history.memory.add(&tick.facts, facts.end.mono_ns);
             let full = history.records.is_full(self.config.window_ns);
-            let Some(mut window) = GpuWindow::of(history.records.iter(), full) else { continue };
+            let window = GpuWindow::of(history.records.iter(), full, &history.incidents, &history.memory);
+            let Some(mut window) = window else { continue };
             let on = judgement.servers.iter().filter(|server| window.servers.contains(&server.entity));
+            let parent = entity.attributes.iter().find(|attr| attr.key == "hw.parent");
+            window.parent = parent.map(|attr| attr.value.to_string());
             window.users_are_hurt = on.map(|server| &server.window.load).any(LoadWindow::users_are_hurt);
             let id = entity.to_string();
-            let rules = GPU_RULES.iter().zip(&mut history.standings).enumerate();
-            for (order, (rule, standing)) in
-                rules.filter(|(_, (rule, _))| self.config.experimental || !rule.is_experimental())
-            {
-                let order = RULES.len() + order;
-                let (rule_id, experimental) = (rule.id(), rule.is_experimental());
-                let asked = Asked { rule: rule_id, summary: rule.summary(), experimental, order, entity: &id };
-                let answer = full.then(|| rule.judge(&window));
-                asked.answered(answer, standing, &mut found, &mut judgement.undecided);
-            }
+            self.config.ask(&GPU, &mut history.standings, &id, full.then_some(&window), &mut answers);
             judgement.gpus.push(GpuJudgement { entity: tick.facts.entity, id, tick, window });
         }
-        found.sort_by(|(a_severity, a_rule, a), (b_severity, b_rule, b)| {
-            b_severity.cmp(a_severity).then(a_rule.cmp(b_rule)).then_with(|| a.entity.cmp(&b.entity))
-        });
-        judgement.findings = found.into_iter().map(|(_, _, finding)| finding).collect();
+        if let Some(record) = HostRecord::of(&judgement.host, facts.dt_ns)
+            && let Some(entity) = table.entity_of(record.entity)
+        {
+            self.host.records.add(record.dt_ns, Arc::new(record), self.config.window_ns);
+            let full = self.host.records.is_full(self.config.window_ns);
+            // What is asked of it is how it is now: that takes no history, and nobody is to wait for one.
+            let window = HostWindow::of(self.host.records.iter(), full);
+            self.config.ask(&HOST, &mut self.host.standings, &entity.to_string(), window.as_ref(), &mut answers);
+        }
+        judgement.findings = answers.findings();
+        judgement.undecided = answers.undecided;
         judgement
     }
 }
@@ -245,38 +263,66 @@ impl History {
     }
 }
 
-/// A rule that was asked about something.
-struct Asked<'a> {
-    rule: &'static str,
-    summary: &'static str,
-    experimental: bool,
-    /// Its place among all rules.
-    order: usize,
-    entity: &'a str,
+/// Rules about one sort of thing, and the place of the first of them among all.
+struct Sort<Window: 'static> {
+    rules: &'static [&'static dyn Rule<Window>],
+    first: usize,
 }
 
-impl Asked<'_> {
-    /// Takes its answer, of which there is none as long as the window is not full, and makes a finding of it when that stands.
-    fn answered(
+const SERVER: Sort<ServerWindow> = Sort { rules: RULES, first: 0 };
+const GPU: Sort<GpuWindow> = Sort { rules: GPU_RULES, first: RULES.len() };
+const HOST: Sort<HostWindow> = Sort { rules: HOST_RULES, first: RULES.len() + GPU_RULES.len() };
+
+/// What the rules said in one tick.
+#[derive(Default)]
+struct Answers {
+    found: Vec<(Severity, usize, Finding)>,
+    undecided: Vec<Undecided>,
+}
+
+impl Config {
+    /// Asks each rule about one thing; there is no window as long as it is not full.
+    fn ask<Window>(
         &self,
-        answer: Option<Verdict>,
-        standing: &mut Standing,
-        found: &mut Vec<(Severity, usize, Finding)>,
-        undecided: &mut Vec<Undecided>,
+        sort: &Sort<Window>,
+        standings: &mut [Standing],
+        entity: &str,
+        window: Option<&Window>,
+        answers: &mut Answers,
     ) {
-        let not_full = || Verdict::Undecided(Reason::fixed("the window is not full yet", "wait ten seconds"));
-        let verdict = answer.unwrap_or_else(not_full);
+        for (at, (rule, standing)) in sort.rules.iter().zip(standings).enumerate() {
+            if rule.is_experimental() && !self.experimental {
+                continue;
+            }
+            let not_full = || Verdict::Undecided(Reason::fixed("the window is not full yet", "wait ten seconds"));
+            let verdict = window.map_or_else(not_full, |window| rule.judge(window));
+            answers.take(*rule, sort.first + at, entity, verdict, standing);
+        }
+    }
+}
+
+impl Answers {
+    /// Takes a rule's answer, and makes a finding of it when that stands.
+    fn take<Window>(
+        &mut self,
+        rule: &dyn Rule<Window>,
+        place: usize,
+        entity: &str,
+        verdict: Verdict,
+        standing: &mut Standing,
+    ) {
         if let Verdict::Undecided(reason) = &verdict {
-            undecided.push(Undecided { rule: self.rule, entity: self.entity.to_owned(), reason: reason.clone() });
+            let entity = entity.to_owned();
+            self.undecided.push(Undecided { rule: rule.id(), entity, reason: reason.clone() });
         }
         standing.update(verdict);
         if let Some(diagnosis) = standing.finding() {
             let finding = Finding {
-                id: self.rule.into(),
+                id: rule.id().into(),
                 severity: diagnosis.severity,
-                entity: self.entity.to_owned(),
-                summary: self.summary.into(),
-                detail: if self.experimental {
+                entity: entity.to_owned(),
+                summary: rule.summary().into(),
+                detail: if rule.is_experimental() {
                     format!("{} {EXPERIMENTAL}", diagnosis.detail)
                 } else {
                     diagnosis.detail.clone()
@@ -284,8 +330,17 @@ impl Asked<'_> {
                 evidence: diagnosis.evidence.clone(),
                 cost: None,
                 remedies: diagnosis.remedies.clone(),
+                experimental: rule.is_experimental(),
             };
-            found.push((diagnosis.severity, self.order, finding));
+            self.found.push((diagnosis.severity, place, finding));
         }
+    }
+
+    /// What is wrong, worst first.
+    fn findings(&mut self) -> Vec<Finding> {
+        self.found.sort_by(|(a_severity, a_place, a), (b_severity, b_place, b)| {
+            b_severity.cmp(a_severity).then(a_place.cmp(b_place)).then_with(|| a.entity.cmp(&b.entity))
+        });
+        std::mem::take(&mut self.found).into_iter().map(|(_, _, finding)| finding).collect()
     }
 }

@@ -20,5 +20,5 @@ pub mod window;
 
 pub use engine::{Config, Engine, GpuJudgement, Judgement, ServerJudgement, Undecided};
 pub use facts::{Fact, Facts, GpuFacts, HostFacts, ServerFacts};
-pub use rules::{Diagnosis, GPU_RULES, GpuRule, RULES, Rule, Verdict};
-pub use window::{GpuWindow, ServerWindow};
+pub use rules::{Diagnosis, GPU_RULES, HOST_RULES, RULES, Rule, SETTINGS, Verdict};
+pub use window::{GpuWindow, HostWindow, REMEMBERED_NS, ServerWindow};

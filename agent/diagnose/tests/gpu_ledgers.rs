@@ -34,6 +34,7 @@ fn idle_gpu() -> GpuFacts {
         dram: share(0.0),
         memory_used: Fact::known(0, Quality::Counter),
         memory_total: Fact::known(80 << 30, Quality::Counter),
+        memory_reserved: Fact::known(0, Quality::Counter),
         sm_clock: Fact::known(1_980e6, Quality::Counter),
         sm_clock_limit: Fact::known(1_980e6, Quality::Counter),
         power_limit: Fact::known(700.0, Quality::Counter),

@@ -112,6 +112,22 @@ fn each_nature_of_work_is_told_by_its_own_rule_and_none_of_a_gpu_that_is_well() 
 }
 
 #[test]
+fn what_binds_a_gpu_is_told_beside_what_the_rest_of_its_busy_time_was() {
+    let compute = [(State::Compute, 1.0), (State::None, 0.0)];
+    let decode = &found(&Case { units: [1.0, 0.9, 0.093, 0.64], states: compute, ..WELL })[0];
+    let told = |finding: &Finding, name: &str| {
+        let evidence = finding.evidence.iter().find(|evidence| evidence.metric == name);
+        evidence.map(|evidence| (evidence.value * 100.0).round() as u64)
+    };
+    let of = |finding, names: [&str; 4]| names.map(|name| told(finding, &format!("gpu.{name}_of_busy")));
+    let all = ["memory_bandwidth", "compute", "sm_stalled", "sm_idle"];
+    assert_eq!(of(decode, all), [80, 0, 10, 10].map(Some), "64 of the 80 % that can be had");
+    assert!(decode.detail.contains("80 % of the bandwidth"), "{}", decode.detail);
+    let prefill = &found(&Case { units: [1.0, 0.9, 0.744, 0.2], states: compute, ..WELL })[0];
+    assert_eq!(of(prefill, all), [0, 80, 10, 10].map(Some));
+}
+
+#[test]
 fn others_on_the_gpu_of_a_server_without_requests_take_nothing_from_it() {
     let night = Case { others: 0.9, states: [(State::Compute, 0.05), (State::None, 0.95)], ..WELL };
     assert_eq!(ids(&night), [""; 0]);
@@ -146,5 +162,7 @@ fn experimental_rules_are_silent_unless_asked_for_and_say_what_they_are() {
     let quiet = World::judge(&shared, false);
     assert!(quiet.findings.is_empty(), "{:?}", quiet.findings);
     assert!(quiet.undecided.iter().all(|undecided| undecided.rule != "gpu-noisy-neighbour"), "{:?}", quiet.undecided);
-    assert!(found(&shared)[0].detail.ends_with("no recording of a real GPU has proven it yet.)"));
+    let finding = &found(&shared)[0];
+    let told = finding.detail.ends_with("agents ask it only with rules = \"all\".)");
+    assert!(finding.experimental && told, "{finding:?}");
 }

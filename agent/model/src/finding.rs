@@ -66,7 +66,7 @@ pub struct Remedy {
     pub why: Cow<'static, str>,
 }
 
-/// A diagnosis. Only rules that an injected fault proved make one by default.
+/// A diagnosis. Only rules that an injected fault proved make one by default; others say so ([`Finding::experimental`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Kebab-case name of the rule.
@@ -85,4 +85,13 @@ pub struct Finding {
     pub cost: Option<Cost>,
     /// What to try, best first.
     pub remedies: Vec<Remedy>,
+    /// True when its rule is experimental: nothing has proven it yet, and an agent asks it only with `rules = "all"`. Absent
+    /// in JSON when it is not.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub experimental: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }

@@ -47,6 +47,13 @@ pub struct Snapshot {
     pub agent: AgentView,
 }
 
+impl Snapshot {
+    /// Whether there is anything that findings are about: a server or a GPU. Without, that there are none says nothing.
+    pub fn has_subjects(&self) -> bool {
+        !self.servers.is_empty() || self.devices.iter().any(|device| device.gpu.is_some())
+    }
+}
+
 /// The machine, as far as the agent can see it.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct HostView {
@@ -352,4 +359,14 @@ pub struct Unavailable {
     pub reason: String,
     /// What would give it; empty when nothing would.
     pub cure: String,
+}
+
+impl Unavailable {
+    /// What gives a metric whose probe somebody switched off.
+    pub const SWITCHED_ON_BY: &str = "take it out of probes_off";
+
+    /// True when somebody chose that it is not measured: a gap that nobody looks for.
+    pub fn is_by_choice(&self) -> bool {
+        self.cure == Self::SWITCHED_ON_BY
+    }
 }

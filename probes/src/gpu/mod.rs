@@ -89,6 +89,8 @@ pub struct GpuContext {
     pub host_pids: bool,
     /// Whether an NVIDIA kernel driver is loaded; tells a container without the user-space part from a machine without GPU.
     pub nvidia_kernel_driver: bool,
+    /// Where the kernel's part of the NVIDIA driver has a folder for each GPU, if it has.
+    pub nvidia_gpus: PathBuf,
     /// Whether the agent runs in a container, which may have been given no device, or lost it.
     pub in_container: bool,
 }
@@ -105,6 +107,7 @@ impl GpuContext {
             budget: Self::BUDGET,
             host_pids: in_first_pid_namespace(Path::new("/proc")),
             nvidia_kernel_driver: Path::new("/proc/driver/nvidia/version").exists(),
+            nvidia_gpus: PathBuf::from("/proc/driver/nvidia/gpus"),
             in_container: in_container(Path::new("/")),
         }
     }

@@ -36,6 +36,7 @@ impl Bench {
             budget: Self::PATIENT,
             host_pids: true,
             nvidia_kernel_driver: false,
+            nvidia_gpus: PathBuf::new(),
             in_container: false,
         };
         change(&mut context);
@@ -71,6 +72,11 @@ impl Bench {
 
     pub(crate) fn value(&self, metric: &MetricDef, uuid: &str, attrs: &[Attr]) -> Option<Number> {
         self.tick.value(self.table.find(metric, self.gpu(uuid), attrs).expect("the series is known"))
+    }
+
+    /// What is told of the machine, if it is.
+    pub(crate) fn of_machine(&self, metric: &MetricDef, attrs: &[Attr]) -> Option<Number> {
+        self.tick.value(self.table.find(metric, self.host, attrs)?)
     }
 
     pub(crate) fn reasons(&self, metric: &MetricDef, entity: EntityId) -> Vec<&Reason> {

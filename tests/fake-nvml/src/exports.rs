@@ -21,7 +21,7 @@ use crate::codes::{
     self, ARGUMENT_VERSION_MISMATCH, GPU_IS_LOST, INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED,
     SUCCESS, TIMEOUT,
 };
-use crate::scenario::{Clocks, Device, Field, FieldType, Process, ProcessUtilization, Processes};
+use crate::scenario::{Clocks, Device, Field, FieldType, NO_INSTANCE, Process, ProcessUtilization, Processes};
 use crate::series::Series;
 use crate::session::{self, Session, device, system};
 
@@ -457,15 +457,13 @@ fn processes(
     out: *mut nvmlProcessInfo_t,
     which: fn(&Processes) -> &[Process],
 ) -> nvmlReturn_t {
-    /// `NVML_VALUE_NOT_AVAILABLE`, and "no MIG instance".
-    const NONE: u32 = u32::MAX;
     device(handle, symbol, |device, _| {
         let processes = which(device.processes.as_ref().ok_or(NOT_SUPPORTED)?);
         let entry = |process: &Process| nvmlProcessInfo_t {
             pid: process.pid,
             usedGpuMemory: process.used.unwrap_or(u64::MAX),
-            gpuInstanceId: NONE,
-            computeInstanceId: NONE,
+            gpuInstanceId: process.gpu_instance.unwrap_or(NO_INSTANCE),
+            computeInstanceId: process.gpu_instance.map_or(NO_INSTANCE, |_| 0),
         };
         list(out, count, processes.iter().map(entry).collect())
     })
@@ -685,7 +683,7 @@ extern "C" fn nvmlDeviceRegisterEvents(handle: nvmlDevice_t, types: c_ulonglong,
             return Err(NOT_SUPPORTED);
         }
         let is_first = !device.is_listened_to.swap(true, Ordering::Relaxed);
-        let before = device.xids.iter().flatten().take_while(|(second, _)| !is_first && *second <= elapsed_s);
+        let before = device.xids.iter().flatten().take_while(|xid| !is_first && xid.second <= elapsed_s);
         let missed = before.count();
         set.devices.push((handle, missed));
         Ok(())
@@ -705,15 +703,15 @@ extern "C" fn nvmlEventSetWait_v2(
         }
         for (handle, told) in &mut set.devices {
             let device = session.scenario.devices.get(Session::index_of(*handle) as usize).ok_or(INVALID_ARGUMENT)?;
-            let next = device.xids.iter().flatten().nth(*told).filter(|(second, _)| *second <= session.elapsed_s());
-            if let Some((_, xid)) = next {
+            let next = device.xids.iter().flatten().nth(*told).filter(|xid| xid.second <= session.elapsed_s());
+            if let Some(xid) = next {
                 *told += 1;
                 *out = nvmlEventData_t {
                     device: *handle,
                     eventType: u64::from(nvmlEventTypeXidCriticalError),
-                    eventData: *xid,
-                    gpuInstanceId: u32::MAX,
-                    computeInstanceId: u32::MAX,
+                    eventData: xid.code,
+                    gpuInstanceId: xid.instance.0,
+                    computeInstanceId: xid.instance.1,
                 };
                 return Ok(());
             }

@@ -48,13 +48,13 @@
 //! | `pcie` | `{"generation": series, "width": series, "max_generation": series, "max_width": series}` |
 //! | `throttle_reasons` | series of NVML's bit mask |
 //! | `performance_state` | series, 0–15 |
-//! | `processes` | `{"compute": [...], "graphics": [...], "mps": [...]}` of `{"pid": 1, "used": bytes}`; without `used` the memory is "not available" |
+//! | `processes` | `{"compute": [...], "graphics": [...], "mps": [...]}` of `{"pid": 1, "used": bytes, "gpu_instance": 3}`; without `used` the memory is "not available", without the last the process is on the whole device |
 //! | `process_utilization` | list of `{"pid", "timestamp_us": series, "sm": series, "memory", "encoder", "decoder"}`; only what is newer than asked for is told, and `sm` takes a step when it is |
 //! | `utilization_samples` | `{"percent": series, "period_ms": 167}`: the driver's samples of utilisation since `nvmlInit`, at the times of the wall's clock that the period divides, each with the series' value then; the last 120 are kept |
 //! | `fields` | list of `{"id", "scope" (0), "type", "value": series}`; ids are the driver's; `type` is one of `double`, `unsigned_int`, `unsigned_long`, `unsigned_long_long`, `signed_long_long`, `signed_int`, `unsigned_short` |
 //! | `gpm` | id of a GPM metric → series of its values as NVML gives them (percent, MiB/s), at the time of the newer sample. Counters are refreshed each 100 ms; samples without a refresh between them give NaN. Without it the device does not support GPM |
 //! | `gpm_until_s` | second from which on GPM's counters are refreshed no more |
-//! | `xids` | list of `[second, code]`, rising: XID errors that are reported to who registered for them, each once; to the first set since `nvmlInit` from second 0 on, to others from when the device was registered with them. Without it the device supports no events |
+//! | `xids` | list of `[second, code]`, or `[second, code, gpu instance, compute instance]` of one that happened in a MIG instance, rising: XID errors that are reported to who registered for them, each once; to the first set since `nvmlInit` from second 0 on, to others from when the device was registered with them. Without it the device supports no events |
 //! | `lost` | series: from the first call at which it is not 0 on, each call on the device or its instances answers `GPU_IS_LOST` until the next `nvmlInit`, and so does each look at a set of events that the device is in |
 //! | `mig` | `{"instances": [device, null, ...]}`: the device is in MIG mode; each instance is a device with keys of its own, `null` an empty slot |
 //! | `attributes` | of an instance: `{"slices", "compute_slices", "memory_mb"}` |

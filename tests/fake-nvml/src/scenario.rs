@@ -93,7 +93,7 @@ pub struct Device {
     #[serde(default)]
     pub(crate) gpm_until_s: Option<f64>,
     #[serde(default)]
-    pub(crate) xids: Option<Vec<(f64, u64)>>,
+    pub(crate) xids: Option<Vec<Xid>>,
     /// Somebody registered for them before.
     #[serde(skip)]
     pub(crate) is_listened_to: AtomicBool,
@@ -171,6 +171,8 @@ pub(crate) struct Process {
     pub(crate) pid: u32,
     #[serde(default)]
     pub(crate) used: Option<u64>,
+    #[serde(default)]
+    pub(crate) gpu_instance: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -218,6 +220,35 @@ pub(crate) struct Field {
     #[serde(rename = "type")]
     pub(crate) kind: FieldType,
     pub(crate) value: Series,
+}
+
+/// An XID error, written as a list.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(from = "WrittenXid")]
+pub(crate) struct Xid {
+    pub(crate) second: f64,
+    pub(crate) code: u64,
+    /// GPU instance and compute instance, `NO_INSTANCE` where the error is the whole device's.
+    pub(crate) instance: (u32, u32),
+}
+
+/// What NVML says for no MIG instance.
+pub(crate) const NO_INSTANCE: u32 = u32::MAX;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenXid {
+    OfTheDevice(f64, u64),
+    OfAnInstance(f64, u64, u32, u32),
+}
+
+impl From<WrittenXid> for Xid {
+    fn from(written: WrittenXid) -> Self {
+        match written {
+            WrittenXid::OfTheDevice(second, code) => Self { second, code, instance: (NO_INSTANCE, NO_INSTANCE) },
+            WrittenXid::OfAnInstance(second, code, gpu, compute) => Self { second, code, instance: (gpu, compute) },
+        }
+    }
 }
 
 /// `nvmlValueType_t`, in the header's order.
@@ -368,6 +399,9 @@ impl Device {
                 return Err(format!("{place}`{key}` can become negative, NVML's type cannot"));
             }
         }
+        if !self.xids.iter().flatten().is_sorted_by(|earlier, later| earlier.second <= later.second) {
+            return Err(format!("{place}the seconds of `xids` must rise"));
+        }
         if !uuids.insert(&self.uuid) {
             return Err(format!("{place}uuid `{}` is taken by an earlier device", self.uuid));
         }
@@ -442,6 +476,11 @@ mod tests {
                 r#"{"devices": [{"uuid": "a", "mig": {"instances": [null, {"uuid": "a"}]}}]}"#,
                 "device 0: instance 1: uuid `a` is taken",
             ),
+            (
+                r#"{"devices": [{"uuid": "a", "xids": [[5, 31], [0, 79, 1, 0]]}]}"#,
+                "device 0: the seconds of `xids` must",
+            ),
+            (r#"{"devices": [{"uuid": "a", "xids": [[5, 31, 1]]}]}"#, "did not match"),
             (r#"{"init": "NO_SUCH"}"#, "unknown return code `NO_SUCH`"),
             (r#"{"devices": [{"uuid": "a", "pci": "1B:00.0"}]}"#, "not of the form 00000000:1B:00.0"),
         ];

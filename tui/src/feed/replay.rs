@@ -55,10 +55,16 @@ pub trait Recording: Send {
 
     /// Goes somewhere: the seconds up to and with that one, oldest first, at most `count`.
     fn go(&mut self, to: Goto, count: usize) -> Result<Vec<Shot>, String>;
+
+    /// True when nothing will ever follow its last second; a journal may still grow.
+    fn is_whole(&self) -> bool {
+        false
+    }
 }
 
 /// How a replay stands.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent of each other, and each is told on the screen")]
 pub struct ReplayState {
     /// It plays by itself.
     pub playing: bool,
@@ -66,6 +72,8 @@ pub struct ReplayState {
     pub speed: i32,
     /// There is nothing later.
     pub at_end: bool,
+    /// Nor will there be: to play on from the end is to begin anew.
+    pub whole: bool,
     /// What is shown was judged otherwise when it was recorded.
     pub differs: bool,
     /// Why it cannot go on.
@@ -88,7 +96,7 @@ impl<R: Recording> ReplayFeed<R> {
     /// Shows the recording from where it stands: `start` is what is shown first. With `playing` it goes on by itself.
     pub fn new(recording: R, start: Vec<Shot>, playing: bool) -> Self {
         let (ask, asked) = channel();
-        let state = ReplayState { playing, ..ReplayState::default() };
+        let state = ReplayState { playing, whole: recording.is_whole(), ..ReplayState::default() };
         let mut feed = Self { recording, asked, ask, state, shown: String::new(), events: VecDeque::new() };
         feed.jumped(Ok(start));
         feed
@@ -115,6 +123,10 @@ impl<R: Recording> ReplayFeed<R> {
 
     fn obey(&mut self, control: Control) {
         match control {
+            Control::PlayOrPause if self.state.at_end && self.state.whole => {
+                self.state.playing = true;
+                return self.obey(Control::Go(Goto::First));
+            }
             Control::PlayOrPause => self.state.playing = !self.state.playing,
             Control::Faster => self.state.speed = (self.state.speed + 1).min(*SPEEDS.end()),
             Control::Slower => self.state.speed = (self.state.speed - 1).max(*SPEEDS.start()),
@@ -232,6 +244,23 @@ mod tests {
         }
     }
 
+    /// The same, to which nothing is added.
+    struct Whole(Film);
+
+    impl Recording for Whole {
+        fn next(&mut self) -> Result<Option<Shot>, String> {
+            self.0.next()
+        }
+
+        fn go(&mut self, to: Goto, count: usize) -> Result<Vec<Shot>, String> {
+            self.0.go(to, count)
+        }
+
+        fn is_whole(&self) -> bool {
+            true
+        }
+    }
+
     fn feed(playing: bool) -> (ReplayFeed<Film>, Sender<Control>) {
         let feed = ReplayFeed::new(Film(0), vec![shot(0)], playing);
         let ask = feed.controls().expect("a replay is steered");
@@ -239,7 +268,7 @@ mod tests {
     }
 
     /// The second shown last, and how the replay stands, after so many events.
-    fn after(feed: &mut ReplayFeed<Film>, events: usize) -> (f64, ReplayState) {
+    fn after(feed: &mut ReplayFeed<impl Recording>, events: usize) -> (f64, ReplayState) {
         let (mut shown, mut state) = (f64::NAN, ReplayState::default());
         for _ in 0..events {
             match feed.next() {
@@ -268,6 +297,25 @@ mod tests {
             let (shown, state) = after(&mut feed, 2);
             assert_eq!((shown, state.at_end), (at, at_end), "{by}");
         }
+    }
+
+    #[allow(clippy::float_cmp, reason = "whole numbers, exact in an f64")]
+    #[test]
+    fn what_is_whole_begins_anew_at_its_end_and_what_may_grow_waits_there() {
+        let mut feed = ReplayFeed::new(Whole(Film(0)), vec![shot(0)], true);
+        let ask = feed.controls().expect("a replay is steered");
+        after(&mut feed, 2);
+        ask.send(Control::Go(Goto::Last)).expect("heard");
+        let (shown, state) = after(&mut feed, 2);
+        assert_eq!((shown, state.at_end, state.whole), (9.0, true, true));
+        ask.send(Control::PlayOrPause).expect("heard");
+        let (shown, state) = after(&mut feed, 2);
+        assert_eq!((shown, state.at_end, state.playing), (0.0, false, true));
+        let (mut feed, ask) = self::feed(true);
+        ask.send(Control::Go(Goto::Last)).expect("heard");
+        ask.send(Control::PlayOrPause).expect("heard");
+        let (shown, state) = after(&mut feed, 5);
+        assert_eq!((shown, state.at_end, state.playing), (9.0, true, false));
     }
 
     #[allow(clippy::float_cmp, reason = "whole numbers, exact in an f64")]

@@ -244,6 +244,12 @@ fn the_footer_lists_only_what_works_here() {
     let mut several = app(&fixtures::three_servers());
     press(&mut several, "2");
     assert!(footer(&several).contains("↑↓ server"), "{}", footer(&several));
+    let mut replay = app(&fixtures::healthy());
+    for (whole, at_end, word) in [(true, false, "pause"), (true, true, "again"), (false, true, "pause")] {
+        let state = crate::feed::ReplayState { playing: true, at_end, whole, ..Default::default() };
+        replay.update(Event::Feed(FeedEvent::Replay(state)));
+        assert!(footer(&replay).contains(&format!("space {word}")), "{}", footer(&replay));
+    }
 }
 
 #[test]

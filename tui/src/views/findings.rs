@@ -5,14 +5,14 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::overview::rule;
+use super::overview::{rule, verdict};
 use super::{Arrows, Scene, View, put};
-use crate::gpus::about;
+use crate::gpus::{about, bare, called};
 use crate::line::{Row, span, wrap, wrap_in};
 use crate::plain::Clean;
-use crate::theme::Role;
+use crate::theme::{Role, Theme};
 use crate::units;
-use crate::widgets::badge::{badge, role, shape};
+use crate::widgets::badge::{EXPERIMENTAL, badge, role, shape};
 use crate::wording;
 
 /// The fourth view.
@@ -86,9 +86,15 @@ fn entry(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize) -> L
     Row::new()
         .left(0, mark)
         .tight(0, span(short, summary))
-        .right(3, span(about(scene.snapshot, &finding.entity), theme.style(Role::Dim)))
-        .right(2, span(finding.id.to_string(), theme.style(Role::Dim)))
+        .right(1, experimental(finding, theme))
+        .right(2, span(about(scene.snapshot, &finding.entity), theme.style(Role::Dim)))
+        .right(3, span(finding.id.to_string(), theme.style(Role::Dim)))
         .line(width)
+}
+
+/// What tells a finding of an experimental rule from others; nothing beside those.
+pub(super) fn experimental(finding: &Finding, theme: Theme) -> Vec<Span<'static>> {
+    if finding.experimental { span(EXPERIMENTAL, theme.style(Role::Dim)) } else { Vec::new() }
 }
 
 /// The badge; only its shape where there is little room.
@@ -107,7 +113,7 @@ fn nothing(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
             .map(|line| Row::new().left(0, span(line, scene.theme.style(role))).line(width))
             .collect::<Vec<_>>()
     };
-    let mut lines = text("Nothing is wrong, as far as the rules can tell.".to_owned(), Role::Text);
+    let mut lines = text(verdict(scene).1.to_owned(), Role::Text);
     if !scene.snapshot.undecided.is_empty() {
         let words = format!("Undecided, for want of history or of a reading: {}.", scene.snapshot.undecided.join(", "));
         lines.extend(text(words, Role::Dim));
@@ -125,11 +131,7 @@ fn detail(scene: Scene<'_>, finding: &Finding, headline: bool, width: usize) -> 
             .map(|line| Row::new().left(0, span(format!("{:indent$}{line}", ""), theme.style(role))).line(width))
             .collect()
     };
-    let entity = match about(scene.snapshot, &finding.entity) {
-        number if number.starts_with("GPU ") => format!("{number}, {}", finding.entity),
-        _ => finding.entity.clone(),
-    };
-    let mut lines = vec![rule(scene, &finding.id, &entity, width)];
+    let mut lines = vec![rule(scene, &finding.id, &entity(scene, finding, headline, width), width)];
     let mark = mark(scene, finding, width);
     let indent = crate::line::spans_width(&mark) + 1;
     let strong = theme.style(Role::Strong);
@@ -171,6 +173,14 @@ fn detail(scene: Scene<'_>, finding: &Finding, headline: bool, width: usize) -> 
     lines
 }
 
+/// What it is about. A GPU by its UUID too where the finding has the screen to itself, and there is room.
+fn entity(scene: Scene<'_>, finding: &Finding, alone: bool, width: usize) -> String {
+    let Some(name) = called(scene.snapshot, &finding.entity) else { return finding.entity.clone() };
+    let with_id = format!("{name}, {}", bare(&finding.entity));
+    let fits = finding.id.len() + with_id.len() + 9 <= width;
+    if alone && fits { with_id } else { name }
+}
+
 fn evidence_line(scene: Scene<'_>, evidence: &Evidence, names: usize, width: usize) -> Line<'static> {
     let theme = scene.theme;
     let dim = theme.style(Role::Dim);
@@ -187,4 +197,19 @@ fn evidence_line(scene: Scene<'_>, evidence: &Evidence, names: usize, width: usi
         .left(3, span(format!("over {}", units::duration(evidence.window_s)), dim))
         .left(2, span(wording::source(evidence.quality), dim))
         .line(width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_of_an_older_agent_is_read_and_a_proven_one_is_written_as_it_was() {
+        let written = r#"{"id":"overload","severity":"note","entity":"server:shop/1","summary":"","detail":"","evidence":[],"cost":null,"remedies":[]}"#;
+        let mut finding: Finding = serde_json::from_str(written).expect("a finding");
+        assert!(!finding.experimental);
+        assert_eq!(serde_json::to_string(&finding).expect("JSON"), written);
+        finding.experimental = true;
+        assert!(serde_json::to_string(&finding).expect("JSON").ends_with(r#""remedies":[],"experimental":true}"#));
+    }
 }

@@ -13,6 +13,7 @@ use super::{Arrows, Scene, View, put};
 use crate::line::{Row, span};
 use crate::plain::Clean;
 use crate::theme::Role;
+pub(super) use findings::verdict;
 pub(super) use server::{invitation, two_lines};
 
 /// The first view.

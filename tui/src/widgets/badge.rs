@@ -5,6 +5,9 @@ use ratatui::text::Span;
 
 use crate::theme::{Role, Theme};
 
+/// Beside a finding of a rule that nothing has proven yet.
+pub const EXPERIMENTAL: &str = "experimental";
+
 /// The role in which a severity is drawn.
 pub fn role(severity: Severity) -> Role {
     match severity {

@@ -41,13 +41,15 @@ impl Column {
 pub(crate) struct Table {
     columns: Vec<Column>,
     width: usize,
+    /// Rows that say something else in some columns: row, columns up to which, what.
+    across: Vec<(usize, usize, Vec<Span<'static>>)>,
 }
 
 impl Table {
     /// Of these, as many as fit into `width`, less the margins. A column without a title and with nothing in its cells is none.
     pub(crate) fn fit(mut columns: Vec<Column>, width: usize) -> Self {
         columns.retain(|column| column.width() > 0);
-        let mut table = Self { columns, width };
+        let mut table = Self { columns, width, across: Vec::new() };
         while table.taken() > width {
             let worst = table.columns.iter().enumerate().max_by_key(|(at, column)| (column.rank, *at));
             match worst.filter(|(_, column)| column.rank > 0).map(|(at, _)| at) {
@@ -77,23 +79,43 @@ impl Table {
         self.columns.push(column);
     }
 
+    /// Of this row, text in the place of all cells after the first that are there so far. It makes no column wider, and is cut where
+    /// they end.
+    pub(crate) fn across(&mut self, row: usize, cell: Vec<Span<'static>>) {
+        self.across.push((row, self.columns.len(), cell));
+    }
+
     /// The titles.
     pub(crate) fn header(&self, theme: Theme) -> Line<'static> {
-        self.line(|column| vec![Span::styled(column.title, theme.style(Role::Dim))])
+        self.line(|column| vec![Span::styled(column.title, theme.style(Role::Dim))], None)
     }
 
     /// One row.
     pub(crate) fn row(&self, row: usize) -> Line<'static> {
-        self.line(|column| column.cells.get(row).cloned().unwrap_or_default())
+        let across = self.across.iter().find(|(at, until, _)| *at == row && *until > 1);
+        let cell = |column: &Column| column.cells.get(row).cloned().unwrap_or_default();
+        self.line(cell, across.map(|(_, until, cell)| (*until, cell)))
     }
 
-    fn line(&self, cell: impl Fn(&Column) -> Vec<Span<'static>>) -> Line<'static> {
+    fn line(
+        &self,
+        cell: impl Fn(&Column) -> Vec<Span<'static>>,
+        across: Option<(usize, &Vec<Span<'static>>)>,
+    ) -> Line<'static> {
         let mut spans = vec![Span::raw(" ")];
         for (at, column) in self.columns.iter().enumerate() {
-            let cell = cell(column);
-            let fill = column.width().saturating_sub(spans_width(&cell));
             let gap = if at > 0 { GAP } else { 0 };
-            let (before, after) = if column.right { (gap + fill, 0) } else { (gap, fill) };
+            let (cell, columns, right) = match across {
+                Some((until, cell)) if at == 1 => {
+                    let covered = &self.columns[1..until];
+                    let columns = covered.iter().map(Column::width).sum::<usize>() + GAP * (covered.len() - 1);
+                    (cut(cell.clone(), columns).spans, columns, false)
+                }
+                Some((until, _)) if at > 1 && at < until => continue,
+                _ => (cell(column), column.width(), column.right),
+            };
+            let fill = columns.saturating_sub(spans_width(&cell));
+            let (before, after) = if right { (gap + fill, 0) } else { (gap, fill) };
             spans.push(Span::raw(" ".repeat(before)));
             spans.extend(cell);
             spans.push(Span::raw(" ".repeat(after)));
@@ -133,6 +155,16 @@ mod tests {
         let narrow = table(16);
         assert_eq!((text(&narrow.row(0)), text(&narrow.row(1))), (" a         7".into(), " longer  112".into()));
         assert_eq!(text(&table(5).row(1)), " lon…", "what may not leave is cut");
+    }
+
+    #[test]
+    fn text_across_columns_makes_none_wider_and_leaves_those_alone_that_come_later() {
+        let mut table = table(40);
+        table.across(0, cells(&["nothing at all is known"]).remove(0));
+        table.push(Column::text("bar", 0, cells(&["==", "=="])));
+        assert_eq!(text(&table.header(Theme::default())), " name    GiB  note  bar");
+        assert_eq!(text(&table.row(0)), " a       nothing…   ==");
+        assert_eq!(text(&table.row(1)), " longer  112  yy    ==");
     }
 
     #[test]

@@ -13,9 +13,9 @@ use std::time::Duration;
 use perfwatch_agent::{Role, SystemClock};
 use perfwatch_demo::{Demo as Run, DemoError, DemoOptions, DemoReport, Fault, Program, faults, replays};
 use perfwatch_model::{Clock, Severity, Snapshot};
-use perfwatch_tui::{ChannelFeed, Exit};
+use perfwatch_tui::{CardOptions, ChannelFeed, Exit};
 
-use super::top::{Look, exit_code, screen_failure};
+use super::top::{Look, exit_code, screen_failure, size};
 use crate::failure::{self, Failure, print};
 use crate::hosted::Hosted;
 use crate::settings::SettingFlags;
@@ -38,8 +38,10 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(20);
 /// Findings need 10 s of load and some more to be sure: a --duration below 20 s may show none.
 ///
 /// No GPU here? `--replay` starts no server: it plays one of the recordings of GPUs that perfwatch carries, in real time, and
-/// without a terminal prints at once what perfwatch said in its last second. They are scripted: what the driver of the GPU
-/// answered is made up, everything above it is perfwatch at work; the screen calls the machine `scripted`.
+/// without a terminal prints at once what perfwatch said in its last second, or with --view what the screen showed. They are
+/// scripted: what the driver of the GPU answered is made up, everything above it is perfwatch at work; the screen calls the machine
+/// `scripted`. Experimental rules judge in them too, and their findings say so; settings are refused with it, as they would have
+/// no effect.
 ///
 /// Exit code: 0 done, 2 the fault cannot be injected here (it says what it needs), 3 the fault had no visible effect.
 #[derive(Debug, clap::Args)]
@@ -61,7 +63,7 @@ pub(crate) struct Demo {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print the last snapshot as JSON, and nothing else on stdout.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["ascii", "theme", "view"])]
     json: bool,
     /// Also write a JSON report of the run itself: load, latency seen by the client, whether the fault was felt.
     #[arg(long, value_name = "FILE")]
@@ -90,6 +92,7 @@ impl Demo {
     pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
         let interactive = !self.json && std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
         if let Some(name) = &self.replay {
+            settings.refuse_for_recording()?;
             let recorded = replays::find(name).map_err(failure)?;
             return recorded::play(&self, recorded, interactive);
         }
@@ -122,7 +125,7 @@ impl Demo {
             if interactive { self.watch(&mut run, snapshots)? } else { (collect(&mut run, &snapshots), Exit::Ended) };
         let report = run.finish().map_err(failure)?;
         let exit = agent.stop().map_or(exit, Exit::Signal);
-        self.tell_result(&report, &seen, report_file)?;
+        self.tell_result(&report, &seen, report_file, interactive)?;
         if let Exit::Signal(_) = exit {
             return Ok(exit_code(exit));
         }
@@ -159,7 +162,13 @@ impl Demo {
         })
     }
 
-    fn tell_result(&self, report: &DemoReport, seen: &Seen, file: Option<File>) -> Result<(), Failure> {
+    fn tell_result(
+        &self,
+        report: &DemoReport,
+        seen: &Seen,
+        file: Option<File>,
+        interactive: bool,
+    ) -> Result<(), Failure> {
         let Some(snapshot) = &seen.last else {
             return Err(anyhow::anyhow!("the demo ended before anything was measured").into());
         };
@@ -177,8 +186,26 @@ impl Demo {
             return print(&format!("{}\n", serde_json::to_string(&**snapshot)?));
         }
         // Not the report with perfwatch's own cost: this process is the load generator as well.
-        let card = perfwatch_tui::card(snapshot, source::card_options());
+        let snapshots = [(**snapshot).clone()];
+        let card = if interactive { self.card(snapshot) } else { self.text(&snapshots, snapshot) };
         print(&format!("{card}\nWhat the load generator saw\n\n{report}\n"))
+    }
+}
+
+/// What is printed where there is no screen.
+impl Demo {
+    /// The view that was asked for, of the last of these snapshots and with the past before it, else [`Demo::card`].
+    fn text(&self, snapshots: &[Snapshot], last: &Snapshot) -> String {
+        if self.look.view.is_none() {
+            return self.card(last);
+        }
+        let (width, height) = size();
+        perfwatch_tui::render_once(snapshots, width, height, &self.look.options(false))
+    }
+
+    fn card(&self, last: &Snapshot) -> String {
+        let options = source::card_options();
+        perfwatch_tui::card(last, CardOptions { ascii: options.ascii || self.look.ascii })
     }
 }
 

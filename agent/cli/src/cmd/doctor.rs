@@ -40,15 +40,12 @@ impl Doctor {
 
 fn report(origin: &str, snapshot: &Snapshot) -> String {
     let servers: Vec<_> = snapshot.servers.iter().map(|server| server.name.as_str()).collect();
-    let devices: Vec<_> = snapshot.devices.iter().map(|device| device.name.as_str()).collect();
-    let or_none = |names: &[&str]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let mut text = format!(
-        "{origin}\nhost       {}, {} CPUs\nservers    {}\ndevices    {}\n",
-        snapshot.host.name,
-        snapshot.host.cpus,
-        or_none(&servers),
-        or_none(&devices),
-    );
+    let servers = if servers.is_empty() { "none".to_owned() } else { servers.join(", ") };
+    let mut text =
+        format!("{origin}\nhost       {}, {} CPUs\nservers    {servers}\n", snapshot.host.name, snapshot.host.cpus);
+    for line in perfwatch_tui::inventory::inventory(snapshot) {
+        text.push_str(&format!("{line}\n"));
+    }
     text.push_str(&format!("history    {}\n", history(&snapshot.agent)));
     for export in &snapshot.agent.exports {
         text.push_str(&format!("export     {} to {}: {}\n", export.signal, export.endpoint, export.standing()));

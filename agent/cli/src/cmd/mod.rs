@@ -50,7 +50,7 @@ impl Command {
             Self::Agent(command) => command.run(settings),
             Self::Snapshot(command) => command.run(settings),
             Self::Record(command) => command.run(settings),
-            Self::Replay(command) => command.run(),
+            Self::Replay(command) => command.run(settings),
             Self::Doctor(command) => command.run(settings),
             Self::Config(command) => command.run(settings),
             Self::Dashboards(command) => command.run(),

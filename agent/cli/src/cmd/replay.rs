@@ -10,6 +10,7 @@ use super::top::{Look, exit_code, screen_failure};
 use crate::failure::{Failure, print, tell};
 use crate::film;
 use crate::instant::Instant;
+use crate::settings::SettingFlags;
 
 /// Exit code of a file whose ticks, judged anew, do not lead to the ledgers and findings in it.
 const DIFFERS: u8 = 3;
@@ -20,7 +21,10 @@ const DIFFERS: u8 = 3;
 /// plays and pauses, `[` and `]` step by a second, `{` and `}` by a minute, B goes to the beginning, L to the end, + and - change
 /// the speed.
 ///
-/// Exit code: 0 done, 1 the file cannot be replayed, 3 (with --once, --json, --check) the ledgers or findings differ.
+/// Settings of the agent are refused, as they would have no effect: a recording has those of the agent that made it.
+///
+/// Exit code: 0 done, 1 the file cannot be replayed, 2 wrong usage, 3 (with --once, --json, --check) the ledgers or findings
+/// differ.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Replay {
     /// What `perfwatch record` wrote, or the journal.db of an agent, running or not.
@@ -33,10 +37,10 @@ pub(crate) struct Replay {
     #[arg(long)]
     once: bool,
     /// Print the snapshot of one second as JSON and exit.
-    #[arg(long, conflicts_with = "once")]
+    #[arg(long, conflicts_with_all = ["once", "ascii", "theme", "view"])]
     json: bool,
     /// Judge the whole file anew, compare with what was recorded, say the result and exit.
-    #[arg(long, conflicts_with_all = ["once", "json", "at"])]
+    #[arg(long, conflicts_with_all = ["once", "json", "at", "ascii", "theme", "view"])]
     check: bool,
     #[command(flatten)]
     look: Look,
@@ -49,7 +53,8 @@ pub(super) fn replay_failure(error: ReplayError) -> Failure {
 }
 
 impl Replay {
-    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(self, settings: &SettingFlags) -> Result<ExitCode, Failure> {
+        settings.refuse_for_recording()?;
         let mut player = Player::open(&self.file).map_err(replay_failure)?;
         if self.check {
             return check(&mut player);

@@ -34,13 +34,13 @@ pub(crate) struct Top {
 pub(crate) struct Look {
     /// Draw with ASCII characters only.
     #[arg(long)]
-    ascii: bool,
-    /// Colours; auto follows the terminal, and `NO_COLOR`.
+    pub(super) ascii: bool,
+    /// Colours of the screen; auto follows the terminal, and `NO_COLOR`. Text for a file or a pipe has none.
     #[arg(long, value_name = "NAME", value_parser = ["auto", "dark", "light", "mono"], default_value = "auto")]
     theme: String,
     /// View to begin with [default: overview; of `demo --replay` gpus]
     #[arg(long, value_name = "VIEW", value_parser = views())]
-    view: Option<String>,
+    pub(super) view: Option<String>,
 }
 
 /// The names of the views.

@@ -38,8 +38,7 @@ fn code(snapshot: &Snapshot) -> u8 {
         Some(Severity::Critical) => 12,
         Some(Severity::Warning) => 11,
         Some(Severity::Note) => 10,
-        // Without a server no rule has anything to decide about.
-        None if snapshot.servers.is_empty() || !snapshot.undecided.is_empty() => 3,
+        None if !snapshot.has_subjects() || !snapshot.undecided.is_empty() => 3,
         None => 0,
     }
 }

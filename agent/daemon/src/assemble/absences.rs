@@ -1,11 +1,12 @@
 //! What could not be read, each once, for as long as that holds.
 
+use perfwatch_model::metrics::gpu;
 use perfwatch_model::snapshot::Unavailable;
 use perfwatch_model::{EntityId, MetricDef, Reason, SeriesTable, Tick};
 use perfwatch_probes::host::NO_QUOTA;
 
 /// Ticks for which an absence is believed without being repeated: slow probes say it only when they run, and the slowest
-/// runs every minute, stretched every few.
+/// runs every minute, stretched every few. GPUs are told of in each tick, and by other entities when they are there.
 const BELIEVED: u64 = 600;
 
 struct Known {
@@ -14,6 +15,8 @@ struct Known {
     reason: Reason,
     /// Tick in which it was last said; `None` for a probe that could not be opened.
     said: Option<u64>,
+    /// Ticks for which it is believed from then on.
+    believed: u64,
 }
 
 /// All absences that hold.
@@ -24,7 +27,8 @@ pub(super) struct Absences {
 
 impl Absences {
     pub(super) fn new(host: EntityId, closed: impl Iterator<Item = (&'static MetricDef, Reason)>) -> Self {
-        let known = closed.map(|(metric, reason)| Known { metric: metric.name, entity: host, reason, said: None });
+        let known =
+            closed.map(|(metric, reason)| Known { metric: metric.name, entity: host, reason, said: None, believed: 0 });
         Self { known: known.collect(), tick: 0 }
     }
 
@@ -45,6 +49,7 @@ impl Absences {
                     entity: absence.entity,
                     reason: absence.reason.clone(),
                     said: Some(self.tick),
+                    believed: if gpu::ALL.iter().any(|metric| metric.name == absence.metric) { 0 } else { BELIEVED },
                 }),
             }
         }
@@ -58,7 +63,7 @@ impl Absences {
                         series.entity == known.entity && series.metric.name == known.metric && tick.value(id).is_some()
                     })
                 };
-                now - said <= BELIEVED && table.entity_of(known.entity).is_some() && !has_value()
+                now - said <= known.believed && table.entity_of(known.entity).is_some() && !has_value()
             }
         });
     }
@@ -102,6 +107,18 @@ mod tests {
         absences.update(&Tick::default(), &table);
         assert_eq!(absences.views(&table).len(), 1, "a slow probe did not run in this tick");
         absences.update(&Tick { values: vec![(series, Number::Int(1))], ..Tick::default() }, &table);
+        assert_eq!(absences.views(&table).len(), 0);
+    }
+
+    #[test]
+    fn that_a_driver_starts_is_no_gap_any_more_when_its_gpus_are_there() {
+        let mut table = SeriesTable::new();
+        let host = table.entity(Entity::new(EntityKind::Host, "here"));
+        let mut absences = Absences::new(host, std::iter::empty());
+        let absent = Absence { metric: gpu::XIDS.name, entity: host, reason: WHY };
+        absences.update(&Tick { absent: vec![absent], ..Tick::default() }, &table);
+        assert_eq!(absences.views(&table).len(), 1);
+        absences.update(&Tick::default(), &table);
         assert_eq!(absences.views(&table).len(), 0);
     }
 

@@ -14,6 +14,8 @@ use perfwatch_store::{LedgerKind, LedgerOf};
 use crate::assemble::Assembler;
 use crate::device_time::DeviceTime;
 use crate::feed::{Published, Publisher};
+use crate::finding_log;
+use crate::gpu_log::GpuLog;
 use crate::history::History;
 use crate::own::{FindingGauges, Health, OwnMetrics};
 use crate::probe_socket::Receipt;
@@ -42,6 +44,7 @@ pub(crate) struct Pipeline {
     pub(crate) own: OwnMetrics,
     pub(crate) gauges: FindingGauges,
     pub(crate) device_time: DeviceTime,
+    pub(crate) gpu_log: GpuLog,
     pub(crate) findings: Vec<Finding>,
     pub(crate) missed: u64,
     pub(crate) late_ns: u64,
@@ -108,6 +111,7 @@ impl Pipeline {
         self.keeper.keep(Batch { tick: Arc::clone(&tick), table, receipts, ledgers, findings, judged, last });
         failpoint::pass(Point::TickHandedOver);
         self.publish(shown);
+        finding_log::tell(&self.findings, &judgement.findings);
         self.findings = judgement.findings;
         self.servers.retire(tick.end.mono_ns, &mut self.table);
     }
@@ -162,6 +166,7 @@ impl Pipeline {
         agent.probes = self.probes.views();
         agent.exports = shipped.views;
         self.keeper.tell(agent);
+        self.gpu_log.tell(&shown, &self.probes);
         (told, shown)
     }
 

@@ -125,6 +125,13 @@ impl Line {
         self.waiting.remove(at)
     }
 
+    /// Takes back from the lane what is not in flight.
+    pub(super) fn recall(&mut self) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.handed) {
+            waiting.handed = !self.lane.withdraw(waiting.id);
+        }
+    }
+
     /// The parcel is kept. Its body stays in memory only where it must, or where it is sent next.
     pub(super) fn written(&mut self, parcel: &Parcel, in_memory: bool) {
         let Ok(at) = self.waiting.binary_search_by_key(&parcel.id, |waiting| waiting.id) else { return };

@@ -322,6 +322,11 @@ impl Ship {
                 write_at = now().saturating_add(WRITE_EVERY_NS);
             }
         }
+        // A lane would go on with what it has in hand while this is written: it would arrive, and be sent again.
+        self.lines.iter_mut().for_each(Line::recall);
+        while let Ok((id, settled)) = self.reports.try_recv() {
+            self.note(id, settled);
+        }
         if self.in_memory {
             let left: u64 = self.lines.iter().map(Line::items).sum();
             if left > 0 {

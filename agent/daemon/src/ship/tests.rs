@@ -243,25 +243,29 @@ async fn in_memory_everything_arrives_as_well_and_what_does_not_is_counted_at_th
 
 #[tokio::test]
 async fn a_backlog_that_drains_at_the_stop_ends_in_time_and_what_arrived_is_not_sent_again() {
+    const BACKLOG: usize = 2_000;
+    // All of it would take 40 s, on an idle machine: a busy one has ten times the limit to come to its end.
+    const EACH: Duration = Duration::from_millis(20);
+    const WITHIN: Duration = Duration::from_secs(2);
     let folder = tempfile::tempdir().expect("a folder");
     let mut run = Run::start(disk(folder.path()), &plan(NOWHERE, 1, 64_000_000), 0);
-    run.ticks(2_000);
+    run.ticks(BACKLOG as u64);
     let now = run.now;
     drop(run);
     let receiver = Receiver::start().await.expect("loopback has free ports");
-    receiver.rule(|_| Some(Answer::After(Duration::from_millis(5), Box::new(Answer::Accept))));
+    receiver.rule(|_| Some(Answer::After(EACH, Box::new(Answer::Accept))));
     let mut run = Run::start(disk(folder.path()), &plan(&receiver.http_endpoint(), 1, 64_000_000), now);
     let begin = SystemClock.now().mono_ns;
-    let ended = tokio::task::spawn_blocking(move || run.ship.finish(&mut run.journal, Duration::from_secs(1)));
+    let ended = tokio::task::spawn_blocking(move || run.ship.finish(&mut run.journal, WITHIN));
     ended.await.expect("it does not panic");
     let took = SystemClock.now().mono_ns - begin;
     let arrived = receiver.received().metrics.len();
     let left = disk(folder.path()).take_restored();
-    assert!((10..1_900).contains(&arrived), "{arrived}: the limit came first");
-    assert!(took < 5 * SECOND, "{took}");
-    // The one in flight at the end, and one whose answer nobody waited for.
-    let again = left.parcels.len() + arrived - 2_000;
-    assert!(again <= 2, "{again} of {arrived} would be sent again");
+    assert!((2..BACKLOG * 9 / 10).contains(&arrived), "{arrived}: the limit came first");
+    assert!(took < 10 * WITHIN.as_nanos() as u64, "{took}");
+    // The one in flight at the end. Those that the lane had in hand beside it stay, however long the journal takes to write.
+    let again = left.parcels.len() + arrived - BACKLOG;
+    assert!(again <= 1, "{again} of {arrived} would be sent again");
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! What a tick says about one GPU.
 
+mod held_down;
 mod link;
 mod spans;
 
 use std::collections::BTreeMap;
 
 use perfwatch_model::metrics::gpu;
-use perfwatch_model::{EntityId, GpuTick, Number, SeriesId, Share, Sharing};
+use perfwatch_model::{EntityId, GpuTick, Number, Quality, SeriesId, Share, Sharing};
 
 pub use spans::{Bearing, GpuSpan, GpuUnits};
 
@@ -37,15 +38,18 @@ pub struct GpuFacts {
     pub memory_used: Fact<u64>,
     /// Memory there is, in bytes.
     pub memory_total: Fact<u64>,
+    /// What driver and firmware keep of it for themselves, in bytes, where that is no part of what is in use.
+    pub memory_reserved: Fact<u64>,
     /// Clock of the SMs, in hertz.
     pub sm_clock: Fact<f64>,
     /// The highest it may have, in hertz.
     pub sm_clock_limit: Fact<f64>,
     /// Power that the device may draw, in watts.
     pub power_limit: Fact<f64>,
-    /// Nanoseconds of the tick for which the clocks were held down, by reason. Reasons overlap.
+    /// Nanoseconds of the tick for which the clocks were held down, by reason: counted by the driver, or inferred from
+    /// what held at the tick's end. Reasons overlap.
     pub held_down: Vec<(String, Fact<u64>)>,
-    /// Errors of the memory in the tick that were not corrected.
+    /// Errors of the memory that were not corrected, since their total was last told.
     pub uncorrected: Fact<u64>,
     /// XID errors in the tick, by code.
     pub xids: Vec<(i64, u64)>,
@@ -86,15 +90,12 @@ impl GpuFacts {
             dram: source.gauge(handles.dram, &gpu::DRAM_ACTIVE, entity),
             memory_used: source.bytes(handles.memory_used, &gpu::MEMORY_USAGE, entity),
             memory_total: source.bytes(handles.memory_total, &gpu::MEMORY_LIMIT, entity),
+            memory_reserved: source.bytes(handles.memory_reserved, &gpu::MEMORY_RESERVED, entity),
             sm_clock: source.gauge(handles.sm_clock, &gpu::CLOCK, entity),
             sm_clock_limit: source.gauge(handles.sm_clock_limit, &gpu::CLOCK_LIMIT, entity),
             power_limit: source.gauge(handles.power_limit, &gpu::POWER_LIMIT, entity),
-            held_down: handles
-                .held_down
-                .iter()
-                .map(|(reason, series)| (reason.clone(), source.counter(Some(*series), &gpu::THROTTLE_TIME, entity)))
-                .collect(),
-            uncorrected: source.counter(handles.uncorrected, &gpu::ERRORS, entity),
+            held_down: held_down::held_down(source, entity, handles),
+            uncorrected: source.absent(&gpu::ERRORS, entity),
             xids: Vec::new(),
             faults: handles
                 .faults
@@ -142,22 +143,42 @@ impl GpuFacts {
         Some(other / (self.own_sm.get()? + other))
     }
 
-    /// Adds what the totals of XID errors gained since they were last in a tick: they are told once, and a tick without them
-    /// must not make old ones new. `first` is the reader's first tick, which has no past.
-    pub(super) fn read_xids(
+    /// Adds what the totals of errors gained since they were last in a tick: each is told once, and ticks without them,
+    /// or a gap between ticks, neither make old ones new nor hide one. `first` is the reader's first tick, which has no
+    /// past.
+    pub(super) fn read_errors(
         &mut self,
         source: &Source<'_>,
         handles: &GpuHandles,
         known: &mut BTreeMap<SeriesId, u64>,
         first: bool,
     ) {
+        let total = |series: SeriesId| source.tick().value(series).and_then(Number::as_int);
         for (code, series) in &handles.xids {
-            let Some(now) = source.tick().value(*series).and_then(Number::as_int) else { continue };
+            let Some(now) = total(*series) else { continue };
+            // The agent counts them, from its start on.
             let before = known.insert(*series, now).unwrap_or(if first { now } else { 0 });
             if now > before {
                 self.xids.push((*code, now - before));
             }
         }
+        if let Some((series, now)) = handles.uncorrected.and_then(|series| Some((series, total(series)?))) {
+            // The driver counts these, since it was loaded: the first total is what was before, and so is one that went
+            // back.
+            self.uncorrected = match known.insert(series, now).map(|before| now.checked_sub(before)) {
+                Some(Some(gained)) => Fact::known(gained, Quality::Counter),
+                Some(None) => Fact::missing("the counter went back: what it counts has restarted"),
+                None => Fact::missing("the counter has no earlier value to compare with yet"),
+            };
+        }
+    }
+
+    /// Bytes of the memory that are in use, and bytes that can be: what driver and firmware keep is nobody's to use.
+    /// Where it is not told apart, it is a part of both.
+    pub fn memory(&self) -> Option<(u64, u64)> {
+        let total = self.memory_total.get().filter(|total| *total > 0)?;
+        let reserved = self.memory_reserved.get().filter(|reserved| *reserved < total).unwrap_or(0);
+        Some((self.memory_used.get()?, total - reserved))
     }
 
     /// Whether it did more than keep itself alive.

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use perfwatch_model::metrics::{gpu, host, server};
 use perfwatch_model::{AttrValue, EntityId, EntityKind, MetricDef, Series, SeriesId, SeriesTable};
 
+/// The attribute that names a fault of a GPU or of its driver.
+const FAULT: &str = "perfwatch.gpu.fault";
+/// The attribute that says why the clocks of a GPU are held down.
+const THROTTLE_REASON: &str = "perfwatch.gpu.throttle.reason";
+
 /// The series of one server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServerHandles {
@@ -59,6 +64,8 @@ pub(super) struct HostHandles {
     pub(super) memory_available: Option<SeriesId>,
     /// By resource; only time in which *some* task waited.
     pub(super) pressure: Vec<(String, SeriesId)>,
+    /// Of the driver of its GPUs, by fault.
+    pub(super) driver_faults: Vec<(String, SeriesId)>,
 }
 
 /// The series of one GPU.
@@ -73,6 +80,7 @@ pub(super) struct GpuHandles {
     pub(super) pipes: Vec<SeriesId>,
     pub(super) memory_used: Option<SeriesId>,
     pub(super) memory_total: Option<SeriesId>,
+    pub(super) memory_reserved: Option<SeriesId>,
     pub(super) sm_clock: Option<SeriesId>,
     pub(super) sm_clock_limit: Option<SeriesId>,
     pub(super) power_limit: Option<SeriesId>,
@@ -82,8 +90,9 @@ pub(super) struct GpuHandles {
     pub(super) link_width_limit: Option<SeriesId>,
     /// Bytes over the link, by direction.
     pub(super) link_io: Vec<SeriesId>,
-    /// By reason.
+    /// By reason: the time counted, and whether it holds at this moment.
     pub(super) held_down: Vec<(String, SeriesId)>,
+    pub(super) held_down_now: Vec<(String, SeriesId)>,
     pub(super) uncorrected: Option<SeriesId>,
     /// By fault.
     pub(super) faults: Vec<(String, SeriesId)>,
@@ -205,6 +214,7 @@ impl GpuHandles {
             (&gpu::DRAM_ACTIVE, &mut self.dram),
             (&gpu::MEMORY_USAGE, &mut self.memory_used),
             (&gpu::MEMORY_LIMIT, &mut self.memory_total),
+            (&gpu::MEMORY_RESERVED, &mut self.memory_reserved),
             (&gpu::POWER_LIMIT, &mut self.power_limit),
             (&gpu::PCIE_GENERATION, &mut self.link_generation),
             (&gpu::PCIE_WIDTH, &mut self.link_width),
@@ -227,14 +237,16 @@ impl GpuHandles {
         } else if is(series, &gpu::PIPE_ACTIVE) {
             self.pipes.push(id);
         } else if is(series, &gpu::THROTTLE_TIME) {
-            self.held_down.extend(attr(series, "perfwatch.gpu.throttle.reason").map(|reason| (reason, id)));
+            self.held_down.extend(attr(series, THROTTLE_REASON).map(|reason| (reason, id)));
+        } else if is(series, &gpu::THROTTLE_ACTIVE) {
+            self.held_down_now.extend(attr(series, THROTTLE_REASON).map(|reason| (reason, id)));
         } else if is(series, &gpu::XIDS) {
             let code = series.attrs.iter().find(|attr| attr.key == "perfwatch.gpu.xid.code");
             if let Some(AttrValue::Int(code)) = code.map(|attr| &attr.value) {
                 self.xids.push((*code, id));
             }
         } else if is(series, &gpu::FAULT) {
-            self.faults.extend(attr(series, "perfwatch.gpu.fault").map(|fault| (fault, id)));
+            self.faults.extend(attr(series, FAULT).map(|fault| (fault, id)));
         } else if is(series, &gpu::ERRORS) && attr(series, "error.type").as_deref() == Some("uncorrected") {
             self.uncorrected = Some(id);
         }
@@ -260,6 +272,8 @@ impl HostHandles {
             }
         } else if is(series, &host::PRESSURE_TIME) {
             self.pressure.extend(some_pressure(series).map(|resource| (resource, id)));
+        } else if is(series, &gpu::FAULT) {
+            self.driver_faults.extend(attr(series, FAULT).map(|fault| (fault, id)));
         }
     }
 }

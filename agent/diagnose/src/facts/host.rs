@@ -1,7 +1,7 @@
 //! What a tick says about the machine.
 
-use perfwatch_model::metrics::host;
-use perfwatch_model::{EntityId, Quality, SeriesId};
+use perfwatch_model::metrics::{gpu, host};
+use perfwatch_model::{EntityId, Quality, Reason, SeriesId};
 
 use super::Fact;
 use super::handles::HostHandles;
@@ -10,6 +10,8 @@ use super::reader::Source;
 /// The machine in one tick.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostFacts {
+    /// Which machine; `None` where it was not sampled.
+    pub entity: Option<EntityId>,
     /// Logical CPUs that are online.
     pub cpus: Fact<f64>,
     /// Share of all CPU time that was not idle, 0 to 1.
@@ -24,6 +26,28 @@ pub struct HostFacts {
     pub memory_available: Fact<u64>,
     /// Share of time in which some task waited for a resource.
     pub pressure: Pressure,
+    /// The driver of its GPUs.
+    pub driver: DriverFacts,
+}
+
+/// The driver of GPUs, as far as none of the GPUs that it shows can tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DriverFacts {
+    /// What is wrong with it, in the words of `perfwatch.gpu.fault`; nothing where there is none.
+    pub faults: Vec<String>,
+    /// Why it shows no GPU, or not all of them.
+    pub reason: Option<Reason>,
+    /// Whether it shows any.
+    pub shows_gpus: bool,
+}
+
+impl DriverFacts {
+    fn read(source: &Source<'_>, entity: EntityId, faults: &[(String, SeriesId)], shows_gpus: bool) -> Self {
+        let holds = |series| source.gauge(Some(series), &gpu::FAULT, entity).get().is_some_and(|value| value > 0.0);
+        let faults: Vec<_> = faults.iter().filter(|(_, id)| holds(*id)).map(|(fault, _)| fault.clone()).collect();
+        let none: Fact<f64> = source.gauge(None, &gpu::UTILIZATION, entity);
+        Self { reason: none.reason().filter(|_| !faults.is_empty()).cloned(), faults, shows_gpus }
+    }
 }
 
 /// Pressure stall information: shares of time in which some task waited, 0 to 1.
@@ -50,9 +74,10 @@ impl Pressure {
 }
 
 impl HostFacts {
-    pub(super) fn read(source: &Source<'_>, handles: &HostHandles) -> Self {
+    pub(super) fn read(source: &Source<'_>, handles: &HostHandles, shows_gpus: bool) -> Self {
         let Some(entity) = handles.entity else { return Self::absent() };
         Self {
+            entity: Some(entity),
             cpus: source.gauge(handles.cpus, &host::CPU_COUNT, entity),
             utilization: source.gauge(handles.utilization, &host::CPU_UTILIZATION, entity),
             per_cpu: handles
@@ -64,12 +89,14 @@ impl HostFacts {
             memory_total: source.bytes(handles.memory_total, &host::MEMORY_LIMIT, entity),
             memory_available: source.bytes(handles.memory_available, &host::MEMORY_AVAILABLE, entity),
             pressure: Pressure::read(source, entity, &handles.pressure),
+            driver: DriverFacts::read(source, entity, &handles.driver_faults, shows_gpus),
         }
     }
 
     fn absent() -> Self {
         const WHY: &str = "the machine was not sampled";
         Self {
+            entity: None,
             cpus: Fact::missing(WHY),
             utilization: Fact::missing(WHY),
             per_cpu: Vec::new(),
@@ -77,6 +104,7 @@ impl HostFacts {
             memory_total: Fact::missing(WHY),
             memory_available: Fact::missing(WHY),
             pressure: Pressure { cpu: Fact::missing(WHY), memory: Fact::missing(WHY), io: Fact::missing(WHY) },
+            driver: DriverFacts::default(),
         }
     }
 }

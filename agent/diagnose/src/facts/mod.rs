@@ -13,7 +13,7 @@ mod told;
 
 pub use fact::Fact;
 pub use gpu::{Bearing, GpuFacts, GpuSpan, GpuUnits};
-pub use host::{HostFacts, Pressure};
+pub use host::{DriverFacts, HostFacts, Pressure};
 pub use reader::FactReader;
 pub use server::{BatchFacts, CpuFacts, GroupFacts, Preparing, RequestFacts, ServerFacts, SlotFacts};
 pub use told::{ToldCounts, ToldFacts};

@@ -15,8 +15,8 @@ pub struct FactReader {
     handles: Handles,
     before: Vec<(SeriesId, Number)>,
     before_end_ns: Option<u64>,
-    /// Totals of XID errors, as they last were.
-    xids: BTreeMap<SeriesId, u64>,
+    /// Totals of GPUs' errors, as they last were, however long ago.
+    errors: BTreeMap<SeriesId, u64>,
 }
 
 impl FactReader {
@@ -35,7 +35,7 @@ impl FactReader {
             self.before.clear();
         }
         let source = Source { tick, before: &self.before, gap };
-        let host = HostFacts::read(&source, &self.handles.host);
+        let host = HostFacts::read(&source, &self.handles.host, !self.handles.gpus.is_empty());
         let servers = self
             .handles
             .servers
@@ -46,11 +46,11 @@ impl FactReader {
             })
             .collect();
         let first = self.before_end_ns.is_none();
-        self.xids.retain(|series, _| table.series_of(*series).is_some());
+        self.errors.retain(|series, _| table.series_of(*series).is_some());
         let mut gpus = Vec::with_capacity(self.handles.gpus.len());
         for (entity, handles) in &self.handles.gpus {
             let mut gpu = GpuFacts::read(&source, *entity, handles);
-            gpu.read_xids(&source, handles, &mut self.xids, first);
+            gpu.read_errors(&source, handles, &mut self.errors, first);
             gpus.push(gpu);
         }
         self.before.clone_from(&tick.values);
@@ -129,7 +129,8 @@ impl<'a> Source<'a> {
         series.and_then(|series| self.tick.value(series))
     }
 
-    fn absent<T>(&self, metric: &MetricDef, entity: EntityId) -> Fact<T> {
+    /// Why there is no value of a metric in this tick.
+    pub(super) fn absent<T>(&self, metric: &MetricDef, entity: EntityId) -> Fact<T> {
         let said = self.tick.absent.iter().find(|absence| absence.entity == entity && absence.metric == metric.name);
         match said {
             Some(absence) => Fact::unknown(absence.reason.clone()),

@@ -17,7 +17,7 @@ pub(super) fn holds(window: &ServerWindow) -> Answer {
     at_least(&window.cpu.wait, WAIT)
 }
 
-impl Rule for CpuContention {
+impl Rule<ServerWindow> for CpuContention {
     fn id(&self) -> &'static str {
         "cpu-contention"
     }

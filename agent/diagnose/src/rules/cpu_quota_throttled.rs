@@ -21,7 +21,7 @@ pub(super) fn holds(window: &ServerWindow) -> Answer {
     all([at_least(&window.cpu.throttled_periods, PERIODS), at_least(&window.cpu.throttled, TIME)])
 }
 
-impl Rule for CpuQuotaThrottled {
+impl Rule<ServerWindow> for CpuQuotaThrottled {
     fn id(&self) -> &'static str {
         "cpu-quota-throttled"
     }

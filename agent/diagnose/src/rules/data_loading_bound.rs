@@ -52,7 +52,7 @@ fn sum(left: &Fact<f64>, right: &Fact<f64>) -> Fact<f64> {
     }
 }
 
-impl Rule for DataLoadingBound {
+impl Rule<ServerWindow> for DataLoadingBound {
     fn id(&self) -> &'static str {
         "data-loading-bound"
     }

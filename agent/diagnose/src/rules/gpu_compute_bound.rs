@@ -1,14 +1,14 @@
 //! A GPU computes as fast as it can.
 
-use perfwatch_model::{MetricDef, Severity};
+use perfwatch_model::{Evidence, MetricDef, Severity};
 
-use super::{Diagnosis, GpuRule, Verdict, bound, remedy};
+use super::{Diagnosis, Rule, Verdict, bound, remedy};
 use crate::GpuWindow;
-use crate::ledger::COMPUTE;
+use crate::ledger::{COMPUTE, MEMORY_BANDWIDTH, SM_IDLE_RESIDENT, SM_STALLED};
 
 pub(super) struct GpuComputeBound;
 
-impl GpuRule for GpuComputeBound {
+impl Rule<GpuWindow> for GpuComputeBound {
     fn id(&self) -> &'static str {
         "gpu-compute-bound"
     }
@@ -38,7 +38,7 @@ fn diagnose(window: &GpuWindow) -> Diagnosis {
             "It was busy for {busy} of the time, and {of_busy} of that computed at the rate that its pipes have: larger batches will \
              not make it faster.",
         ),
-        evidence: bound::evidence(window, "gpu.compute_of_busy", COMPUTE),
+        evidence: bound::evidence(window, "gpu.compute_of_busy", COMPUTE).into_iter().chain(rest(window)).collect(),
         remedies: vec![
             remedy("compute in a smaller type (FP8, INT8)", "tensor cores do about twice as much of half the width"),
             remedy(
@@ -52,4 +52,14 @@ fn diagnose(window: &GpuWindow) -> Diagnosis {
             remedy("add a GPU", "this one does what it can"),
         ],
     }
+}
+
+/// What the rest of its busy time was.
+fn rest(window: &GpuWindow) -> impl Iterator<Item = Evidence> {
+    let parts = [
+        ("gpu.memory_bandwidth_of_busy", MEMORY_BANDWIDTH),
+        ("gpu.sm_stalled_of_busy", SM_STALLED),
+        ("gpu.sm_idle_of_busy", SM_IDLE_RESIDENT),
+    ];
+    parts.into_iter().filter_map(|(name, cause)| window.evidence(name, &window.of_busy(cause), None, "1"))
 }

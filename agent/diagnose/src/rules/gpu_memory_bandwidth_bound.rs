@@ -1,14 +1,14 @@
 //! A GPU works as fast as its memory lets it.
 
-use perfwatch_model::{MetricDef, Severity};
+use perfwatch_model::{Evidence, MetricDef, Severity};
 
-use super::{Diagnosis, GpuRule, Verdict, bound, remedy};
+use super::{Diagnosis, Rule, Verdict, bound, percent, remedy};
 use crate::GpuWindow;
-use crate::ledger::MEMORY_BANDWIDTH;
+use crate::ledger::{COMPUTE, DRAM_PEAK, MEMORY_BANDWIDTH, SM_IDLE_RESIDENT, SM_STALLED};
 
 pub(super) struct GpuMemoryBandwidthBound;
 
-impl GpuRule for GpuMemoryBandwidthBound {
+impl Rule<GpuWindow> for GpuMemoryBandwidthBound {
     fn id(&self) -> &'static str {
         "gpu-memory-bandwidth-bound"
     }
@@ -35,10 +35,15 @@ fn diagnose(window: &GpuWindow) -> Diagnosis {
     Diagnosis {
         severity: Severity::Note,
         detail: format!(
-            "It was busy for {busy} of the time, and {of_busy} of that moved data at the rate that its memory has. Tokens of a \
-             language model are generated that way: it is what to expect, and more compute would not help.",
+            "It was busy for {busy} of the time, and {of_busy} of that moved data as fast as its memory can ({} of the bandwidth \
+             on paper counts as all of it). Tokens of a language model are generated that way: it is what to expect, and more \
+             compute would not help.",
+            percent(DRAM_PEAK)
         ),
-        evidence: bound::evidence(window, "gpu.memory_bandwidth_of_busy", MEMORY_BANDWIDTH),
+        evidence: bound::evidence(window, "gpu.memory_bandwidth_of_busy", MEMORY_BANDWIDTH)
+            .into_iter()
+            .chain(rest(window))
+            .collect(),
         remedies: vec![
             remedy(
                 "serve more requests at a time: larger batches, more sequences",
@@ -52,4 +57,14 @@ fn diagnose(window: &GpuWindow) -> Diagnosis {
             remedy("speculative decoding", "several tokens come of one pass over the weights"),
         ],
     }
+}
+
+/// What the rest of its busy time was.
+fn rest(window: &GpuWindow) -> impl Iterator<Item = Evidence> {
+    let parts = [
+        ("gpu.compute_of_busy", COMPUTE),
+        ("gpu.sm_stalled_of_busy", SM_STALLED),
+        ("gpu.sm_idle_of_busy", SM_IDLE_RESIDENT),
+    ];
+    parts.into_iter().filter_map(|(name, cause)| window.evidence(name, &window.of_busy(cause), None, "1"))
 }

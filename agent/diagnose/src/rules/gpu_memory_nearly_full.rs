@@ -4,8 +4,8 @@ use perfwatch_model::metrics::gpu;
 use perfwatch_model::{MetricDef, Quality, Severity};
 
 use super::answer::{Answer, all, at_least};
-use super::{Diagnosis, GpuRule, Verdict, percent, remedy};
-use crate::window::seconds;
+use super::{Diagnosis, Rule, Verdict, percent, remedy};
+use crate::window::{MemoryAt, evidence, seconds};
 use crate::{Fact, GpuWindow};
 
 /// Share of the memory in use from which little is left: 4 GiB of 80, less than one more sequence of a long prompt takes on a
@@ -13,8 +13,9 @@ use crate::{Fact, GpuWindow};
 const FULL: f64 = 0.95;
 /// For so long it must have been that full, in nanoseconds.
 const FULL_FOR_NS: u64 = 5_000_000_000;
-/// Bytes by which it must have grown meanwhile, in each half of that time. A server that takes its memory at the start (vLLM,
-/// Triton with a pool, a framework's caching allocator) comes to stand still at any share, and is not running out of anything.
+/// Bytes by which it must have grown meanwhile, in each half of that time: 1 MiB a second over the half minute that is
+/// looked at. A server that takes its memory at the start (vLLM, Triton with a pool, a framework's caching allocator)
+/// comes to stand still at any share, and is not running out of anything.
 const GROWTH: u64 = 16 << 20;
 
 pub(super) struct GpuMemoryNearlyFull;
@@ -27,16 +28,24 @@ struct Filling {
     growth: [u64; 2],
 }
 
+/// The growth of the last half minute, as far as the memory was nearly full in it. In the first half it is what was
+/// never given back since, in the second what was never in use before: an allocator that takes and returns goes up and
+/// down, and grows in neither way; one that asks for large blocks grows in steps, and in both.
 fn filling(window: &GpuWindow) -> Filling {
-    let full = |used: u64, total: u64| used as f64 >= total as f64 * FULL;
-    let ticks: Vec<_> = window.memory_ticks.iter().rev().take_while(|(_, used, total)| full(*used, *total)).collect();
-    let used = |at: usize| ticks.get(at).map_or(0, |(_, used, _)| *used);
-    // The newest comes first.
-    let (newest, middle, oldest) = (used(0), used(ticks.len() / 2), used(ticks.len().saturating_sub(1)));
-    Filling {
-        span_ns: ticks.iter().map(|(dt_ns, ..)| dt_ns).sum(),
-        growth: [middle.saturating_sub(oldest), newest.saturating_sub(middle)],
-    }
+    let trail = &window.memory_trail;
+    let is_full = |at: &MemoryAt| at.used as f64 >= at.usable as f64 * FULL;
+    let from = trail.iter().rposition(|at| !is_full(at)).map_or(0, |last| last + 1);
+    let (Some(oldest), Some(newest)) = (trail.get(from), trail.last()) else {
+        return Filling { span_ns: 0, growth: [0, 0] };
+    };
+    let span_ns = newest.at_ns.saturating_sub(oldest.at_ns);
+    let half_ns = oldest.at_ns + span_ns / 2;
+    let middle = trail.iter().rposition(|at| at.at_ns <= half_ns).map_or(from, |middle| middle.max(from));
+    // The least since then; the most until then, that of before it was nearly full included.
+    let floor = |at: usize| trail[at..].iter().map(|at| at.used).min().unwrap_or(0);
+    let peak = |at: usize| trail[..=at].iter().map(|at| at.used).max().unwrap_or(0);
+    let growth = [floor(middle).saturating_sub(floor(from)), peak(trail.len() - 1).saturating_sub(peak(middle))];
+    Filling { span_ns, growth }
 }
 
 fn holds(window: &GpuWindow) -> Answer {
@@ -45,7 +54,7 @@ fn holds(window: &GpuWindow) -> Answer {
     all([at_least(&window.memory, FULL), Ok(span_ns >= FULL_FOR_NS && grows)])
 }
 
-impl GpuRule for GpuMemoryNearlyFull {
+impl Rule<GpuWindow> for GpuMemoryNearlyFull {
     fn id(&self) -> &'static str {
         "gpu-memory-nearly-full"
     }
@@ -55,7 +64,7 @@ impl GpuRule for GpuMemoryNearlyFull {
     }
 
     fn needs(&self) -> &'static [&'static MetricDef] {
-        &[&gpu::MEMORY_USAGE, &gpu::MEMORY_LIMIT]
+        &[&gpu::MEMORY_USAGE, &gpu::MEMORY_LIMIT, &gpu::MEMORY_RESERVED]
     }
 
     fn judge(&self, window: &GpuWindow) -> Verdict {
@@ -70,7 +79,7 @@ fn diagnose(window: &GpuWindow) -> Diagnosis {
     let left_s = free / grown.max(1.0) * span_s;
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let detail = format!(
-        "{} of the memory are in use and {:.0} MiB came in {:.0} s: at this rate the remaining {:.0} MiB last {left_s:.0} s.",
+        "{} of the memory is in use and {:.0} MiB came in {:.0} s: at this rate the remaining {:.0} MiB last {left_s:.0} s.",
         percent(window.memory.get().unwrap_or(0.0)),
         mib(grown),
         span_s,
@@ -82,7 +91,7 @@ fn diagnose(window: &GpuWindow) -> Diagnosis {
         detail,
         evidence: [
             window.evidence("gpu.memory_used_share", &window.memory, Some(FULL), "1"),
-            window.evidence("gpu.memory_growth", &grown, Some((2 * GROWTH) as f64), "By"),
+            evidence(span_s, "gpu.memory_growth", &grown, Some((2 * GROWTH) as f64), "By"),
         ]
         .into_iter()
         .flatten()

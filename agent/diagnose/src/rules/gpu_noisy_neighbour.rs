@@ -4,7 +4,7 @@ use perfwatch_model::metrics::gpu;
 use perfwatch_model::{MetricDef, Reason, Severity};
 
 use super::answer::{all, at_least};
-use super::{Diagnosis, GpuRule, Verdict, percent, remedy};
+use super::{Diagnosis, Rule, Verdict, percent, remedy};
 use crate::GpuWindow;
 
 /// Share of the time that others must have had. In turns of milliseconds even a neighbour with little work adds its turns to
@@ -17,7 +17,7 @@ const SEVERE: f64 = 0.30;
 
 pub(super) struct GpuNoisyNeighbour;
 
-impl GpuRule for GpuNoisyNeighbour {
+impl Rule<GpuWindow> for GpuNoisyNeighbour {
     fn id(&self) -> &'static str {
         "gpu-noisy-neighbour"
     }

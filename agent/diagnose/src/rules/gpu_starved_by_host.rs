@@ -4,7 +4,7 @@ use perfwatch_model::metrics::gpu;
 use perfwatch_model::{MetricDef, Remedy, Severity};
 
 use super::answer::at_least;
-use super::{Diagnosis, GpuRule, Verdict, percent, remedy};
+use super::{Diagnosis, Rule, Verdict, percent, remedy};
 use crate::GpuWindow;
 use crate::ledger::{self, HOST_COMPUTE};
 
@@ -14,7 +14,7 @@ const STARVED: f64 = 0.20;
 
 pub(super) struct GpuStarvedByHost;
 
-impl GpuRule for GpuStarvedByHost {
+impl Rule<GpuWindow> for GpuStarvedByHost {
     fn id(&self) -> &'static str {
         "gpu-starved-by-host"
     }

@@ -1,12 +1,27 @@
 //! A GPU, or its driver, is broken or about to be.
 
+mod driver;
+mod xid;
+
 use perfwatch_model::metrics::gpu;
 use perfwatch_model::{MetricDef, Quality, Reason, Severity};
 
-use super::{Diagnosis, GpuRule, Verdict, remedy};
+use super::{Diagnosis, Rule, Verdict, remedy};
+use crate::window::{REMEMBERED_NS, evidence, seconds};
 use crate::{Fact, GpuWindow};
 
+pub(crate) use xid::is_of_program;
+
 pub(super) struct GpuUnhealthy;
+
+const ID: &str = "gpu-unhealthy";
+const SUMMARY: &str = "A GPU or its driver is broken, or about to be";
+const NEEDS: &[&MetricDef] = &[&gpu::FAULT, &gpu::ERRORS, &gpu::XIDS];
+
+/// A reset is refused as long as anybody has the device open, and who only looks at it does too (`nvidia-smi`'s
+/// manual).
+const RESET: &str =
+    "stop every program that has the GPU open, monitors and this agent among them, then run `nvidia-smi --gpu-reset`";
 
 /// What each fault means and what to do, worst first.
 const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
@@ -20,8 +35,9 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
     (
         "unresponsive",
         Severity::Critical,
-        "its driver does not answer",
-        "check `dmesg | grep -i -e nvrm -e xid`; reset the GPU or reboot",
+        "its driver does not answer in time",
+        "check `dmesg | grep -i -e nvrm -e xid`; stop every program that has the GPU open, this agent too, and reset it, \
+         or reboot",
         "calls into the driver hang, those of the server too",
     ),
     (
@@ -31,13 +47,7 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
         "`perfwatch doctor` says which; check `dmesg | grep -i nvrm`, and whether the driver was updated while loaded",
         "nothing new can be started on it, and what runs may be gone",
     ),
-    (
-        "reset_required",
-        Severity::Critical,
-        "it needs a reset",
-        "stop its users and run `nvidia-smi --gpu-reset`",
-        "it works again after a reset and not before",
-    ),
+    ("reset_required", Severity::Critical, "it needs a reset", RESET, "it works again after a reset and not before"),
     (
         "row_remap_failed",
         Severity::Critical,
@@ -49,7 +59,8 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
         "uncorrected",
         Severity::Critical,
         "its memory had errors that could not be corrected",
-        "restart the server; if it happens again, reset the GPU and run NVIDIA's field diagnostic",
+        "restart the server; if it happens again, stop every program that has the GPU open, this agent too, reset it \
+         (`nvidia-smi --gpu-reset`) and run NVIDIA's field diagnostic",
         "what was in that memory is lost, and the process that used it is killed or wrong",
     ),
     (
@@ -63,7 +74,8 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
         "row_remap_pending",
         Severity::Warning,
         "a row of its memory is to be replaced at the next reset",
-        "reset it when its users can be stopped (`nvidia-smi --gpu-reset`)",
+        "reset it when its users can be stopped: every program that has it open, monitors and this agent among them, \
+         then `nvidia-smi --gpu-reset`",
         "until then the faulty row stays in use",
     ),
     (
@@ -75,63 +87,34 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
     ),
 ];
 /// Faults that somebody set, which say nothing of the device's health: told as readings alone.
-pub(crate) const SETTINGS: [&str; 2] = ["power_limit_lowered", "clocks_locked"];
+pub const SETTINGS: [&str; 2] = ["power_limit_lowered", "clocks_locked"];
 
-/// XID errors that are the device's own, and how DCGM rates them (`DcgmHealthWatch`): what each means.
-const XIDS: [(i64, Severity, &str); 12] = [
-    (48, Severity::Critical, "an error of its memory that could not be corrected"),
-    (64, Severity::Critical, "a row of its memory that could not be replaced"),
-    (74, Severity::Critical, "an error of its NVLink"),
-    (79, Severity::Critical, "it fell off the bus"),
-    (95, Severity::Critical, "an error of its memory that reached more than one process"),
-    (119, Severity::Critical, "its own processor (GSP) did not answer"),
-    (120, Severity::Critical, "its own processor (GSP) failed"),
-    (140, Severity::Critical, "an error of its memory that was not recovered"),
-    (63, Severity::Warning, "a row of its memory that is to be replaced"),
-    (92, Severity::Warning, "corrected errors of its memory at a high rate"),
-    (94, Severity::Warning, "an error of its memory that ended one process"),
-    (32, Severity::Warning, "a corrupted command stream"),
-];
-/// Those of programs: an illegal access, a kernel that failed, a process that was killed. The device is none the worse.
-const OF_PROGRAMS: [i64; 4] = [13, 31, 43, 45];
-/// What any other is.
-const OTHER_XID: (Severity, &str) = (Severity::Warning, "the driver, or something on the GPU, failed");
-
-impl GpuRule for GpuUnhealthy {
+impl Rule<GpuWindow> for GpuUnhealthy {
     fn id(&self) -> &'static str {
-        "gpu-unhealthy"
+        ID
     }
 
     fn summary(&self) -> &'static str {
-        "A GPU or its driver is broken, or about to be"
+        SUMMARY
     }
 
     fn needs(&self) -> &'static [&'static MetricDef] {
-        &[&gpu::FAULT, &gpu::ERRORS, &gpu::XIDS]
+        NEEDS
     }
 
     fn judge(&self, window: &GpuWindow) -> Verdict {
-        let uncorrected = window.uncorrected.unwrap_or(0);
         let has = |fault: &str| match fault {
-            "uncorrected" => uncorrected > 0,
+            "uncorrected" => window.uncorrected > 0,
             fault => window.faults.iter().any(|known| known == fault),
         };
-        let of_device = FAULTS
-            .iter()
-            .filter(|(fault, ..)| has(fault))
-            .map(|(_, severity, said, action, why)| (*severity, (*said).to_owned(), (*action).to_owned(), *why));
-        let of_driver = window.xids.iter().filter(|(code, _)| !OF_PROGRAMS.contains(code)).map(|(code, count)| {
-            let known = XIDS.iter().find(|(known, ..)| known == code).map(|(_, severity, said)| (*severity, *said));
-            let (severity, said) = known.unwrap_or(OTHER_XID);
-            let times = if *count == 1 { String::new() } else { format!(", {count} times") };
-            let action =
-                format!("look up XID {code} in NVIDIA's list, and `dmesg | grep -i xid` for the process it names");
-            (
-                severity,
-                format!("XID {code}{times}: {said}"),
-                action,
-                "the driver reports it when a GPU, or what runs on it, fails",
-            )
+        let of_device = FAULTS.iter().filter(|(fault, ..)| has(fault)).map(|(fault, severity, said, action, why)| {
+            let when = if *fault == "uncorrected" { lately(window.uncorrected) } else { String::new() };
+            (*severity, format!("{said}{when}"), (*action).to_owned(), *why)
+        });
+        let of_driver = window.xids.iter().map(|(code, count)| {
+            let (severity, said, action) = xid::meaning(*code);
+            let said = format!("XID {code}{}: {said}", lately(*count));
+            (severity, said, action, "the driver reports it when a GPU, or what runs on it, fails")
         });
         let mut found: Vec<_> = of_device.chain(of_driver).collect();
         found.sort_by_key(|(severity, ..)| std::cmp::Reverse(*severity));
@@ -143,25 +126,29 @@ impl GpuRule for GpuUnhealthy {
             };
         };
         let said: Vec<&str> = found.iter().map(|(_, said, ..)| said.as_str()).collect();
+        let faults = window.faults.iter().filter(|fault| !SETTINGS.contains(&fault.as_str())).count() as u64;
+        let remembered_s = seconds(REMEMBERED_NS);
         // What there is none of is no evidence, and may not be counted at all.
-        let fact = |value: u64| match value {
-            0 => Fact::missing("there is none"),
-            value => Fact::known(value as f64, Quality::Counter),
-        };
-        let xids = window.xids.iter().filter(|(code, _)| !OF_PROGRAMS.contains(code)).map(|(_, count)| count).sum();
-        let faults = window.faults.iter().filter(|fault| !SETTINGS.contains(&fault.as_str())).count();
-        let (faults, xids) = (fact(faults as u64), fact(xids));
-        let uncorrected = window.uncorrected.map(fact);
-        let evidence = [
-            window.evidence("gpu.faults", &faults, Some(1.0), "{fault}"),
-            window.evidence("gpu.xids", &xids, Some(1.0), "{error}"),
-            uncorrected.and_then(|errors| window.evidence("gpu.uncorrected_errors", &errors, Some(1.0), "{error}")),
+        let counts = [
+            (window.span_s(), "gpu.faults", faults, "{fault}"),
+            (remembered_s, "gpu.xids", window.xids.values().sum(), "{error}"),
+            (remembered_s, "gpu.uncorrected_errors", window.uncorrected, "{error}"),
         ];
+        let evidence =
+            counts.into_iter().filter(|(_, _, count, _)| *count > 0).filter_map(|(window_s, name, count, unit)| {
+                evidence(window_s, name, &Fact::known(count as f64, Quality::Counter), Some(1.0), unit)
+            });
         Verdict::Firing(Diagnosis {
             severity: *severity,
             detail: format!("The GPU is not well: {}.", said.join("; ")),
-            evidence: evidence.into_iter().flatten().collect(),
+            evidence: evidence.collect(),
             remedies: found.iter().map(|(_, _, action, why)| remedy(action.clone(), why)).collect(),
         })
     }
+}
+
+/// Within what time, and how often when it was not once.
+fn lately(count: u64) -> String {
+    let times = if count == 1 { String::new() } else { format!(", {count} times") };
+    format!(" in the last {:.0} min{times}", seconds(REMEMBERED_NS) / 60.0)
 }

@@ -23,12 +23,12 @@ use std::borrow::Cow;
 
 use perfwatch_model::{Evidence, MetricDef, Reason, Remedy, Severity};
 
-use crate::{GpuWindow, ServerWindow};
+use crate::{GpuWindow, HostWindow, ServerWindow};
 use answer::Answer;
 
-/// Every rule, first the causes from outside the server, then those inside it, last what is left when nothing else is
+/// Every rule about a server, first the causes from outside it, then those inside it, last what is left when nothing else is
 /// wrong. Findings of the same severity come in this order.
-pub const RULES: &[&dyn Rule] = &[
+pub const RULES: &[&dyn Rule<ServerWindow>] = &[
     &cpu_quota_throttled::CpuQuotaThrottled,
     &cpu_contention::CpuContention,
     &no_batching::NoBatching,
@@ -37,7 +37,7 @@ pub const RULES: &[&dyn Rule] = &[
 ];
 
 /// Every rule about a GPU: what is broken first, what is taken from outside, what it waits for, what it is made for last.
-pub const GPU_RULES: &[&dyn GpuRule] = &[
+pub const GPU_RULES: &[&dyn Rule<GpuWindow>] = &[
     &gpu_unhealthy::GpuUnhealthy,
     &gpu_throttled::GpuThrottled,
     &gpu_noisy_neighbour::GpuNoisyNeighbour,
@@ -47,26 +47,15 @@ pub const GPU_RULES: &[&dyn GpuRule] = &[
     &gpu_memory_bandwidth_bound::GpuMemoryBandwidthBound,
 ];
 
+/// Every rule about the machine.
+pub const HOST_RULES: &[&dyn Rule<HostWindow>] = &[&gpu_unhealthy::GpuUnhealthy];
+
 pub(crate) use gpu_starved_by_host::is_starvation;
-pub(crate) use gpu_unhealthy::SETTINGS;
+pub use gpu_unhealthy::SETTINGS;
+pub(crate) use gpu_unhealthy::is_of_program;
 
-/// Something that can be wrong with a server.
-pub trait Rule: Sync {
-    /// Kebab-case name, the same as the file's.
-    fn id(&self) -> &'static str;
-
-    /// What is wrong when it fires, in a few words that need no numbers.
-    fn summary(&self) -> &'static str;
-
-    /// The metrics that the facts it looks at are made of.
-    fn needs(&self) -> &'static [&'static MetricDef];
-
-    /// Looks at one server's window. The engine asks only when the window is full.
-    fn judge(&self, window: &ServerWindow) -> Verdict;
-}
-
-/// Something that can be wrong with a GPU.
-pub trait GpuRule: Sync {
+/// Something that can be wrong with what a `Window` shows: a server, a GPU, the machine.
+pub trait Rule<Window>: Sync {
     /// Kebab-case name, the same as the file's.
     fn id(&self) -> &'static str;
 
@@ -81,8 +70,8 @@ pub trait GpuRule: Sync {
         false
     }
 
-    /// Looks at one GPU's window. The engine asks only when the window is full.
-    fn judge(&self, window: &GpuWindow) -> Verdict;
+    /// Looks at one window. The engine asks only when it is full, but of the machine at once.
+    fn judge(&self, window: &Window) -> Verdict;
 }
 
 /// A rule's answer.
@@ -155,7 +144,9 @@ mod tests {
     /// Id, summary and needs of every rule.
     fn all() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static MetricDef])> {
         let of_servers = RULES.iter().map(|rule| (rule.id(), rule.summary(), rule.needs()));
-        of_servers.chain(GPU_RULES.iter().map(|rule| (rule.id(), rule.summary(), rule.needs())))
+        let of_gpus = GPU_RULES.iter().map(|rule| (rule.id(), rule.summary(), rule.needs()));
+        let of_hosts = HOST_RULES.iter().map(|rule| (rule.id(), rule.summary(), rule.needs()));
+        of_servers.chain(of_gpus).chain(of_hosts)
     }
 
     #[test]
@@ -167,8 +158,15 @@ mod tests {
             .filter(|name| !["mod", "answer", "bound"].contains(&name.as_str()))
             .collect();
         let ids: BTreeSet<String> = all().map(|(id, ..)| id.to_owned()).collect();
-        assert_eq!(files, ids, "add the rule to RULES or GPU_RULES in agent/diagnose/src/rules/mod.rs");
-        assert_eq!(ids.len(), RULES.len() + GPU_RULES.len(), "two rules share an id");
+        assert_eq!(files, ids, "add the rule to RULES, GPU_RULES or HOST_RULES in agent/diagnose/src/rules/mod.rs");
+        // A rule about two sorts of things has one name and one sentence.
+        let sentences: BTreeSet<_> = all().map(|(id, summary, _)| (id, summary)).collect();
+        assert_eq!(ids.len(), sentences.len(), "two rules share an id");
+        let sorts = [RULES.len(), GPU_RULES.len(), HOST_RULES.len()];
+        let ids = |from: usize| all().skip(from).map(|(id, ..)| id);
+        for (from, count) in [(0, sorts[0]), (sorts[0], sorts[1]), (sorts[0] + sorts[1], sorts[2])] {
+            assert_eq!(ids(from).take(count).collect::<BTreeSet<_>>().len(), count, "two rules share an id");
+        }
     }
 
     #[test]

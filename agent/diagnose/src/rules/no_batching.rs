@@ -29,7 +29,7 @@ pub(super) fn holds(window: &ServerWindow) -> Answer {
     all([at_most(&batch.mean, MEAN), at_least(&batch.ready2, READY2)])
 }
 
-impl Rule for NoBatching {
+impl Rule<ServerWindow> for NoBatching {
     fn id(&self) -> &'static str {
         "no-batching"
     }

@@ -65,7 +65,7 @@ fn is_exhausted(window: &ServerWindow) -> Answer {
     }
 }
 
-impl Rule for Overload {
+impl Rule<ServerWindow> for Overload {
     fn id(&self) -> &'static str {
         "overload"
     }

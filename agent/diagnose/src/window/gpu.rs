@@ -1,9 +1,16 @@
 //! One GPU over the last seconds: everything that a rule may look at.
 
+mod incidents;
+mod memory;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perfwatch_model::{EntityId, Evidence, Ledger, Quality, Reason, State};
+
+pub use incidents::Incidents;
+pub use incidents::REMEMBERED_NS;
+pub use memory::{MemoryAt, MemoryTrail};
 
 use super::{covers, evidence, seconds, sum};
 use crate::Fact;
@@ -47,15 +54,15 @@ pub struct GpuWindow {
     pub clock: Fact<f64>,
     /// Power that the device may draw at the end, in watts.
     pub power_limit: Fact<f64>,
-    /// Share of the memory in use at the end.
+    /// Share of the memory in use at the end, of what can be: not of what driver and firmware keep.
     pub memory: Fact<f64>,
-    /// The same tick by tick, oldest first: length, bytes in use, bytes there are; only of ticks that tell both.
-    pub memory_ticks: Vec<(u64, u64, u64)>,
+    /// What was in use over the last half minute, oldest first.
+    pub memory_trail: Vec<MemoryAt>,
     /// Bytes that are free at the end.
     pub memory_free: Fact<u64>,
-    /// Errors of the memory that were not corrected, as far as that is known.
-    pub uncorrected: Option<u64>,
-    /// XID errors, by code.
+    /// Errors of the memory in the last quarter of an hour that were not corrected, as far as they were told.
+    pub uncorrected: u64,
+    /// XID errors of the device in the last quarter of an hour, by code.
     pub xids: BTreeMap<i64, u64>,
     /// Faults that it has at the end.
     pub faults: Vec<String>,
@@ -73,16 +80,23 @@ pub struct GpuWindow {
     pub servers: Vec<EntityId>,
     /// Whether the users of one of these are hurt; filled in by who knows the servers.
     pub users_are_hurt: bool,
+    /// UUID of the GPU that it is a MIG instance of; filled in by who knows what it is called.
+    pub parent: Option<String>,
 }
 
 impl GpuWindow {
-    /// The window that consists of these records of one GPU, oldest first. `None` without a record.
-    pub fn of<'a>(records: impl IntoIterator<Item = &'a Arc<GpuRecord>>, full: bool) -> Option<Self> {
+    /// The window that consists of these records of one GPU, oldest first, and of what is remembered of it for longer.
+    /// `None` without a record.
+    pub fn of<'a>(
+        records: impl IntoIterator<Item = &'a Arc<GpuRecord>>,
+        full: bool,
+        incidents: &Incidents,
+        memory_trail: &MemoryTrail,
+    ) -> Option<Self> {
         let records: Vec<&GpuRecord> = records.into_iter().map(Arc::as_ref).collect();
         let last = &records.last()?.facts;
         let span_ns = records.iter().map(|record| record.facts.dt_ns).sum();
-        let share = |used: Option<u64>, total: Option<u64>| Some((used?, total.filter(|total| *total > 0)?));
-        let memory = share(last.memory_used.get(), last.memory_total.get());
+        let memory = last.memory();
         let reason = last.memory_used.reason().or(last.memory_total.reason()).cloned();
         let unknown = || reason.clone().unwrap_or(Reason::fixed("the device's memory is not known", ""));
         Some(Self {
@@ -97,34 +111,23 @@ impl GpuWindow {
             }),
             power_limit: last.power_limit.clone(),
             memory: match memory {
-                Some((used, total)) => Fact::known(used as f64 / total as f64, Quality::Counter),
+                Some((used, usable)) => Fact::known((used as f64 / usable as f64).min(1.0), Quality::Counter),
                 None => Fact::unknown(unknown()),
             },
-            memory_ticks: records
-                .iter()
-                .filter_map(|record| {
-                    let (used, total) = share(record.facts.memory_used.get(), record.facts.memory_total.get())?;
-                    Some((record.facts.dt_ns, used, total))
-                })
-                .collect(),
+            memory_trail: memory_trail.to_vec(),
             memory_free: match memory {
-                Some((used, total)) => Fact::known(total.saturating_sub(used), Quality::Counter),
+                Some((used, usable)) => Fact::known(usable.saturating_sub(used), Quality::Counter),
                 None => Fact::unknown(unknown()),
             },
-            uncorrected: records.iter().filter_map(|record| record.facts.uncorrected.get()).reduce(u64::saturating_add),
-            xids: records.iter().flat_map(|record| &record.facts.xids).fold(
-                BTreeMap::new(),
-                |mut sums, (code, count)| {
-                    *sums.entry(*code).or_default() += count;
-                    sums
-                },
-            ),
+            uncorrected: incidents.uncorrected(),
+            xids: incidents.xids(),
             faults: last.faults.iter().filter(|(_, holds)| *holds).map(|(fault, _)| fault.clone()).collect(),
             faults_are_told: last.faults.iter().any(|(fault, _)| !SETTINGS.contains(&fault.as_str())),
             ledger: sum(records.iter().filter_map(|record| record.ledger.as_ref())),
             demand: demand(&records),
             servers: last.servers.clone(),
             users_are_hurt: false,
+            parent: None,
             others_told_ns: {
                 let told = records.iter().filter(|record| record.facts.others_share().is_some());
                 told.map(|record| record.facts.dt_ns).sum()

@@ -4,6 +4,7 @@ mod batch;
 mod cpu;
 mod gpu;
 mod group;
+mod host;
 mod load;
 mod loading;
 mod told;
@@ -15,8 +16,10 @@ use perfwatch_model::{EntityId, Evidence, Ledger, Quality, Reason, SparseHdr, St
 
 pub use batch::BatchWindow;
 pub use cpu::CpuWindow;
-pub use gpu::{GpuRecord, GpuWindow};
+pub use gpu::REMEMBERED_NS;
+pub use gpu::{GpuRecord, GpuWindow, Incidents, MemoryAt, MemoryTrail};
 pub use group::GroupWindow;
+pub use host::{HostRecord, HostWindow};
 pub use load::{FAILING, GROWTH, LoadWindow};
 pub use loading::{FLAT as LOADERS_FLAT, Loaders, Occupancy};
 pub use told::ToldWindow;
@@ -151,7 +154,7 @@ impl ServerWindow {
 }
 
 /// A fact of a window of so many seconds as evidence.
-fn evidence(
+pub(crate) fn evidence(
     window_s: f64,
     name: &'static str,
     fact: &Fact<f64>,

@@ -205,6 +205,7 @@ pub(super) mod tests {
             }],
             cost: None,
             remedies: vec![Remedy { action: "add a replica".into(), why: "it halves the load".into() }],
+            experimental: false,
         }
     }
 

@@ -170,5 +170,6 @@ pub(crate) fn overload() -> Finding {
         evidence: Vec::new(),
         cost: None,
         remedies: Vec::new(),
+        experimental: false,
     }
 }

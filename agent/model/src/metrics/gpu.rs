@@ -31,6 +31,13 @@ pub const MEMORY_USAGE_MAX: MetricDef =
     MetricDef::gauge("hw.gpu.memory.usage.max", Bytes, "Most device memory in use since the last export.");
 /// Memory there is.
 pub const MEMORY_LIMIT: MetricDef = MetricDef::gauge("hw.gpu.memory.limit", Bytes, "Device memory there is.");
+/// Memory that is neither free nor in use.
+pub const MEMORY_RESERVED: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.memory.reserved",
+    Bytes,
+    "Device memory that driver and firmware keep for themselves, which is no part of what is in use.",
+)
+.full();
 /// With `hw.type` = gpu.
 pub const POWER: MetricDef = MetricDef::gauge(
     "hw.power",
@@ -154,7 +161,8 @@ pub const REMAPPED_ROWS: MetricDef = MetricDef::gauge(
 )
 .full();
 /// By `perfwatch.gpu.fault` (`lost`, `reset_required`, `unresponsive`, `driver_failed`, `row_remap_pending`, `row_remap_failed`,
-/// `recovery_needed`, `pcie_link_degraded`; and what somebody has set: `power_limit_lowered`, `clocks_locked`).
+/// `recovery_needed`, `pcie_link_degraded`; and what somebody has set: `power_limit_lowered`, `clocks_locked`). Of the machine, where
+/// a driver that fails or is silent shows no device.
 pub const FAULT: MetricDef = MetricDef::gauge(
     "perfwatch.gpu.fault.active",
     Ratio,
@@ -183,6 +191,7 @@ pub const ALL: &[&MetricDef] = &[
     &MEMORY_BUSY,
     &MEMORY_USAGE,
     &MEMORY_LIMIT,
+    &MEMORY_RESERVED,
     &POWER,
     &POWER_LIMIT,
     &POWER_LIMIT_DEFAULT,

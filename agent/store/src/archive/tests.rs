@@ -79,6 +79,7 @@ impl Agent {
             evidence: Vec::new(),
             cost: None,
             remedies: Vec::new(),
+            experimental: false,
         }
     }
 

@@ -50,6 +50,9 @@ impl<'nvml> Events<'nvml> {
     }
 
     /// Tells of each error since the last look: the raw handle of its device, as a number, and its code. Waits for none.
+    ///
+    /// Of an error in a MIG instance the driver names the GPU and the numbers of the instance. It is told of the GPU: the instance
+    /// may be gone by then, and its number another's.
     #[allow(unsafe_code, reason = "the wrapper makes a device of the handle, which cannot be compared")]
     pub(crate) fn look(&self, mut tell: impl FnMut(usize, u32)) -> Result<(), NvmlError> {
         let wait = nvml_sym(self.nvml.lib().nvmlEventSetWait_v2.as_ref())?;

@@ -5,7 +5,8 @@ use std::sync::mpsc::SyncSender;
 use perfwatch_model::{Reading, Reason, Stamp};
 
 use super::clock::cpu_ns;
-use super::readings::{DeviceFault, DeviceReadings};
+use super::health::Sign;
+use super::readings::DeviceReadings;
 
 /// Asks for one sample.
 pub(crate) struct Request {
@@ -29,7 +30,7 @@ pub(crate) struct Report {
     /// Readings, in the inventory's order.
     pub(crate) devices: Vec<DeviceReadings>,
     /// Why there are no readings at all.
-    pub(crate) failure: Option<Reason>,
+    pub(crate) failure: Option<Failure>,
     /// CPU time that this thread has used so far.
     pub(crate) cpu_ns: u64,
     /// How long it took from the request on; what came before the first answer of all is no part of it.
@@ -38,13 +39,27 @@ pub(crate) struct Report {
     pub(crate) stretched: bool,
 }
 
+/// Why there is nothing of any device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    /// What is wrong with the driver or its devices, where that is why: a machine without a driver is in order.
+    pub(crate) sign: Option<Sign>,
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Self { reason, sign: None }
+    }
+}
+
 /// A device that the driver does not open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) index: u32,
     pub(crate) reason: Reason,
-    /// What is wrong with it, where that is why.
-    pub(crate) fault: Option<DeviceFault>,
+    /// What is wrong with it, where that is why: one that is kept from this container or user is in order.
+    pub(crate) sign: Option<Sign>,
 }
 
 /// What does not change about a device.

@@ -3,6 +3,10 @@
 use nvml_wrapper::error::NvmlError;
 use perfwatch_model::{Reason, Stamp};
 
+use super::exchange::Failure;
+use super::health::Sign;
+use super::readings::DeviceFault;
+use super::said;
 use crate::gpu::GpuContext;
 
 /// What the dynamic loader looks for when no path is given.
@@ -30,6 +34,12 @@ pub(crate) const NO_DEVICE_IN_CONTAINER: Reason = Reason::fixed(
      on the host took them away: use CDI, or name the nodes (`--device /dev/nvidia0 --device /dev/nvidiactl`)",
 );
 
+/// A device fell off the bus, and NVML was initialised anew.
+pub(crate) const LOST_FROM_SIGHT: Reason = Reason::fixed(
+    "the GPU has fallen off the bus, and the driver shows it no more",
+    "check `dmesg | grep -i xid` (79), power and seating; it needs a reset or a reboot",
+);
+
 /// Every call fails without a reason.
 const ALL_UNKNOWN: Reason = Reason::fixed(
     "the NVIDIA driver answers every call with `unknown error`",
@@ -53,6 +63,23 @@ pub(crate) const MEMORY_NOT_ATTRIBUTED: Reason = Reason::fixed(
     "the driver does not attribute memory to processes here",
     "none: WSL and some vGPUs do not support it",
 );
+
+/// The same, with what it says of the driver.
+pub(crate) fn at_start(error: &NvmlError, context: &GpuContext) -> Failure {
+    let is_fault = match error {
+        NvmlError::LibRmVersionMismatch => true,
+        // No driver, no device, no permission: so it was set up, as far as anybody can tell.
+        NvmlError::LibloadingError(_)
+        | NvmlError::FailedToLoadSymbol(_)
+        | NvmlError::DriverNotLoaded
+        | NvmlError::NoPermission
+        | NvmlError::OperatingSystem
+        | NvmlError::NotFound
+        | NvmlError::UnexpectedVariant(GPU_NOT_FOUND) => false,
+        error => !(context.in_container && is_denied(error, context)),
+    };
+    Failure { reason: at_load(error, context), sign: is_fault.then_some(Sign::Driver) }
+}
 
 /// Why NVML could not be loaded or initialised.
 pub(crate) fn at_load(error: &NvmlError, context: &GpuContext) -> Reason {
@@ -99,21 +126,31 @@ fn is_denied(error: &NvmlError, context: &GpuContext) -> bool {
     }
 }
 
-/// Whether a device that cannot be opened may be there when NVML is initialised anew. One that this container or user may not open
-/// is not.
-pub(crate) fn may_come_back(error: &NvmlError, context: &GpuContext) -> bool {
-    let is_kept_away = context.in_container && is_denied(error, context);
-    !is_kept_away && !matches!(error, NvmlError::NoPermission)
+/// Why a device cannot be opened, and what that says of it; `others` of the same driver can be.
+pub(crate) fn at_open(error: &NvmlError, context: &GpuContext, others: bool) -> Failure {
+    match error {
+        NvmlError::NoPermission | NvmlError::OperatingSystem => at_load(error, context).into(),
+        // A container that lost its GPUs hears the same as one whose GPU fell off the bus: from all of them, or from that one.
+        error if !others && context.in_container && is_denied(error, context) => NO_DEVICE_IN_CONTAINER.into(),
+        error => {
+            let sign = DeviceFault::of(error).map_or(Sign::Driver, Sign::from);
+            Failure { reason: at_call(error, OPEN), sign: Some(sign) }
+        }
+    }
 }
 
-/// Why one device cannot be opened beside others.
-pub(crate) fn at_open(error: &NvmlError, context: &GpuContext) -> Reason {
-    match error {
-        NvmlError::GpuLost | NvmlError::ResetRequired => at_call(error, OPEN),
-        error if context.in_container && is_denied(error, context) => NO_DEVICE_IN_CONTAINER,
-        NvmlError::NoPermission | NvmlError::OperatingSystem => at_load(error, context),
-        error => at_call(error, OPEN),
-    }
+/// Whether an error is an answer: there is no such thing, or not for us.
+pub(crate) fn is_answer(error: &NvmlError) -> bool {
+    matches!(
+        error,
+        NvmlError::NotSupported
+            | NvmlError::FunctionNotFound
+            | NvmlError::FailedToLoadSymbol(_)
+            | NvmlError::InvalidArg
+            | NvmlError::NoPermission
+            | NvmlError::NotFound
+            | NvmlError::NoData
+    )
 }
 
 /// NVML is there and works, and shows no device.
@@ -147,6 +184,10 @@ fn not_loaded(said: &str, context: &GpuContext) -> Reason {
         Some(path) if absent => Reason::new(
             format!("there is no NVML at {}", path.display()),
             "let --nvml-lib (PERFWATCH_NVML_LIB) name a libnvidia-ml.so.1, or unset it to search the system",
+        ),
+        None if absent && context.nvidia_kernel_driver && context.in_container => Reason::fixed(
+            "no_device_in_container: the host has an NVIDIA driver, and this container was given no GPU: it has no libnvidia-ml.so.1",
+            CONTAINER_CURE,
         ),
         None if absent && context.nvidia_kernel_driver => {
             Reason::fixed("the NVIDIA kernel driver is loaded but its libnvidia-ml.so.1 is not here", CONTAINER_CURE)
@@ -184,26 +225,31 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 
 /// Why one call on one device gave no value. Costs no allocation for what recurs with every sample.
 pub(crate) fn at_call(error: &NvmlError, call: &'static str) -> Reason {
+    let naming = |make: &dyn Fn() -> String, cure: &'static str| match said::once(error, call, make) {
+        Some(text) => Reason::fixed(text, cure),
+        None => Reason::new(make(), cure),
+    };
     match error {
         NvmlError::NotSupported | NvmlError::FunctionNotFound => {
             Reason::fixed("this device does not support the reading", "none: the driver offers it on other products")
         }
         NvmlError::FailedToLoadSymbol(_) => {
-            Reason::new(format!("the installed driver is too old: it has no `{call}`"), "update the NVIDIA driver")
+            naming(&|| format!("the installed driver is too old: it has no `{call}`"), "update the NVIDIA driver")
         }
         NvmlError::GpuLost => Reason::fixed(
             "the GPU has fallen off the bus",
             "check `dmesg | grep -i xid` (79), power and seating; it needs a reset or a reboot",
         ),
-        NvmlError::ResetRequired => {
-            Reason::fixed("the GPU needs a reset", "stop its users and run `nvidia-smi --gpu-reset`")
-        }
-        NvmlError::NoPermission => Reason::new(
-            format!("no permission for `{call}`"),
+        NvmlError::ResetRequired => Reason::fixed(
+            "the GPU needs a reset",
+            "stop all that have it open, this agent too, and run `nvidia-smi --gpu-reset`",
+        ),
+        NvmlError::NoPermission => naming(
+            &|| format!("no permission for `{call}`"),
             "run perfwatch as root or with the permission the driver asks for",
         ),
-        NvmlError::Timeout => Reason::new(format!("`{call}` timed out in the driver"), "check `dmesg | grep -i nvrm`"),
-        other => Reason::new(format!("`{call}` failed: {other}"), "check `dmesg | grep -i nvrm`"),
+        NvmlError::Timeout => naming(&|| format!("`{call}` timed out in the driver"), "check `dmesg | grep -i nvrm`"),
+        other => naming(&|| format!("`{call}` failed: {other}"), "check `dmesg | grep -i nvrm`"),
     }
 }
 
@@ -216,4 +262,31 @@ pub(crate) fn time(at: Stamp) -> String {
 /// Errors after which no call on any handle can work until NVML is initialised anew.
 pub(crate) fn ends_session(error: &NvmlError) -> bool {
     matches!(error, NvmlError::Uninitialized | NvmlError::DriverNotLoaded | NvmlError::LibRmVersionMismatch)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use perfwatch_model::EntityId;
+
+    use super::*;
+
+    #[test]
+    fn a_machine_without_the_library_a_host_that_lacks_it_and_a_container_that_was_given_no_gpu_are_told_apart() {
+        let said = "libnvidia-ml.so.1: cannot open shared object file: No such file or directory";
+        let reason = |nvidia_kernel_driver, in_container| {
+            let context = GpuContext {
+                nvidia_kernel_driver,
+                in_container,
+                nvidia_gpus: PathBuf::new(),
+                ..GpuContext::live(EntityId(0), None)
+            };
+            not_loaded(said, &context).text
+        };
+        assert!(reason(false, false).starts_with("no NVIDIA driver here: "));
+        assert!(reason(false, true).starts_with("no NVIDIA driver here: "));
+        assert!(reason(true, false).contains("its libnvidia-ml.so.1 is not here"));
+        assert!(reason(true, true).starts_with("no_device_in_container: "));
+    }
 }

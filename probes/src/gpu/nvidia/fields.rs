@@ -204,6 +204,13 @@ impl Batch {
         nvml_try(unsafe { call(device.handle(), count, self.asked.as_mut_ptr()) })
     }
 
+    /// Whether a field was answered, after [`Batch::ask`] went well.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.asked
+            .iter()
+            .any(|value| nvml_try(value.nvmlReturn).map_or_else(|error| fault::is_answer(&error), |()| true))
+    }
+
     /// What came, after [`Batch::ask`] went well.
     pub(crate) fn tell(&self, into: &mut FieldReadings) {
         for (field, value) in self.fields.iter().zip(&self.asked) {

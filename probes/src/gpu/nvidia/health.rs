@@ -9,8 +9,8 @@ use super::readings::{DeviceFault, DeviceReadings};
 use super::series::TYPE;
 
 /// How a fault is known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
     /// A field that is not 0.
     Field(Field),
     /// The device said so.
@@ -24,14 +24,23 @@ pub(super) enum Sign {
 }
 
 /// What is known by comparing readings.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Comparison {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comparison {
     /// The `PCIe` link is slower than it could be, and the device is busy. While it is idle the last verdict stands.
     SlowLink,
     /// The power limit is below the one that the device comes with.
     LowPowerLimit,
     /// The clocks are held below those that the device comes with.
     LockedClocks,
+}
+
+impl From<DeviceFault> for Sign {
+    fn from(fault: DeviceFault) -> Self {
+        match fault {
+            DeviceFault::Lost | DeviceFault::ResetRequired => Self::Device(fault),
+            DeviceFault::Failing => Self::Driver,
+        }
+    }
 }
 
 /// `hw.state` of the semantic conventions.
@@ -76,12 +85,22 @@ pub(super) fn is_told_regardless(metric: &MetricDef) -> bool {
     [gpu::FAULT.name, gpu::STATUS.name, gpu::XIDS.name].contains(&metric.name)
 }
 
+/// Tells of the machine what is wrong with its driver, where no device is known that it could be told of.
+pub(super) fn publish_of_machine(sign: Sign, host: EntityId, out: &mut Sample<'_>) {
+    for (_, fault, _) in FAULTS.into_iter().filter(|(known, ..)| *known == sign) {
+        let series = out.series(&gpu::FAULT, host, &[Attr::fixed(FAULT_KEY, fault)]);
+        out.gauge(series, 1.0);
+    }
+}
+
 /// A device's faults and status, interned once, and what they were when it was last busy.
 pub(super) struct Health {
     faults: [SeriesId; FAULTS.len()],
     status: [SeriesId; STATES.len()],
     was_busy: bool,
     slow_link: Option<bool>,
+    /// What the device last said of itself. It stands for as long as nothing can be asked of the device.
+    said: Option<Sign>,
 }
 
 impl Health {
@@ -91,15 +110,18 @@ impl Health {
             status: STATES.map(|(_, state)| out.series(&gpu::STATUS, entity, &[Attr::fixed("hw.state", state), TYPE])),
             was_busy: false,
             slow_link: None,
+            said: None,
         }
     }
 
     /// Tells which faults the device has and which it has not; what cannot be told has no value.
     pub(super) fn publish(&mut self, readings: &DeviceReadings, out: &mut Sample<'_>) {
         self.look_at_link(readings);
+        let said = readings.fault.map(Sign::from);
+        self.said = said.filter(|sign| *sign != Sign::Driver);
         let holds = |sign| match sign {
-            Sign::Device(fault) => Some(readings.fault == Some(fault)),
-            Sign::Silence | Sign::Driver => Some(false),
+            Sign::Device(_) | Sign::Driver => Some(said == Some(sign)),
+            Sign::Silence => Some(false),
             Sign::Field(field) => readings.fields[field as usize].as_value().map(|value| *value != 0),
             Sign::Compared(Comparison::SlowLink) => self.slow_link,
             Sign::Compared(Comparison::LowPowerLimit) => readings.settings.is_power_lowered(&readings.power_limit_w),
@@ -116,14 +138,24 @@ impl Health {
         self.publish_status(worst, out);
     }
 
-    /// Tells the one thing that is known of a device whose driver fails, if anything is.
-    pub(super) fn publish_only(&self, holds: Option<Sign>, out: &mut Sample<'_>) {
+    /// Tells the one thing that is known of a device whose driver fails, if anything is: that it had fallen off the bus says more
+    /// than that it cannot be opened any more.
+    pub(super) fn publish_only(&mut self, holds: Option<Sign>, out: &mut Sample<'_>) {
+        if let Some(sign @ Sign::Device(_)) = holds {
+            self.said = Some(sign);
+        }
+        let holds = holds.map(|sign| self.said.filter(|_| sign == Sign::Driver).unwrap_or(sign));
         for ((sign, _, state), series) in FAULTS.into_iter().zip(self.faults) {
             if holds == Some(sign) {
                 out.gauge(series, 1.0);
                 self.publish_status(state as usize, out);
             }
         }
+    }
+
+    /// Whether the device fell off the bus, by the last that was heard of it.
+    pub(super) fn is_lost(&self) -> bool {
+        self.said == Some(Sign::Device(DeviceFault::Lost))
     }
 
     fn publish_status(&self, state: usize, out: &mut Sample<'_>) {

@@ -4,14 +4,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError
 
 use perfwatch_model::metrics::gpu;
 use perfwatch_model::tick::{SLOT_NS, SLOTS};
-use perfwatch_model::{Entity, EntityId, EntityKind, GpuSlot, Reading, Reason, Sample, Stamp};
+use perfwatch_model::{Entity, EntityId, EntityKind, GpuSlot, MetricDef, Reading, Reason, Sample, Stamp};
 
 use super::activity::{Activity, Doing};
 use super::clock::monotonic_ns;
-use super::exchange::{Description, Refused, Report, Request};
+use super::exchange::{Description, Failure, Refused, Report, Request};
 use super::fault;
 use super::health::{self, Sign};
-use super::readings::{DeviceReadings, NOT_READ};
+use super::readings::{DeviceFault, DeviceReadings, NOT_READ};
 use super::sampler;
 use super::series::DeviceSeries;
 use crate::Probe;
@@ -24,9 +24,19 @@ const LONGEST_START_NS: u64 = 60_000_000_000;
 /// Ticks come a little early or late.
 const JITTER_NS: u64 = TICK_NS / 2;
 
+/// What the answers before say of one that does not come.
+struct Known {
+    /// The last was that there is nothing.
+    failed: Option<Failure>,
+    /// It took so long, and was one.
+    took_ns: Option<u64>,
+}
+
 /// A request that was given up on, and that the thread owes an answer to.
 struct Overdue {
     asked: Stamp,
+    /// When it was sent, `CLOCK_MONOTONIC`.
+    sent_ns: u64,
     /// What the thread is in.
     doing: Doing,
     /// Why there is nothing to read meanwhile.
@@ -37,26 +47,50 @@ struct Overdue {
     is_slow: bool,
     /// NVML is being initialised, and for no longer than that may take.
     is_starting: bool,
+    /// Why the try before this one failed, which stands until it has come to its end.
+    before: Option<Failure>,
 }
 
 impl Overdue {
     /// A driver or device that does not answer.
-    fn silent(asked: Stamp, now: Stamp, doing: Doing) -> Self {
+    fn silent(asked: Stamp, sent_ns: u64, now: Stamp, doing: Doing, known: Known) -> Self {
+        let Known { failed: before, took_ns } = known;
         let others = doing.device.as_ref().map(|uuid| waiting(uuid, doing.call));
         let is_starting = doing.is_starting && now.mono_ns.saturating_sub(asked.mono_ns) < LONGEST_START_NS;
-        let reason = if is_starting { starting(asked, doing.call) } else { unresponsive(asked, doing.call) };
-        Self { asked, reason, others, doing, is_slow: false, is_starting }
+        let before = before.filter(|_| is_starting);
+        let reason = match &before {
+            Some(failure) => failure.reason.clone(),
+            None if is_starting => starting(asked, doing.call),
+            None => unresponsive(asked, doing.call, took_ns),
+        };
+        Self { asked, sent_ns, reason, others, doing, is_slow: false, is_starting, before }
     }
 
     /// A driver that took so long the last time, and will answer.
-    fn slow(asked: Stamp, doing: Doing, took_ns: u64) -> Self {
-        Self { asked, doing, reason: slow(took_ns), others: None, is_slow: true, is_starting: false }
+    fn slow(asked: Stamp, sent_ns: u64, doing: Doing, took_ns: u64) -> Self {
+        let (others, before) = (None, None);
+        Self { asked, sent_ns, doing, reason: slow(took_ns), others, is_slow: true, is_starting: false, before }
+    }
+
+    /// Whether it is longer ago than a driver takes that is slow, and answers: by its own clock, as ticks may be late.
+    fn is_silent(&self) -> bool {
+        monotonic_ns().saturating_sub(self.sent_ns) >= TICK_NS
+    }
+
+    /// What is told of the machine, where no device is known.
+    fn of_machine(&self) -> Failure {
+        if let Some(before) = &self.before {
+            return before.clone();
+        }
+        let sign = (!self.is_slow && !self.is_starting).then_some(Sign::Silence);
+        Failure { reason: self.reason.clone(), sign }
     }
 
     /// What is told of a device, and whether it is why.
     fn of(&self, device: &GpuDevice) -> (&Reason, Option<Sign>) {
         match (&self.others, &self.doing.device) {
             (Some(others), Some(uuid)) if **uuid != *device.uuid => (others, None),
+            _ if self.before.is_some() => (&self.reason, self.before.as_ref().map(of_known)),
             _ if self.is_slow || self.is_starting => (&self.reason, None),
             _ => (&self.reason, Some(Sign::Silence)),
         }
@@ -72,6 +106,10 @@ pub(crate) struct NvidiaProbe {
     overdue: Option<Overdue>,
     /// How long the last answer took, where it came too late.
     slow_ns: Option<u64>,
+    /// How long it took, where that was longer than a tick: then there is no reading that could be told.
+    too_slow_ns: Option<u64>,
+    /// Why the driver showed no device when it was last begun with; the last answer had none.
+    failed: Option<Failure>,
     /// When it gave the last answer that could be used, as long as none is given.
     silent_since: Option<Stamp>,
     /// The report's buffers, while the thread does not have them.
@@ -88,6 +126,8 @@ pub(crate) struct NvidiaProbe {
     indices: Vec<u32>,
     /// Those that it could not.
     refused: Vec<Refused>,
+    /// What is wrong with those among them that were never seen, if there are any.
+    unseen: Option<(Reason, Sign)>,
 }
 
 impl NvidiaProbe {
@@ -108,7 +148,9 @@ impl NvidiaProbe {
             reports,
             overdue: None,
             slow_ns: None,
+            too_slow_ns: None,
             silent_since: None,
+            failed: None,
             spare: Report::default(),
             thread_cpu_ns: 0,
             allowed_ns: u64::MAX,
@@ -117,69 +159,93 @@ impl NvidiaProbe {
             series: Vec::new(),
             indices: Vec::new(),
             refused: Vec::new(),
+            unseen: None,
         }
     }
 
+    fn known(&self) -> Known {
+        Known { failed: self.failed.clone(), took_ns: self.too_slow_ns }
+    }
+
     /// One question to the thread and its answer, or why there is none.
-    fn ask(&mut self, now: Stamp, out: &mut Sample<'_>) -> Result<Report, Reason> {
+    fn ask(&mut self, now: Stamp, out: &mut Sample<'_>) -> Result<Report, Failure> {
+        let known = self.known();
         if let Some(overdue) = &mut self.overdue {
             match self.reports.try_recv() {
                 Ok(late) => {
-                    let asked = overdue.asked;
+                    let sent_ns = overdue.sent_ns;
                     self.overdue = None;
-                    if let Some(report) = self.take_late(late, asked, now, out) {
+                    if let Some(report) = self.take_late(late, sent_ns, out) {
                         return Ok(report);
                     }
                 }
                 Err(TryRecvError::Empty) => {
                     let doing = self.activity.doing();
-                    if overdue.is_slow || overdue.is_starting || overdue.doing != doing {
-                        *overdue = Overdue::silent(overdue.asked, now, doing);
+                    let is_no_more_slow = overdue.is_slow && overdue.is_silent();
+                    if is_no_more_slow || overdue.is_starting || (!overdue.is_slow && overdue.doing != doing) {
+                        *overdue = Overdue::silent(overdue.asked, overdue.sent_ns, now, doing, known);
                     }
-                    return Err(overdue.reason.clone());
+                    return Err(overdue.of_machine());
                 }
-                Err(TryRecvError::Disconnected) => return Err(fault::NO_THREAD),
+                Err(TryRecvError::Disconnected) => return Err(fault::NO_THREAD.into()),
             }
         }
-        let (allowed_ns, report) = (self.allowed_ns, std::mem::take(&mut self.spare));
-        let request = Request { at: now, sent_ns: monotonic_ns(), allowed_ns, report };
-        self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or(fault::NO_THREAD)?;
+        let sent_ns = self.send(now)?;
         match self.reports.recv_timeout(self.context.budget) {
             Ok(mut report) => {
-                (self.slow_ns, self.silent_since) = (None, None);
+                (self.slow_ns, self.too_slow_ns, self.silent_since) = (None, None, None);
                 self.take_state(&mut report, out);
-                match report.failure.take() {
-                    Some(reason) => {
-                        // The error that ended the session may be told in its last answer, and is told once.
-                        self.take_seldom(&mut report, out);
-                        self.spare = report;
-                        Err(reason)
-                    }
-                    None => Ok(report),
-                }
+                self.failed = report.failure.take();
+                let Some(failure) = self.failed.clone() else { return Ok(report) };
+                // The error that ended the session may be told in its last answer, and is told once.
+                self.take_seldom(&mut report, out);
+                self.spare = report;
+                Err(failure)
             }
             Err(RecvTimeoutError::Timeout) => {
                 let doing = self.activity.doing();
-                let overdue = match self.slow_ns {
-                    Some(took_ns) => Overdue::slow(now, doing, took_ns),
-                    None => Overdue::silent(*self.silent_since.get_or_insert(now), now, doing),
+                let overdue = if let Some(took_ns) = self.slow_ns {
+                    Overdue::slow(now, sent_ns, doing, took_ns)
+                } else {
+                    let since = *self.silent_since.get_or_insert(now);
+                    Overdue::silent(since, sent_ns, now, doing, self.known())
                 };
-                let reason = overdue.reason.clone();
+                let failure = overdue.of_machine();
                 self.overdue = Some(overdue);
-                Err(reason)
+                Err(failure)
             }
-            Err(RecvTimeoutError::Disconnected) => Err(fault::NO_THREAD),
+            Err(RecvTimeoutError::Disconnected) => Err(fault::NO_THREAD.into()),
+        }
+    }
+
+    /// Sends a question to the thread, which answers whenever it can; says when, by `CLOCK_MONOTONIC`.
+    fn send(&mut self, now: Stamp) -> Result<u64, Reason> {
+        let (allowed_ns, report, sent_ns) = (self.allowed_ns, std::mem::take(&mut self.spare), monotonic_ns());
+        let request = Request { at: now, sent_ns, allowed_ns, report };
+        self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or(fault::NO_THREAD)?;
+        Ok(sent_ns)
+    }
+
+    /// Asks a slow driver for the next sample, and does not wait: so there is one each second, of the second before.
+    fn ask_ahead(&mut self, now: Stamp) {
+        if let Some(took_ns) = self.slow_ns
+            && let Ok(sent_ns) = self.send(now)
+        {
+            self.overdue = Some(Overdue::slow(now, sent_ns, self.activity.doing(), took_ns));
         }
     }
 
     /// Takes an answer that came too late for its own sample. It is handed back where it came before the next one: then it is all
     /// that a slow driver has. Else its numbers are of a time long past, and what does not change from second to second holds.
-    fn take_late(&mut self, mut late: Report, asked: Stamp, now: Stamp, out: &mut Sample<'_>) -> Option<Report> {
+    fn take_late(&mut self, mut late: Report, sent_ns: u64, out: &mut Sample<'_>) -> Option<Report> {
         let budget_ns = u64::try_from(self.context.budget.as_nanos()).unwrap_or(u64::MAX);
         // An answer that is older than a tick is of no use: who takes that long each time does not answer.
         self.slow_ns = Some(late.took_ns).filter(|took_ns| (budget_ns..TICK_NS).contains(took_ns));
+        self.too_slow_ns = Some(late.took_ns).filter(|took_ns| *took_ns >= TICK_NS);
         self.take_state(&mut late, out);
-        let is_recent = late.took_ns < TICK_NS && now.mono_ns.saturating_sub(asked.mono_ns) < TICK_NS + JITTER_NS;
+        // Ticks may be late as well.
+        let is_recent = late.took_ns < TICK_NS && monotonic_ns().saturating_sub(sent_ns) < TICK_NS + JITTER_NS;
+        self.failed.clone_from(&late.failure);
         if is_recent && late.failure.is_none() {
             // Those of the tick before.
             late.devices.iter_mut().for_each(|readings| readings.slots = [GpuSlot::default(); SLOTS]);
@@ -211,8 +277,8 @@ impl NvidiaProbe {
         }
     }
 
-    /// Takes over a new list of devices; those that are gone retire with their series. Where the driver could not open one that
-    /// is there, those that are missing are taken for it and stay: a dead GPU must not vanish from sight. An instance is not there
+    /// Takes over a new list of devices; those that are gone retire with their series. One that was lost stays, and where the driver
+    /// could not open one that is there, those that are missing are taken for it: a dead GPU must not vanish from sight. An instance is not there
     /// where its GPU is, and is not on it.
     fn adopt(&mut self, inventory: Vec<Description>, refused: Vec<Refused>, out: &mut Sample<'_>) {
         self.refused = refused;
@@ -220,13 +286,16 @@ impl NvidiaProbe {
         let before = std::mem::take(&mut self.devices).into_iter().zip(std::mem::take(&mut self.indices));
         let is_there = |uuid: &str| inventory.iter().any(|now| now.uuid == uuid);
         let mut missing: Vec<_> = before.filter(|(device, _)| !is_there(&device.uuid)).collect();
+        let is_lost = |of: EntityId| known.iter().any(|series| series.entity == of && series.is_lost());
         missing.retain(|(device, _)| {
-            let stays = !self.refused.is_empty() && device.parent.as_deref().is_none_or(|parent| !is_there(parent));
+            let is_missed = !self.refused.is_empty() || is_lost(device.entity);
+            let stays = is_missed && device.parent.as_deref().is_none_or(|parent| !is_there(parent));
             if !stays {
                 out.table().retire(device.entity);
             }
             stays
         });
+        self.unseen = self.find_unseen(&missing);
         for description in inventory {
             let entity = out.entity(entity(&description));
             // The index may move from one initialisation to the next; the UUID does not.
@@ -253,26 +322,54 @@ impl NvidiaProbe {
         }
     }
 
+    /// Devices that could not be opened ever since the agent began have no name that anything could be told of, and are the machine's.
+    /// In a container one that nothing was ever seen of may be another's.
+    fn find_unseen(&self, missing: &[(GpuDevice, u32)]) -> Option<(Reason, Sign)> {
+        let surplus = self.refused.len().saturating_sub(missing.len());
+        let strangers = self.refused.iter().filter(|refused| missing.iter().all(|(_, index)| *index != refused.index));
+        let is_told = |sign: &Sign| matches!(sign, Sign::Device(_)) || !self.context.in_container;
+        let mut told = strangers.take(surplus).filter_map(|refused| Some((refused, refused.sign.filter(is_told)?)));
+        let (Refused { index, reason, .. }, sign) = told.next()?;
+        let more = match told.count() {
+            0 => String::new(),
+            more => format!(", and so it is with {more} more"),
+        };
+        let text = format!("GPU {index} cannot be opened: {}{more}", reason.text);
+        Some((Reason::new(text, reason.cure.clone()), sign))
+    }
+
+    /// Tells of the machine what is wrong with GPUs that were never seen, beside those that are.
+    fn report_unseen(&self, out: &mut Sample<'_>) {
+        if let Some((reason, sign)) = &self.unseen {
+            out.unavailable(&gpu::UTILIZATION, self.context.host, reason.clone());
+            health::publish_of_machine(*sign, self.context.host, out);
+        }
+    }
+
     /// What is known of the devices that the driver could not open.
     fn report_refused(&mut self, answered: usize, out: &mut Sample<'_>) {
-        let known = self.devices.iter_mut().zip(&self.series).zip(&self.indices);
+        let known = self.devices.iter_mut().zip(&mut self.series).zip(&self.indices);
         for ((device, series), index) in known.skip(answered) {
             // Numbers may have moved; then it is one of those that there are.
             let by_index = self.refused.iter().find(|refused| refused.index == *index);
-            let Some(Refused { reason, fault, .. }) = by_index.or(self.refused.first()) else { return };
+            let (reason, sign) = match by_index.or(self.refused.first()) {
+                Some(Refused { reason, sign, .. }) => (reason, *sign),
+                None => (&fault::LOST_FROM_SIGHT, Some(Sign::Device(DeviceFault::Lost))),
+            };
             (device.processes, device.sharing) = (Reading::Unavailable(reason.clone()), Sharing::Unknown);
             device.slots = [GpuSlot::default(); SLOTS];
             report_missing(device.entity, reason, out);
-            series.publish_only(fault.map(Sign::Device), out);
+            series.publish_only(sign, out);
         }
     }
 
     /// Says of every metric, of every device known or else of the machine, why it is missing.
-    fn report_absence(&mut self, reason: &Reason, out: &mut Sample<'_>) {
-        for (device, series) in self.devices.iter_mut().zip(&self.series) {
+    fn report_absence(&mut self, failure: &Failure, out: &mut Sample<'_>) {
+        let Failure { reason, sign } = failure;
+        for (device, series) in self.devices.iter_mut().zip(&mut self.series) {
             let (reason, sign) = match &self.overdue {
                 Some(overdue) => overdue.of(device),
-                None => (reason, Some(Sign::Driver)),
+                None => (&failure.reason, Some(of_known(failure))),
             };
             device.slots = [GpuSlot::default(); SLOTS];
             if self.overdue.as_ref().is_none_or(|overdue| !overdue.is_slow) {
@@ -283,8 +380,12 @@ impl NvidiaProbe {
         }
         if self.series.is_empty() {
             report_missing(self.context.host, reason, out);
-            for metric in [&gpu::FAULT, &gpu::STATUS, &gpu::XIDS] {
+            let is_told = |metric: &MetricDef| sign.is_some() && metric.name == gpu::FAULT.name;
+            for metric in [&gpu::FAULT, &gpu::STATUS, &gpu::XIDS].into_iter().filter(|metric| !is_told(metric)) {
                 out.unavailable(metric, self.context.host, reason.clone());
+            }
+            if let Some(sign) = sign {
+                health::publish_of_machine(*sign, self.context.host, out);
             }
         }
     }
@@ -301,9 +402,11 @@ impl Probe for NvidiaProbe {
                     take_processes(device, readings);
                 }
                 self.report_refused(report.devices.len(), out);
+                self.report_unseen(out);
                 self.spare = report;
+                self.ask_ahead(now);
             }
-            Err(reason) => self.report_absence(&reason, out),
+            Err(failure) => self.report_absence(&failure, out),
         }
     }
 
@@ -322,8 +425,14 @@ impl GpuProbe for NvidiaProbe {
     }
 
     fn is_stretched(&self) -> bool {
-        self.stretched
+        // A second old is less than there could be, too.
+        self.stretched || self.slow_ns.is_some()
     }
+}
+
+/// What a failure says of a device that was there: that it is not is a fault, whatever the reason.
+fn of_known(failure: &Failure) -> Sign {
+    failure.sign.unwrap_or(Sign::Driver)
 }
 
 /// What the agent counts itself stays true, and of a device that does not answer its faults are known.
@@ -355,12 +464,20 @@ fn entity(description: &Description) -> Entity {
     entity
 }
 
-/// Why a driver that did not answer in time has no readings. The text stays the same for as long as the call hangs.
-fn unresponsive(since: Stamp, call: &str) -> Reason {
-    Reason::new(
-        format!("driver unresponsive since {}: `{call}` has not returned", fault::time(since)),
-        "check `dmesg | grep -i -e nvrm -e xid`; a GPU that hangs needs a reset or a reboot",
-    )
+/// Why a driver that did not answer in time has no readings. The text stays the same for as long as the call hangs, or as answers
+/// take so many seconds.
+fn unresponsive(since: Stamp, call: &str, took_ns: Option<u64>) -> Reason {
+    let since = fault::time(since);
+    match took_ns {
+        Some(took_ns) => Reason::new(
+            format!("driver unresponsive since {since}: its last answer took more than {} s", took_ns / TICK_NS),
+            "find out who else asks it all the time (`nvidia-smi` is as slow then), and check `dmesg | grep -i -e nvrm -e xid`",
+        ),
+        None => Reason::new(
+            format!("driver unresponsive since {since}: `{call}` has not returned"),
+            "check `dmesg | grep -i -e nvrm -e xid`; a GPU that hangs needs a reset or a reboot",
+        ),
+    }
 }
 
 /// The same of one that is not expected to answer yet.
@@ -383,7 +500,7 @@ fn waiting(uuid: &str, call: &str) -> Reason {
 fn slow(took_ns: u64) -> Reason {
     Reason::new(
         format!(
-            "the driver is slow: its last answer took {} ms, so that readings come every other second",
+            "the driver is slow: its last answer took {} ms, so that readings are those of a second ago",
             took_ns / 1_000_000
         ),
         "find out who else asks it all the time (`nvidia-smi` is as slow then); persistence mode (`nvidia-smi -pm 1`) helps",

@@ -8,9 +8,11 @@ use perfwatch_model::tick::SLOTS;
 use perfwatch_model::{GpuSlot, Reading, Reason};
 
 use super::activity::Activity;
+use super::exchange::Failure;
 use super::fault;
 use super::fields::{self, Batch, FieldReadings};
 use super::gpm::{self, Gpm, Measured, UnitReadings};
+use super::health::Sign;
 use super::link::LinkReadings;
 use super::mig::{self, Part};
 use super::power;
@@ -51,6 +53,8 @@ pub(crate) struct DeviceReadings {
     pub(crate) memory_busy: Reading<f64>,
     pub(crate) memory_used: Reading<u64>,
     pub(crate) memory_total: Reading<u64>,
+    /// What driver and firmware keep for themselves, which is no part of what is in use.
+    pub(crate) memory_reserved: Reading<u64>,
     pub(crate) power_w: Reading<f64>,
     pub(crate) power_limit_w: Reading<f64>,
     pub(crate) energy_mj: Reading<u64>,
@@ -96,6 +100,7 @@ impl DeviceReadings {
             memory_busy: Reading::Unavailable(reason.clone()),
             memory_used: Reading::Unavailable(reason.clone()),
             memory_total: Reading::Unavailable(reason.clone()),
+            memory_reserved: Reading::Unavailable(reason.clone()),
             power_w: Reading::Unavailable(reason.clone()),
             power_limit_w: Reading::Unavailable(reason.clone()),
             energy_mj: Reading::Unavailable(reason.clone()),
@@ -136,6 +141,8 @@ pub(crate) enum DeviceFault {
     Lost,
     /// It works again after a reset.
     ResetRequired,
+    /// It answers nothing but errors.
+    Failing,
 }
 
 impl DeviceFault {
@@ -158,18 +165,28 @@ pub(crate) struct Tally {
     pub(crate) is_instance_gone: bool,
     /// Of the device that is read now.
     fault: Option<DeviceFault>,
+    /// Calls on it that were answered, if only by that it does not support them; and that failed.
+    of_device: (u32, u32),
 }
 
 impl Tally {
     /// What the device that was read said of itself; the next one begins without.
     pub(crate) fn take_fault(&mut self) -> Option<DeviceFault> {
+        self.of_device = (0, 0);
         self.fault.take()
     }
 
+    /// The same where everything was asked that is asked each time: then that nothing was answered says something, too.
+    pub(crate) fn take_fault_of_all(&mut self) -> Option<DeviceFault> {
+        let is_failing = matches!(self.of_device, (0, 1..));
+        self.take_fault().or(is_failing.then_some(DeviceFault::Failing))
+    }
+
     /// Why NVML has to be initialised anew, if it has to: a call said so, or every call failed with `unknown error`.
-    pub(crate) fn end_of_session(self, context: &GpuContext) -> Option<Reason> {
+    pub(crate) fn end_of_session(self, context: &GpuContext) -> Option<Failure> {
         let lost = self.answered == 0 && self.unknown > 0;
-        self.ended.or_else(|| lost.then(|| fault::all_unknown(context)))
+        let reason = self.ended.or_else(|| lost.then(|| fault::all_unknown(context)))?;
+        Some(Failure { reason, sign: Some(Sign::Driver) })
     }
 }
 
@@ -236,10 +253,12 @@ impl Reader<'_, '_> {
             Reading::Value(memory) => {
                 into.memory_used = used(memory.used, memory.total);
                 into.memory_total = total(memory.total);
+                into.memory_reserved = used(memory.reserved, memory.total);
             }
             Reading::Unavailable(reason) => {
                 into.memory_used = Reading::Unavailable(reason.clone());
-                into.memory_total = Reading::Unavailable(reason);
+                into.memory_total = Reading::Unavailable(reason.clone());
+                into.memory_reserved = Reading::Unavailable(reason);
             }
         }
     }
@@ -248,7 +267,14 @@ impl Reader<'_, '_> {
     pub(crate) fn read_fields(&mut self, nvml: &Nvml, batch: &mut Batch, into: &mut FieldReadings) {
         let device = self.device;
         match self.call(fields::CALL, || batch.ask(nvml, device)) {
-            Reading::Value(()) => batch.tell(into),
+            Reading::Value(()) => {
+                // The call goes well where each of its fields fails.
+                if !batch.is_answered() {
+                    let (answered, failed) = self.tally.of_device;
+                    self.tally.of_device = (answered.saturating_sub(1), failed + 1);
+                }
+                batch.tell(into);
+            }
             Reading::Unavailable(reason) => batch.tell_absent(&reason, into),
         }
     }
@@ -289,6 +315,7 @@ impl Reader<'_, '_> {
         match make() {
             Ok(value) => {
                 self.tally.answered += 1;
+                self.tally.of_device.0 += 1;
                 Reading::Value(value)
             }
             Err(error) => {
@@ -298,6 +325,8 @@ impl Reader<'_, '_> {
                 };
                 self.tally.is_instance_gone |= *self.part == Part::Instance && mig::is_gone(&error);
                 self.tally.fault = DeviceFault::of(&error).or(self.tally.fault);
+                let (answered, failed) = &mut self.tally.of_device;
+                *(if fault::is_answer(&error) { answered } else { failed }) += 1;
                 match error {
                     NvmlError::Unknown => self.tally.unknown += 1,
                     error if fault::ends_session(&error) => self.tally.ended = Some(reason.clone()),

@@ -22,6 +22,7 @@ pub(super) struct DeviceSeries {
     memory_busy: SeriesId,
     memory_used: SeriesId,
     memory_total: SeriesId,
+    memory_reserved: SeriesId,
     power: SeriesId,
     power_limit: SeriesId,
     power_limit_default: SeriesId,
@@ -140,6 +141,7 @@ impl DeviceSeries {
             memory_busy: series(&gpu::MEMORY_BUSY, &[]),
             memory_used: series(&gpu::MEMORY_USAGE, &[]),
             memory_total: series(&gpu::MEMORY_LIMIT, &[]),
+            memory_reserved: series(&gpu::MEMORY_RESERVED, &[]),
             power: series(&gpu::POWER, &[TYPE]),
             power_limit: series(&gpu::POWER_LIMIT, &[]),
             power_limit_default: series(&gpu::POWER_LIMIT_DEFAULT, &[]),
@@ -219,6 +221,7 @@ impl DeviceSeries {
         put(&gpu::MEMORY_BUSY, self.memory_busy, float(&readings.memory_busy));
         put(&gpu::MEMORY_USAGE, self.memory_used, int(&readings.memory_used));
         put(&gpu::MEMORY_LIMIT, self.memory_total, int(&readings.memory_total));
+        put(&gpu::MEMORY_RESERVED, self.memory_reserved, int(&readings.memory_reserved));
         put(&gpu::POWER, self.power, float(&readings.power_w));
         put(&gpu::POWER_LIMIT, self.power_limit, float(&readings.power_limit_w));
         put(&gpu::POWER_LIMIT_DEFAULT, self.power_limit_default, float(&readings.settings.power_limit_default_w));
@@ -269,11 +272,16 @@ impl DeviceSeries {
     }
 
     /// What is known of a device whose driver fails: that it does, and what was counted before.
-    pub(super) fn publish_only(&self, holds: Option<Sign>, out: &mut Sample<'_>) {
+    pub(super) fn publish_only(&mut self, holds: Option<Sign>, out: &mut Sample<'_>) {
         self.health.publish_only(holds, out);
         for (series, count) in self.xids.values() {
             out.counter(*series, *count);
         }
+    }
+
+    /// Whether the device fell off the bus, by the last that was heard of it.
+    pub(super) fn is_lost(&self) -> bool {
+        self.health.is_lost()
     }
 
     /// Most model servers use neither encoder nor decoder: what was never used makes no series.

@@ -12,11 +12,13 @@ use perfwatch_model::{Reading, Reason, Stamp};
 use super::activity::Activity;
 use super::clock::{cpu_ns, monotonic_ns};
 use super::events::Events;
-use super::exchange::{Description, Refused, Report, Request, send};
+use super::exchange::{Description, Failure, Refused, Report, Request, send};
 use super::fault;
+use super::health::Sign;
 use super::held::{Held, Past};
 use super::mig::{self, Instance, Part};
 use super::pace::Pace;
+use super::plugged::Plugged;
 use super::readings::{DeviceFault, DeviceReadings, Reader, Tally};
 use super::retry::Retry;
 use super::traffic::RATES;
@@ -40,8 +42,8 @@ pub(super) enum End {
     /// Nobody asks any more.
     Closed,
     /// NVML has to be initialised anew: since when, and why.
-    Lost(Stamp, Reason),
-    /// The others answer, and a device that does not may be there again after NVML was initialised anew.
+    Lost(Stamp, Failure),
+    /// The devices answer, and one that does not, or was not there, may be there after NVML was initialised anew.
     Ailing(Kept),
 }
 
@@ -58,6 +60,8 @@ pub(super) struct Session<'nvml> {
     refused: Vec<Refused>,
     /// A device that was refused may be there when NVML is initialised anew.
     has_missing: bool,
+    /// Devices that there were left when one that was lost was shown no more.
+    count_gone: Option<usize>,
     pace: Pace,
     /// When GPM is sampled next, `CLOCK_MONOTONIC`; `None` without GPM.
     round_due_ns: Option<u64>,
@@ -72,8 +76,12 @@ pub(super) struct Kept {
     pub(super) at: Stamp,
     devices: Vec<Past>,
     refused: Vec<Refused>,
+    has_missing: bool,
+    count_gone: Option<usize>,
     pace: Pace,
     allowed_ns: u64,
+    /// Another try to begin came in between, and failed: what was read before is not held any more.
+    pub(super) is_old: bool,
 }
 
 impl<'nvml> Session<'nvml> {
@@ -81,9 +89,9 @@ impl<'nvml> Session<'nvml> {
         nvml: &'nvml Nvml,
         context: &'nvml GpuContext,
         activity: &'nvml Activity,
-    ) -> Result<Self, Reason> {
+    ) -> Result<Self, Failure> {
         activity.enter("nvmlDeviceGetCount_v2");
-        let count = nvml.device_count().map_err(|error| fault::at_load(&error, context))?;
+        let count = nvml.device_count().map_err(|error| fault::at_start(&error, context))?;
         activity.enter("nvmlSystemGetDriverVersion");
         let driver = match nvml.sys_driver_version() {
             Ok(version) => Reading::Value(version),
@@ -91,7 +99,7 @@ impl<'nvml> Session<'nvml> {
         };
         let mut devices = Vec::new();
         let mut inventory = Vec::new();
-        let (mut refused, mut has_missing) = (Vec::new(), false);
+        let mut failed = Vec::new();
         for index in 0..count {
             // The first call on a device may have to start it.
             activity.turn_to(None);
@@ -128,16 +136,24 @@ impl<'nvml> Session<'nvml> {
                         inventory.push(Description { parent: Some(whole.uuid.clone()), uuid, name, ..whole.clone() });
                     }
                 }
-                Err(error) => {
-                    has_missing |= fault::may_come_back(&error, context);
-                    let reason = fault::at_open(&error, context);
-                    refused.push(Refused { index, reason, fault: DeviceFault::of(&error) });
-                }
+                Err(error) => failed.push((index, error)),
             }
         }
+        let others = !devices.is_empty();
+        let refused: Vec<_> = failed
+            .iter()
+            .map(|(index, error)| {
+                let Failure { reason, sign } = fault::at_open(error, context, others);
+                Refused { index: *index, reason, sign }
+            })
+            .collect();
+        // In a container one that nobody has seen yet may be another's.
+        let is_ours = |sign: Sign| matches!(sign, Sign::Device(_)) || !context.in_container;
+        let has_missing = refused.iter().any(|refused| refused.sign.is_some_and(is_ours));
         if devices.is_empty() {
-            let reason = refused.pop().map(|refused: Refused| refused.reason);
-            return Err(reason.unwrap_or_else(|| fault::no_device(context)));
+            let of_worst = |Refused { reason, sign, .. }: Refused| Failure { reason, sign };
+            let worst = refused.into_iter().max_by_key(|refused| refused.sign.is_some());
+            return Err(worst.map_or_else(|| fault::no_device(context).into(), of_worst));
         }
         let events = xids::listen(nvml, &mut devices, activity);
         let round_due_ns = devices.iter().any(|held: &Held<'nvml>| held.gpm.is_ok()).then(monotonic_ns);
@@ -154,6 +170,7 @@ impl<'nvml> Session<'nvml> {
             inventory,
             refused,
             has_missing,
+            count_gone: None,
             pace,
             round_due_ns,
             allowed_ns,
@@ -169,6 +186,7 @@ impl<'nvml> Session<'nvml> {
         reports: &SyncSender<Report>,
         retry: &mut Retry,
         revival: &mut Retry,
+        plugged: &mut Plugged<'_>,
     ) -> End {
         let mut next = first;
         loop {
@@ -179,12 +197,15 @@ impl<'nvml> Session<'nvml> {
             if !send(reports, report) {
                 return End::Closed;
             }
-            if let Some(reason) = lost {
-                return End::Lost(at, reason);
+            if let Some(lost) = lost {
+                return End::Lost(at, lost);
             }
             // Only now: a driver that initialises and then fails must not be initialised over and over.
             retry.succeeded();
             self.look_at_partitions(at);
+            if plugged.has_changed(at) {
+                return End::Ailing(self.leave(at));
+            }
             match (is_ailing, revival.is_waiting()) {
                 (false, _) => revival.succeeded(),
                 // It may have been a moment's.
@@ -233,7 +254,7 @@ impl<'nvml> Session<'nvml> {
         self.round_due_ns = Some(self.pace.next_ns(now));
     }
 
-    fn answer(&mut self, request: Request) -> (Report, Option<Reason>) {
+    fn answer(&mut self, request: Request) -> (Report, Option<Failure>) {
         let began_ns = monotonic_ns();
         let mut report = request.report;
         // A new session has new devices: what is kept from the last one's is not theirs.
@@ -298,7 +319,7 @@ impl<'nvml> Session<'nvml> {
             let moved = held.past.traffic.told();
             // Links are the whole device's.
             into.moved = if held.part == Part::Instance { [None; RATES.len()] } else { moved };
-            into.fault = tally.take_fault();
+            into.fault = tally.take_fault_of_all();
             held.past.is_lost = into.fault == Some(DeviceFault::Lost);
         }
         let pass = Pass { at: request.at, began_ns, may_take: self.context.budget / 2, is_first: new };
@@ -377,7 +398,16 @@ impl<'nvml> Session<'nvml> {
             ..held.past
         };
         let devices = self.devices.into_iter().zip(last).map(with_xids).collect();
-        Kept { at, devices, refused: self.refused, pace: self.pace, allowed_ns: self.allowed_ns }
+        Kept {
+            at,
+            devices,
+            refused: self.refused,
+            has_missing: self.has_missing,
+            count_gone: self.count_gone,
+            pace: self.pace,
+            allowed_ns: self.allowed_ns,
+            is_old: false,
+        }
     }
 
     /// Goes on where another session ended. Where the devices are the same as then, nobody is told of it.
@@ -385,13 +415,23 @@ impl<'nvml> Session<'nvml> {
         let is_same = |held: &Held<'_>, past: &Past| held.past.uuid == past.uuid;
         let are_same = self.devices.len() == from.devices.len()
             && self.devices.iter().zip(&from.devices).all(|(held, past)| is_same(held, past));
-        if are_same && self.refused == from.refused {
+        // One that was there, or was looked for, is looked for on.
+        let was_there = from.has_missing || from.devices.len() > self.devices.len();
+        let is_refused = self.refused.iter().any(|refused| refused.sign.is_some());
+        let is_there = |past: &Past| self.devices.iter().any(|held| is_same(held, past));
+        let is_gone = from.devices.iter().any(|past| past.is_lost && !is_there(past));
+        self.count_gone = if is_gone { Some(self.devices.len()) } else { from.count_gone };
+        // As many as then: it is not back.
+        let is_not_back = self.count_gone.is_some_and(|count| self.devices.len() <= count);
+        self.count_gone = self.count_gone.filter(|_| is_not_back);
+        self.has_missing |= (was_there && is_refused) || is_not_back;
+        if are_same && self.refused == from.refused && !from.is_old {
             self.inventory = None;
         }
         for held in &mut self.devices {
             if let Some(at) = from.devices.iter().position(|past| is_same(held, past)) {
                 held.past = from.devices.swap_remove(at);
-                if !are_same {
+                if !are_same || from.is_old {
                     held.past.forget();
                 }
             }

@@ -57,7 +57,23 @@ pub(crate) struct Tenants {
     compute: Vec<nvmlProcessInfo_t>,
     graphics: Vec<nvmlProcessInfo_t>,
     mps: Vec<nvmlProcessInfo_t>,
+    uses: Vec<Use>,
     shares: Shares,
+}
+
+/// What a process holds in an instance of the device, or on all of it.
+#[derive(Clone, Copy)]
+struct Use {
+    pid: u32,
+    instance: u32,
+    bytes: Result<u64, Unknown>,
+}
+
+/// Why that is not known.
+#[derive(Clone, Copy)]
+enum Unknown {
+    NotAttributed,
+    TooMuch,
 }
 
 impl Tenants {
@@ -112,31 +128,49 @@ impl Tenants {
         }
     }
 
-    /// One row per pid, with the larger memory of its rows.
-    fn merge(&self, no_shares: Option<&Reason>, into: &mut DeviceReadings) {
+    /// One row per pid. Under MPS the same use of memory is in more than one list, and the larger number counts; what a process
+    /// holds in several instances of a GPU adds up.
+    fn merge(&mut self, no_shares: Option<&Reason>, into: &mut DeviceReadings) {
         let mut rows = match &mut into.processes {
             Reading::Value(rows) => std::mem::take(rows),
             Reading::Unavailable(_) => Vec::new(),
         };
         rows.clear();
         let total = into.memory_total.as_value().copied();
+        self.uses.clear();
         let lists = self.compute.iter().chain(&self.graphics).chain(&self.mps);
-        rows.extend(lists.filter(|process| process.pid != 0).map(|process| GpuProcess {
+        self.uses.extend(lists.filter(|process| process.pid != 0).map(|process| Use {
             pid: process.pid,
-            used: match process.usedGpuMemory {
-                NOT_ATTRIBUTED => Reading::Unavailable(fault::MEMORY_NOT_ATTRIBUTED),
-                bytes if total.is_some_and(|total| bytes > total) => Reading::Unavailable(TOO_MUCH),
-                bytes => Reading::Value(bytes),
+            instance: process.gpuInstanceId,
+            bytes: match process.usedGpuMemory {
+                NOT_ATTRIBUTED => Err(Unknown::NotAttributed),
+                bytes if total.is_some_and(|total| bytes > total) => Err(Unknown::TooMuch),
+                bytes => Ok(bytes),
+            },
+        }));
+        // Of equal ones the largest that is known comes first.
+        self.uses.sort_unstable_by_key(|one| (one.pid, one.instance, std::cmp::Reverse(one.bytes.ok())));
+        self.uses.dedup_by_key(|one| (one.pid, one.instance));
+        rows.extend(self.uses.chunk_by(|one, other| one.pid == other.pid).map(|of_one| GpuProcess {
+            pid: of_one[0].pid,
+            used: match all_of(of_one, total) {
+                Ok(bytes) => Reading::Value(bytes),
+                Err(Unknown::NotAttributed) => Reading::Unavailable(fault::MEMORY_NOT_ATTRIBUTED),
+                Err(Unknown::TooMuch) => Reading::Unavailable(TOO_MUCH),
             },
             sm: Reading::Unavailable(NO_SHARES),
         }));
-        rows.sort_unstable_by(|a, b| a.pid.cmp(&b.pid).then(b.used.as_value().cmp(&a.used.as_value())));
-        rows.dedup_by_key(|row| row.pid);
         for row in &mut rows {
             row.sm = no_shares.map_or_else(|| self.shares.of(row.pid), |reason| Reading::Unavailable(reason.clone()));
         }
         into.processes = Reading::Value(rows);
     }
+}
+
+/// What a process holds in all instances together, of a device that has so much.
+fn all_of(uses: &[Use], total: Option<u64>) -> Result<u64, Unknown> {
+    let bytes = uses.iter().try_fold(0_u64, |sum, one| sum.checked_add(one.bytes?).ok_or(Unknown::TooMuch))?;
+    if total.is_some_and(|total| bytes > total) { Err(Unknown::TooMuch) } else { Ok(bytes) }
 }
 
 /// How the processes of the compute list share the device, where the list of MPS has so many.
@@ -190,10 +224,15 @@ fn fill<T: Copy>(
 }
 
 /// The samples of what processes had of the SMs' time.
+///
+/// Drivers have been seen to tell one row a process, the mean of its samples since the time asked for. NVIDIA writes that processes
+/// are told of which had some in the last sample period: one that has fewer samples than others did nothing in the rest.
 #[derive(Default)]
 struct Shares {
-    /// By pid.
+    /// By pid, and then by time.
     samples: Vec<nvmlProcessUtilizationSample_t>,
+    /// Sample periods since the last look: as many as the process has times that has the most.
+    periods: u32,
     /// The newest time of a sample seen so far, by the driver's clock: what is asked for is newer.
     since_us: u64,
     /// When that was.
@@ -230,7 +269,8 @@ impl Shares {
         let since = self.since_us;
         // Drivers have been seen to hand out older ones, and rows that they did not fill in.
         self.samples.retain(|sample| sample.timeStamp > since);
-        self.samples.sort_unstable_by_key(|sample| sample.pid);
+        self.samples.sort_unstable_by_key(|sample| (sample.pid, sample.timeStamp));
+        self.periods = self.samples.chunk_by(|one, other| one.pid == other.pid).map(times).max().unwrap_or(0);
         let newest = self.samples.iter().map(|sample| sample.timeStamp).max().unwrap_or(since);
         let Some(seen) = self.seen.replace(at) else {
             // What is told now is of the driver's whole buffer, however old.
@@ -247,27 +287,40 @@ impl Shares {
         true
     }
 
-    /// The mean of a process' samples; one without any did nothing.
+    /// The mean of a process' samples over all periods: where it has none, it did nothing. Rows of one time are one sample.
     fn of(&self, pid: u32) -> Reading<f64> {
         let from = self.samples.partition_point(|sample| sample.pid < pid);
-        let (mut sum, mut count, mut wrong) = (0, 0, None);
-        for sample in self.samples[from..].iter().take_while(|sample| sample.pid == pid) {
-            if sample.smUtil > 100 {
-                wrong = Some(sample.smUtil);
-            } else {
-                sum += sample.smUtil;
-                count += 1;
+        let own = self.samples[from..].chunk_by(|one, other| one.pid == other.pid).next();
+        let own = own.filter(|own| own[0].pid == pid).unwrap_or_default();
+        let (mut sum, mut wrong) = (0.0, None);
+        for at_once in own.chunk_by(|one, other| one.timeStamp == other.timeStamp) {
+            let known = || at_once.iter().filter(|sample| can_be(sample)).map(|sample| f64::from(sample.smUtil));
+            match known().count() {
+                0 => wrong = Some(at_once[0].smUtil),
+                count => sum += known().sum::<f64>() / count as f64,
             }
         }
-        match wrong {
-            Some(percent) if count == 0 => Reading::Unavailable(Reason::new(
+        match (times(own), wrong) {
+            (0, Some(percent)) => Reading::Unavailable(Reason::new(
                 format!("the driver reported {percent} % of the SMs' time, which cannot be true"),
                 "none: the next look is usually right",
             )),
-            _ if count == 0 => Reading::Value(0.0),
-            _ => Reading::Value(f64::from(sum) / f64::from(count) / 100.0),
+            (0, None) => Reading::Value(0.0),
+            // A period of which its sample is wrong says nothing of it, whatever the others did then.
+            (_, Some(_)) => Reading::Value(sum / f64::from(times(own)) / 100.0),
+            (_, None) => Reading::Value(sum / f64::from(self.periods) / 100.0),
         }
     }
+}
+
+fn can_be(sample: &nvmlProcessUtilizationSample_t) -> bool {
+    sample.smUtil <= 100
+}
+
+/// Of how many times there is a sample of a process that can be true.
+fn times(own: &[nvmlProcessUtilizationSample_t]) -> u32 {
+    let at_once = own.chunk_by(|one, other| one.timeStamp == other.timeStamp);
+    at_once.filter(|at_once| at_once.iter().any(can_be)).fold(0, |times, _| times + 1)
 }
 
 #[cfg(test)]
@@ -286,9 +339,28 @@ mod tests {
     fn a_share_is_the_mean_of_the_samples_since_the_last_look() {
         let mut shares = Shares { samples: vec![sample(7, 100, 90)], ..Shares::default() };
         assert!(!shares.take(at(10)), "nobody knows since when");
-        shares.samples = vec![sample(8, 102, 10), sample(7, 102, 60), sample(7, 101, 40), sample(7, 100, 90)];
+        shares.samples =
+            vec![sample(8, 102, 10), sample(8, 101, 10), sample(7, 102, 60), sample(7, 101, 40), sample(7, 100, 90)];
         assert!(shares.take(at(12)));
         assert_eq!([7, 8, 9].map(|pid| shares.of(pid)), [0.5, 0.1, 0.0].map(Reading::Value));
+    }
+
+    #[test]
+    fn a_process_with_fewer_samples_than_others_did_nothing_in_the_rest() {
+        let mut shares = Shares { since_us: 1, seen: Some(at(10)), ..Shares::default() };
+        let steady = (1..=10).map(|second| sample(7, second, 40));
+        let burst = [sample(8, 3, 60), sample(8, 4, 60)];
+        shares.samples = steady.chain(burst).collect();
+        assert!(shares.take(at(20)));
+        assert_eq!([7, 8, 9].map(|pid| shares.of(pid)), [0.4, 0.12, 0.0].map(Reading::Value), "12 %, and not 60");
+        // One row a process, each of another time, is the mean of all that it had.
+        shares.samples = vec![sample(7, 15, 40), sample(8, 12, 60)];
+        assert!(shares.take(at(22)));
+        assert_eq!([7, 8].map(|pid| shares.of(pid)), [0.4, 0.6].map(Reading::Value));
+        // Several rows of one time are no more time.
+        shares.samples = vec![sample(7, 16, 40), sample(7, 16, 20), sample(8, 16, 60)];
+        assert!(shares.take(at(24)));
+        assert_eq!([7, 8].map(|pid| shares.of(pid)), [0.3, 0.6].map(Reading::Value));
     }
 
     #[test]

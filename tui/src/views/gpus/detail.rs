@@ -2,11 +2,12 @@
 
 use perfwatch_model::snapshot::GpuView;
 use ratatui::text::Line;
+use unicode_width::UnicodeWidthStr;
 
 use super::activity::{self, Activity};
 use super::graphs::{self, LABEL, Room};
 use super::{memory, supply, trouble};
-use crate::gpus::{Gpu, gpus, short_name};
+use crate::gpus::{Gpu, bare, gpus, short_name};
 use crate::line::{Row, cut, flow, span};
 use crate::parts::device_parts;
 use crate::theme::Role;
@@ -16,7 +17,7 @@ use crate::views::overview::rule;
 use crate::widgets::ledger_bar::{self, Detail};
 
 /// How much of each part is drawn. Starts with all of it; [`SACRIFICES`] take away until the rest fits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each part is there or not, independently; the order is in SACRIFICES"
@@ -24,8 +25,8 @@ use crate::widgets::ledger_bar::{self, Detail};
 pub(super) struct Plan {
     /// Blank lines between parts.
     air: bool,
-    /// What to try, beside each finding.
-    tries: bool,
+    /// What to try, of each finding.
+    tries: usize,
     /// Rows of a sentence or a reason.
     words: usize,
     /// Units without a graph.
@@ -50,12 +51,14 @@ pub(super) struct Plan {
     bounds: bool,
     /// Rows for the legend of the ledger.
     legend: usize,
+    /// All names that it has: the numbers tell GPUs apart, and a UUID is for those who look for it.
+    names: bool,
 }
 
 const EVERYTHING: Plan = Plan {
     air: true,
-    tries: true,
-    words: 3,
+    tries: 3,
+    words: LONGEST,
     other_units: true,
     graph: TALLEST,
     axis: true,
@@ -67,10 +70,13 @@ const EVERYTHING: Plan = Plan {
     links: true,
     bounds: true,
     legend: 3,
+    names: false,
 };
 
 /// What leaves when there is not room for all, first to last.
 const SACRIFICES: &[fn(&mut Plan)] = &[
+    |plan| plan.tries = 1,
+    |plan| plan.words = 3,
     |plan| plan.graph = 3,
     |plan| plan.graph = 2,
     |plan| plan.processes = 8,
@@ -81,7 +87,7 @@ const SACRIFICES: &[fn(&mut Plan)] = &[
     |plan| plan.bounds = false,
     |plan| plan.processes = 4,
     |plan| plan.axis = false,
-    |plan| plan.tries = false,
+    |plan| plan.tries = 0,
     |plan| plan.errors = false,
     |plan| plan.words = 1,
     |plan| plan.processes = 2,
@@ -97,10 +103,19 @@ const SACRIFICES: &[fn(&mut Plan)] = &[
     |plan| plan.units = false,
 ];
 
+/// What comes back where a sacrifice made more room than was wanted, again and again as far as that goes: nothing is cut above
+/// free rows.
+const RETURNS: &[fn(&mut Plan)] =
+    &[|plan| plan.words = (plan.words + 1).min(LONGEST), |plan| plan.tries = (plan.tries + 1).min(EVERYTHING.tries)];
+
+/// Rows that no sentence or reason is longer than, unless the screen is very narrow.
+const LONGEST: usize = 8;
 /// Most rows of a graph.
 const TALLEST: usize = 4;
 /// Least rows in which a detail says anything.
 pub(super) const LEAST: usize = 4;
+/// Columns around a title and its note that [`rule`] needs for itself.
+const TITLE_MARGINS: usize = 9;
 /// From this width on there are two columns: graphs at the left, the rest at the right.
 const TWO_FROM: usize = 176;
 /// Columns of the graphs then, with what stands beside them.
@@ -117,6 +132,17 @@ pub(super) fn fitting(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize, rows: usize
         sacrifice(&mut plan);
         lines = self::lines(scene, gpu, plan, width);
     }
+    for give in RETURNS {
+        loop {
+            let mut richer = plan;
+            give(&mut richer);
+            let more = if richer == plan { break } else { self::lines(scene, gpu, richer, width) };
+            if more.len() > rows {
+                break;
+            }
+            (plan, lines) = (richer, more);
+        }
+    }
     if lines.len() > rows && rows > 0 {
         lines.truncate(rows);
     }
@@ -125,7 +151,8 @@ pub(super) fn fitting(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize, rows: usize
 
 /// All of it, of whatever height.
 pub(super) fn whole(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
-    let of_height = |graph| lines(scene, gpu, Plan { graph, processes: usize::MAX, ..EVERYTHING }, width);
+    let all = Plan { processes: usize::MAX, words: usize::MAX, tries: usize::MAX, names: true, ..EVERYTHING };
+    let of_height = |graph| lines(scene, gpu, Plan { graph, ..all }, width);
     let fitting = (2..=TALLEST).rev().map(of_height).find(|lines| lines.len() <= rows);
     fitting.unwrap_or_else(|| of_height(1))
 }
@@ -133,7 +160,8 @@ pub(super) fn whole(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize, rows: usize) 
 fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, plan: Plan, width: usize) -> Vec<Line<'static>> {
     let two = width >= TWO_FROM;
     let (left, right) = if two { (LEFT, width - LEFT) } else { (width, width) };
-    let mut lines = vec![title(scene, gpu, width)];
+    let (title, names) = title(scene, gpu, plan.names, width);
+    let mut lines = vec![title];
     lines.extend(trouble::lines(scene, gpu, plan.tries, plan.words, width));
     lines.extend(ledger(scene, gpu, plan, width));
     let room = Room { rows: plan.graph, reason: plan.words, width: left };
@@ -160,6 +188,7 @@ fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, plan: Plan, width: usize) -> Vec<Line<
         rest.push(trouble::errors(scene, gpu, right));
     }
     rest.push(instances(scene, gpu, right));
+    rest.push(names);
     if plan.air {
         lines.push(Line::default());
     }
@@ -198,14 +227,25 @@ fn beside(left: Vec<Line<'static>>, right: Vec<Line<'static>>, width: usize) -> 
     (0..rows).map(row).collect()
 }
 
-/// Which GPU it is, by all its names, and how it is shared.
-fn title(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize) -> Line<'static> {
-    let uuid = gpu.device.id.strip_prefix("gpu:").unwrap_or(&gpu.device.id);
+/// Which GPU it is and how it is shared; with `all` by each of its names, in a line of their own at the end where the title is full.
+fn title(scene: Scene<'_>, gpu: &Gpu<'_>, all: bool, width: usize) -> (Line<'static>, Vec<Line<'static>>) {
     let kind = if gpu.instance { "MIG instance" } else { "GPU" };
     let heading = format!("{kind} {}: {}", gpu.number, gpu.device.name);
-    let place = gpu.view.pci_bus_id.as_ref().filter(|_| width >= 110).map(|bus| format!("PCI {bus}"));
-    let note = [sharing(gpu.view), place, Some(uuid.to_owned())].into_iter().flatten().collect::<Vec<_>>().join(", ");
-    rule(scene, &heading, &note, width)
+    let place = gpu.view.pci_bus_id.as_ref().map(|bus| format!("PCI {bus}"));
+    let names: Vec<_> = place.into_iter().chain(all.then(|| bare(&gpu.device.id).to_owned())).collect();
+    let mut notes: Vec<_> = sharing(gpu.view).into_iter().chain(names.clone()).collect();
+    let free = width.saturating_sub(heading.width() + TITLE_MARGINS);
+    while !notes.is_empty() && notes.join(", ").width() > free {
+        notes.pop();
+    }
+    let title = rule(scene, &heading, &notes.join(", "), width);
+    let mut rest = Vec::new();
+    if all && names.iter().any(|name| !notes.contains(name)) {
+        let label = vec![span(format!("{:<width$}", "names", width = LABEL - 2), scene.theme.style(Role::Text))];
+        let names = names.into_iter().map(|name| span(name, scene.theme.style(Role::Dim)));
+        rest = flow(label.into_iter().chain(names).collect(), 1, width);
+    }
+    (title, rest)
 }
 
 fn sharing(view: &GpuView) -> Option<String> {

@@ -100,13 +100,23 @@ fn table(scene: Scene<'_>, gpus: &[Gpu<'_>], width: usize) -> Table {
     let degree = theme.pick("°C", "'C");
     columns.extend(column(degree, 4, &|gpu| Some(Span::styled(units::digits(gpu.view.temperature_celsius?), text))));
     columns.extend(column("clock", 10, &|gpu| Some(Span::styled(units::hertz(gpu.view.sm_clock_hertz?), text))));
-    columns.push(Column::text("", 1, gpus.iter().map(|gpu| state(scene, gpu, STATE[wide])).collect()));
+    // What says nothing of itself has its reason in the place of its numbers, so that it takes no room from the others.
+    let numbers = columns.len() > 1;
+    let silent: Vec<bool> = gpus.iter().map(|gpu| numbers && is_silent(gpu)).collect();
+    let longest = if numbers { STATE[wide] } else { width / 2 };
+    let states =
+        gpus.iter().zip(&silent).map(|(gpu, silent)| if *silent { Vec::new() } else { state(scene, gpu, longest) });
+    columns.push(Column::text("", 1, states.collect()));
     if gpus.iter().any(|gpu| gpu.device.ledger.is_some()) {
         let room = vec![Span::raw(" ".repeat(LEAST_BAR[wide]))];
         columns.push(Column::text(BARS[0], 6, vec![room; gpus.len()]));
     }
     let mut table = Table::fit(columns, width);
-    if let Some(cells) = table.take(BARS[0]) {
+    let bar_cells = table.take(BARS[0]);
+    for (row, _) in silent.iter().enumerate().filter(|(_, silent)| **silent) {
+        table.across(row, reason(scene, &gpus[row]));
+    }
+    if let Some(cells) = bar_cells {
         let title = BARS[usize::from(cells >= BARS[1].len())];
         table.push(Column::text(title, 0, gpus.iter().map(|gpu| bar(scene, gpu, cells)).collect()));
     }
@@ -163,10 +173,40 @@ fn state(scene: Scene<'_>, gpu: &Gpu<'_>, longest: usize) -> Vec<Span<'static>> 
     });
     if let Some(fault) = fault {
         let (short, _, role) = words::fault(fault);
-        let shape = if role == Role::Crit { theme.pick("✖", "X") } else { theme.pick("▲", "!") };
-        return vec![Span::styled(truncate(&format!("{shape} {short}"), longest), theme.style(role))];
+        let text = format!("{} {short}", mark(scene, role));
+        return vec![Span::styled(truncate(&text, longest), theme.style(role))];
     }
     held_down.map(|(text, role)| Span::styled(text, theme.style(role))).into_iter().collect()
+}
+
+/// Whether nothing is known of what it does: it is lost, or its driver does not answer.
+fn is_silent(gpu: &Gpu<'_>) -> bool {
+    let view = gpu.view;
+    let readings = [
+        view.utilization,
+        view.activity.and_then(|activity| activity.sm_active),
+        view.power_watts,
+        view.temperature_celsius,
+        view.sm_clock_hertz,
+        view.memory_used_bytes.map(|bytes| bytes as f64),
+    ];
+    !view.faults.is_empty() && readings.iter().all(Option::is_none)
+}
+
+/// The worst fault of a GPU of which nothing else is known, in words.
+fn reason(scene: Scene<'_>, gpu: &Gpu<'_>) -> Vec<Span<'static>> {
+    let theme = scene.theme;
+    let Some((short, words, role)) = words::worst_fault(gpu.view).map(words::fault) else { return Vec::new() };
+    vec![
+        Span::styled(mark(scene, role), theme.style(role)),
+        Span::styled(format!(" {short}"), theme.style(role)),
+        Span::styled(if short == words { String::new() } else { format!(": {words}") }, theme.style(Role::Dim)),
+    ]
+}
+
+/// The shape of a fault.
+fn mark(scene: Scene<'_>, role: Role) -> &'static str {
+    if role == Role::Crit { scene.theme.pick("✖", "X") } else { scene.theme.pick("▲", "!") }
 }
 
 fn bar(scene: Scene<'_>, gpu: &Gpu<'_>, cells: usize) -> Vec<Span<'static>> {

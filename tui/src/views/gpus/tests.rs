@@ -44,6 +44,72 @@ fn eight_gpus_fit_on_a_small_screen_with_their_clocks_faults_and_ledgers() {
 }
 
 #[test]
+fn a_gpu_that_is_lost_says_so_in_its_own_row_and_takes_no_column_from_the_others() {
+    let mut snapshot = fixtures::eight_gpus();
+    // Of the others nothing is to be said.
+    let well = snapshot.devices[0].gpu.clone();
+    for at in [1, 2, 5] {
+        snapshot.devices[at].gpu.clone_from(&well);
+    }
+    let columns = ["busy", "SM", "tensor", "DRAM", "mem GiB", "watts", "clock"];
+    for width in [80, 120] {
+        let text = drawn(&app(&snapshot), width, 21);
+        let header = text.lines().next().expect("titles");
+        assert!(columns.iter().all(|column| header.contains(column)), "{text}");
+        let row = |what: &str| text.lines().find(|line| line.contains(what)).expect("a line each").to_owned();
+        assert!(
+            row("4 H100").contains("✖ lost: it has fallen off the bus") && row("3 H100").contains("1.75 GHz"),
+            "{text}"
+        );
+        let bar = |line: &str| line.chars().position(|c| "█▓?".contains(c));
+        assert_eq!(bar(&row("4 H100")), bar(&row("3 H100")), "bars line up:\n{text}");
+    }
+    snapshot.devices.retain(|device| device.gpu.as_ref().is_none_or(|gpu| !gpu.faults.is_empty()));
+    assert!(drawn(&app(&snapshot), 80, 21).contains("✖ lost"), "when there is no other too");
+}
+
+#[test]
+fn a_finding_uses_the_rows_that_graphs_leave_free() {
+    let mut snapshot = fixtures::eight_gpus();
+    snapshot.findings.truncate(1);
+    let finding = &mut snapshot.findings[0];
+    finding.entity.clone_from(&snapshot.devices[0].id);
+    finding.detail = "It worked, and what it worked at is a long story. ".repeat(5) + "It ends here.";
+    finding.remedies =
+        ["one", "two"].map(|action| perfwatch_model::Remedy { action: action.into(), why: "".into() }).into();
+    let mut app = app(&snapshot);
+    press(&mut app, KeyCode::Home);
+    for (width, height) in [(120, 50), (200, 60)] {
+        let text = drawn(&app, width, height);
+        assert!(text.contains("It ends here.") && text.contains("→ one") && text.contains("→ two"), "{text}");
+    }
+    // Where there is not room for all of it, it ends with a sentence.
+    let text = drawn(&app, 80, 30);
+    assert!(!text.contains("It ends here.") && !text.contains('…'), "{text}");
+}
+
+#[test]
+fn what_is_left_out_of_an_experimental_finding_says_so() {
+    let mut snapshot = fixtures::eight_gpus();
+    snapshot.findings.truncate(1);
+    let finding = &mut snapshot.findings[0];
+    (finding.experimental, finding.detail) = (true, "It worked on and on. ".repeat(40));
+    let app = app(&snapshot);
+    assert!(drawn(&app, 80, 21).contains("  experimental"), "{}", drawn(&app, 80, 21));
+}
+
+#[test]
+fn a_gpu_is_told_by_its_number_and_by_its_uuid_where_somebody_looks_for_it() {
+    let mut app = app(&fixtures::eight_gpus());
+    press(&mut app, KeyCode::Home);
+    assert!(!drawn(&app, 200, 60).contains("0c0ffee"));
+    press(&mut app, KeyCode::Enter);
+    for width in [60, 80, 120, 200] {
+        assert!(drawn(&app, width, 60).contains("GPU-00c0ffee"), "{}", drawn(&app, width, 60));
+    }
+}
+
+#[test]
 fn what_matters_least_leaves_first_and_the_list_stays() {
     let mut healthy = app(&fixtures::eight_gpus());
     press(&mut healthy, KeyCode::Home);
@@ -165,7 +231,7 @@ fn processes_that_the_agent_left_out_are_counted() {
 fn what_is_missing_is_not_zero_and_says_why() {
     let text = drawn(&app(&fixtures::eight_gpus()), 80, 21);
     let lost = text.lines().find(|line| line.contains("4 H100")).expect("it has a line");
-    assert!(lost.contains("n/a") && !lost.contains("0 %"), "{lost}");
+    assert!(lost.contains("✖ lost") && !lost.contains("0 %"), "{lost}");
     assert!(text.contains("busy, SM  n/a  the GPU is lost: it fell off the bus"), "{text}");
     assert!(!text.contains("no process holds"), "of a lost GPU nobody knows\n{text}");
 }
@@ -202,5 +268,12 @@ fn the_times_of_the_graphs_are_those_of_their_ends() {
 #[test]
 fn no_gpu_says_why_and_what_would_show_one() {
     let text = drawn(&app(&fixtures::no_server()), 80, 21);
-    assert!(text.contains("libnvidia-ml.so.1 was not found") && text.contains("→ install the NVIDIA driver"), "{text}");
+    assert!(text.contains("no NVIDIA driver here") && text.contains("→ install the NVIDIA driver"), "{text}");
+    assert!(text.contains("perfwatch demo --replay"), "{text}");
+}
+
+#[test]
+fn who_waits_for_a_driver_that_is_silent_is_not_sent_to_a_demo() {
+    let text = drawn(&app(&fixtures::silent_driver()), 80, 21);
+    assert!(text.contains("driver unresponsive since 14:01:20 UTC") && !text.contains("perfwatch demo"), "{text}");
 }

@@ -1,40 +1,45 @@
 //! What is wrong with a GPU, and what it has suffered.
 
+use perfwatch_model::Finding;
 use perfwatch_model::snapshot::ErrorCountsView;
 use ratatui::text::{Line, Span};
 
 use super::graphs::LABEL;
 use super::words;
 use crate::gpus::Gpu;
-use crate::line::{Row, flow, span, wrap, wrap_in};
+use crate::line::{Row, flow, span, wrap, wrap_in, wrap_sentences};
 use crate::theme::Role;
 use crate::units;
 use crate::views::Scene;
-use crate::widgets::badge::badge;
+use crate::widgets::badge::{self, badge};
 
 /// Columns of a badge, and one after it.
 const INDENT: usize = 11;
 
-/// Findings about it, each with the first thing to try, in so many rows each; and faults that none of them names.
-pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, tries: bool, rows: usize, width: usize) -> Vec<Line<'static>> {
+/// Columns from which there is room for a note beside a sentence.
+const NOTED_FROM: usize = 44;
+
+/// Findings about it, each in so many rows with so many things to try; and faults that none of them names.
+pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, tries: usize, rows: usize, width: usize) -> Vec<Line<'static>> {
     let theme = scene.theme;
     let room = width.saturating_sub(INDENT + 2);
     let mut lines = Vec::new();
     let about: Vec<_> = scene.snapshot.findings.iter().filter(|finding| finding.entity == gpu.device.id).collect();
-    let mut say = |text: &str, mark: Option<Span<'static>>, role: Role| {
-        for (row, text) in wrap_in(text, room, rows).into_iter().enumerate() {
+    let mut say = |texts: Vec<String>, mark: Option<Span<'static>>, note: &str, role: Role| {
+        for (row, text) in texts.into_iter().enumerate() {
             let mark = mark.clone().filter(|_| row == 0);
             let mark = mark.unwrap_or_else(|| Span::raw(" ".repeat(INDENT - 1)));
-            lines.push(Row::new().left(0, vec![mark]).tight(0, span(text, theme.style(role))).line(width));
+            let note = if row == 0 { note } else { "" };
+            let line = Row::new().left(0, vec![mark]).tight(0, span(text, theme.style(role)));
+            lines.push(line.right(1, span(note.to_owned(), theme.style(Role::Dim))).line(width));
         }
     };
     for finding in &about {
-        // Where there is one row only, a headline says more than half a sentence.
-        let cut = rows == 1 && wrap(&finding.detail, room).len() > 1;
-        let text = if cut { &*finding.summary } else { &finding.detail };
-        say(text, Some(badge(finding.severity, theme)), Role::Strong);
-        if let Some(remedy) = finding.remedies.first().filter(|_| tries) {
-            say(&format!("{} {}", theme.pick("→", ">"), remedy.action), None, Role::Ok);
+        let (texts, note) = told(finding, room, rows);
+        say(texts, Some(badge(finding.severity, theme)), note, Role::Strong);
+        for remedy in finding.remedies.iter().take(tries) {
+            let action = format!("{} {}", theme.pick("→", ">"), remedy.action);
+            say(wrap_in(&action, room, rows), None, "", Role::Ok);
         }
     }
     // A finding about its health names all that are not somebody's choice.
@@ -45,6 +50,23 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, tries: bool, rows: usize, w
         lines.push(Row::new().left(0, span(format!("{shape} {words}"), theme.style(role))).line(width));
     }
     lines
+}
+
+/// The sentences of a finding that fit into so many rows, at least its headline; and what stands beside them where they leave
+/// out that its rule is experimental.
+fn told(finding: &Finding, room: usize, rows: usize) -> (Vec<String>, &'static str) {
+    let whole = wrap(&finding.detail, room);
+    if whole.len() <= rows {
+        return (whole, "");
+    }
+    let note = if finding.experimental { badge::EXPERIMENTAL } else { "" };
+    // On a narrow screen it leaves, and the finding alone says it.
+    let room = if note.is_empty() || room < NOTED_FROM { room } else { room - note.len() - 2 };
+    // A headline says more than half a sentence.
+    match wrap_sentences(&finding.detail, room, rows) {
+        sentences if sentences.is_empty() => (wrap_in(&finding.summary, room, rows), note),
+        sentences => (sentences, note),
+    }
 }
 
 /// Errors of the memory, rows replaced, XID errors: in as few lines as they need.

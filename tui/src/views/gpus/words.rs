@@ -12,7 +12,7 @@ use crate::views::Scene;
 #[rustfmt::skip]
 const FAULTS: &[(&str, &str, &str, Role)] = &[
     ("lost", "lost", "it has fallen off the bus", Role::Crit),
-    ("unresponsive", "no answer", "its driver does not answer", Role::Crit),
+    ("unresponsive", "no answer", "its driver does not answer in time", Role::Crit),
     ("driver_failed", "bad driver", "its driver answers nothing but errors", Role::Crit),
     ("reset_required", "needs reset", "it needs a reset", Role::Crit),
     ("row_remap_failed", "bad memory", "a row of its memory could not be replaced", Role::Crit),
@@ -40,7 +40,7 @@ const REASONS: &[(&str, &str, Role)] = &[
 const LITTLE: f64 = 0.005;
 
 /// A fault in words for a list, words, and its role. One that is not known here keeps its name.
-pub(super) fn fault(name: &str) -> (String, String, Role) {
+pub(crate) fn fault(name: &str) -> (String, String, Role) {
     match FAULTS.iter().find(|(known, ..)| *known == name) {
         Some((_, short, words, role)) => ((*short).to_owned(), (*words).to_owned(), *role),
         None => (name.replace('_', " "), name.replace('_', " "), Role::Warn),

@@ -4,9 +4,9 @@ use perfwatch_model::Finding;
 use ratatui::text::Line;
 
 use crate::gpus::about;
-use crate::line::{Row, span, truncate, wrap, wrap_in};
+use crate::line::{Row, span, truncate, wrap, wrap_in, wrap_sentences};
 use crate::theme::{Role, Theme};
-use crate::views::Scene;
+use crate::views::{Scene, findings::experimental};
 use crate::widgets::badge::{badge, role, shape};
 use crate::wording;
 
@@ -35,7 +35,7 @@ pub(super) fn lines(scene: Scene<'_>, width: usize, rows: usize) -> Vec<Line<'st
     let mut order: Vec<usize> = visible.clone().collect();
     order.sort_by_key(|index| *index != selected);
     let mut texts = vec![Vec::new(); findings.len()];
-    for index in order {
+    for index in order.iter().copied() {
         let finding = &findings[index];
         let marked = index == selected && findings.len() > 1;
         let mut text = headline(scene, finding, marked, width, spare + 1);
@@ -43,6 +43,14 @@ pub(super) fn lines(scene: Scene<'_>, width: usize, rows: usize) -> Vec<Line<'st
         text.extend(explanation(scene.theme, finding, width, left));
         spare -= text.len() - 1;
         texts[index] = text;
+    }
+    // Rows that nobody needed are better filled than free.
+    for index in order {
+        let more = others(scene.theme, &findings[index], width);
+        if more.len() <= spare {
+            spare -= more.len();
+            texts[index].extend(more);
+        }
     }
     let mut lines: Vec<Line<'static>> = texts.into_iter().flatten().collect();
     if spare > 0 {
@@ -61,8 +69,9 @@ fn headline(scene: Scene<'_>, finding: &Finding, selected: bool, width: usize, r
         let row = Row::new()
             .left(0, vec![mark])
             .tight(0, span(truncate(&finding.summary, room), style))
+            .right(1, experimental(finding, theme))
             .right(2, span(about(scene.snapshot, &finding.entity), theme.style(Role::Dim)))
-            .right(1, span(finding.id.to_string(), theme.style(Role::Dim)));
+            .right(3, span(finding.id.to_string(), theme.style(Role::Dim)));
         return vec![row.line(width)];
     }
     let mark = span(shape(finding.severity, theme), theme.style(role(finding.severity)));
@@ -79,28 +88,45 @@ fn indent(width: usize) -> usize {
     if width >= 60 { 12 } else { 3 }
 }
 
-/// The sentence, what it costs, what to try: in at most so many rows.
+/// A row of an explanation.
+fn row(text: &str, role: Role, theme: Theme, width: usize) -> Line<'static> {
+    Row::new().left(0, span(format!("{:pad$}{text}", "", pad = indent(width) - 1), theme.style(role))).line(width)
+}
+
+/// What to try beside the first thing.
+fn others(theme: Theme, finding: &Finding, width: usize) -> Vec<Line<'static>> {
+    let room = width.saturating_sub(indent(width) + 1);
+    let actions = finding.remedies.iter().skip(1).map(|remedy| action(theme, &remedy.action));
+    actions.flat_map(|action| wrap(&action, room)).map(|text| row(&text, Role::Ok, theme, width)).collect()
+}
+
+fn action(theme: Theme, action: &str) -> String {
+    format!("{} {action}", theme.pick("→", ">"))
+}
+
+/// The sentence, what it costs, what to try first: in at most so many rows.
 fn explanation(theme: Theme, finding: &Finding, width: usize, rows: usize) -> Vec<Line<'static>> {
     if rows == 0 {
         return Vec::new();
     }
-    let indent = indent(width);
-    let room = width.saturating_sub(indent + 1);
-    let row = |text: String, role: Role| {
-        Row::new().left(0, span(format!("{:pad$}{text}", "", pad = indent - 1), theme.style(role))).line(width)
-    };
+    let room = width.saturating_sub(indent(width) + 1);
+    let sentence = wrap(&finding.detail, room);
     let mut after: Vec<(String, Role)> = Vec::new();
     if let Some(cost) = wording::cost(finding) {
         after.extend(wrap_in(&format!("costs {cost}"), room, 1).into_iter().map(|line| (line, Role::Warn)));
     }
     if let Some(remedy) = finding.remedies.first() {
-        let arrow = theme.pick("→", ">");
-        after.extend(wrap_in(&format!("{arrow} {}", remedy.action), room, 2).into_iter().map(|line| (line, Role::Ok)));
+        // It is cut where the sentence needs the rows.
+        let free = rows.saturating_sub(after.len() + sentence.len());
+        let lines = wrap_in(&action(theme, &remedy.action), room, free.max(2));
+        after.extend(lines.into_iter().map(|line| (line, Role::Ok)));
     }
-    let sentence = wrap(&finding.detail, room);
     // What to try is worth more than the sentence, and the sentence more than one cut line of it.
     let left = rows.saturating_sub(after.len());
-    let shown = if left >= sentence.len().min(2) { wrap_in(&finding.detail, room, left) } else { Vec::new() };
+    let shown = match wrap_sentences(&finding.detail, room, left) {
+        none if none.is_empty() && left >= 2 => wrap_in(&finding.detail, room, left),
+        some => some,
+    };
     if after.len() > rows {
         after.retain(|(_, role)| *role == Role::Ok);
         if after.len() > rows {
@@ -108,8 +134,8 @@ fn explanation(theme: Theme, finding: &Finding, width: usize, rows: usize) -> Ve
             after = wrap_in(&action, room, rows).into_iter().map(|line| (line, Role::Ok)).collect();
         }
     }
-    let mut lines: Vec<_> = shown.into_iter().map(|line| row(line, Role::Text)).collect();
-    lines.extend(after.into_iter().map(|(line, role)| row(line, role)));
+    let mut lines: Vec<_> = shown.into_iter().map(|line| row(&line, Role::Text, theme, width)).collect();
+    lines.extend(after.into_iter().map(|(line, role)| row(&line, role, theme, width)));
     lines.truncate(rows);
     lines
 }
@@ -119,16 +145,8 @@ fn nothing(scene: Scene<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
         return Vec::new();
     }
     let theme = scene.theme;
-    let without_server = scene.snapshot.servers.is_empty();
-    let (mark, role, words) = if without_server && scene.snapshot.devices.is_empty() {
-        (theme.pick("·", "-"), Role::Dim, "Nothing to judge: findings are about model servers and GPUs.")
-    } else if without_server && scene.snapshot.undecided.is_empty() {
-        (theme.pick("✔", "+"), Role::Ok, "Nothing is wrong with the GPUs.")
-    } else if scene.snapshot.undecided.is_empty() {
-        (theme.pick("✔", "+"), Role::Ok, "Nothing is wrong.")
-    } else {
-        (theme.pick("·", "-"), Role::Dim, "Nothing is wrong as far as can be said yet.")
-    };
+    let (is_well, words) = verdict(scene);
+    let (mark, role) = if is_well { (theme.pick("✔", "+"), Role::Ok) } else { (theme.pick("·", "-"), Role::Dim) };
     let mut lines = vec![
         Row::new().left(0, span(mark, theme.style(role))).tight(0, span(words, theme.style(Role::Text))).line(width),
     ];
@@ -136,6 +154,17 @@ fn nothing(scene: Scene<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
         lines.extend(undecided(scene, width));
     }
     lines
+}
+
+/// What it means that there is no finding, and whether it is good news.
+pub(in crate::views) fn verdict(scene: Scene<'_>) -> (bool, &'static str) {
+    let is_decided = scene.snapshot.undecided.is_empty();
+    match (scene.snapshot.has_subjects(), scene.snapshot.servers.is_empty()) {
+        (false, _) => (false, "Nothing to judge: findings are about model servers and GPUs."),
+        (true, _) if !is_decided => (false, "Nothing is wrong as far as can be said yet."),
+        (true, true) => (true, "Nothing is wrong with the GPUs."),
+        (true, false) => (true, "Nothing is wrong."),
+    }
 }
 
 fn undecided(scene: Scene<'_>, width: usize) -> Option<Line<'static>> {
@@ -146,4 +175,69 @@ fn undecided(scene: Scene<'_>, width: usize) -> Option<Line<'static>> {
     let text = format!("undecided: {}", undecided.join(", "));
     let room = width.saturating_sub(4);
     Some(Row::new().left(0, span(format!("  {}", truncate(&text, room)), scene.theme.style(Role::Dim))).line(width))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use perfwatch_model::{Remedy, Snapshot};
+
+    use super::*;
+    use crate::app::{App, Event};
+    use crate::feed::FeedEvent;
+    use crate::fixtures;
+
+    /// The findings in so many columns and rows.
+    fn told(snapshot: &Snapshot, width: usize, rows: usize) -> String {
+        let mut app = App::new(false);
+        app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(snapshot.clone()))));
+        let shown = app.snapshot().expect("one was pushed");
+        let lines = lines(Scene { app: &app, snapshot: shown, theme: Theme::default() }, width, rows);
+        assert!(lines.len() <= rows);
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn long() -> Snapshot {
+        let mut snapshot = fixtures::overload();
+        snapshot.undecided.clear();
+        let finding = &mut snapshot.findings[0];
+        finding.detail = "What it suffers from is a long story of many words. ".repeat(6) + "It ends here.";
+        let first = "Do one thing that takes more than two rows to tell. ".repeat(4) + "Then rest.";
+        finding.remedies = [first.as_str(), "Do another thing."]
+            .map(|action| Remedy { action: action.to_owned().into(), why: "".into() })
+            .into();
+        snapshot
+    }
+
+    #[test]
+    fn nothing_is_cut_above_free_rows() {
+        for width in [40, 80, 120, 200] {
+            let text = told(&long(), width, 40);
+            assert!(!text.contains('…'), "{text}");
+            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            for part in ["It ends here.", "Then rest.", "→ Do another thing."] {
+                assert!(words.contains(part), "{part}\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_leaves_by_the_sentence() {
+        let text = told(&long(), 80, 8);
+        let sentence: Vec<_> = text.lines().skip(1).take_while(|line| !line.contains("costs")).collect();
+        let last = sentence.last().expect("some of it is told");
+        assert!(last.trim_end().ends_with("words.") && !text.contains("It ends here."), "{text}");
+        assert!(!text.contains("Do another thing"), "{text}");
+    }
+
+    #[test]
+    fn a_finding_that_nothing_has_proven_says_so_beside_its_headline() {
+        let mut snapshot = fixtures::overload();
+        assert!(!told(&snapshot, 120, 1).contains("experimental"));
+        snapshot.findings[0].experimental = true;
+        for width in [80, 120] {
+            assert!(told(&snapshot, width, 1).contains("  experimental"), "{}", told(&snapshot, width, 1));
+        }
+    }
 }

@@ -8,6 +8,7 @@ use perfwatch_store::ArchivedMinute;
 
 use super::super::answer::Problem;
 use super::Range;
+use crate::passing::Passing;
 
 /// Parts of all series together.
 const MAX_CELLS: usize = 200_000;
@@ -35,8 +36,8 @@ pub(super) type Key = (String, String);
 
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    /// The newest value and its time.
-    last: Option<(Number, Stamp)>,
+    /// The newest value, and when that was by [`Passing`].
+    last: Option<(Number, u64)>,
     pub(super) cells: BTreeMap<u64, Cell>,
 }
 
@@ -48,13 +49,22 @@ pub(super) struct Sums {
     cells: usize,
     /// The end of the newest minute, and the number of the tick after it.
     minute: Option<(Stamp, u64)>,
+    passing: Passing,
     pub(super) lines: BTreeMap<Key, Line>,
 }
 
 impl Sums {
     pub(super) fn new(range: Range) -> Self {
         let step_ns = (range.to - range.from) as f64 / range.points as f64;
-        Self { range, step_ns, covered_ns: 0, cells: 0, minute: None, lines: BTreeMap::new() }
+        Self {
+            range,
+            step_ns,
+            covered_ns: 0,
+            cells: 0,
+            minute: None,
+            passing: Passing::default(),
+            lines: BTreeMap::new(),
+        }
     }
 
     /// The part to which belongs what ended then.
@@ -77,10 +87,11 @@ impl Sums {
             return Ok(());
         };
         self.covered_ns += tick.dt_ns;
+        let read_at = self.passing.to(tick);
         for (id, number) in &tick.values {
             let Some(key) = self.key(*id, table) else { continue };
             let stated = gains.iter().find_map(|(of, gained)| (of == id).then_some(*gained));
-            self.value(key, part, *number, stated, tick)?;
+            self.value(key, part, (*number, read_at), stated, tick)?;
         }
         for (id, gained) in &tick.histograms {
             let Some(key) = self.key(*id, table) else { continue };
@@ -93,9 +104,10 @@ impl Sums {
 
     /// Takes a tick as that from which the counters of the next one are counted.
     pub(super) fn count_from(&mut self, tick: &Tick, table: &SeriesTable) {
+        let read_at = self.passing.to(tick);
         for (id, number) in &tick.values {
             if let Some(key) = self.key(*id, table) {
-                self.lines.entry(key).or_default().last = Some((*number, tick.end));
+                self.lines.entry(key).or_default().last = Some((*number, read_at));
             }
         }
     }
@@ -150,12 +162,12 @@ impl Sums {
         &mut self,
         key: Key,
         part: u64,
-        number: Number,
+        (number, read_at): (Number, u64),
         stated: Option<Number>,
         tick: &Tick,
     ) -> Result<(), Problem> {
         let unit = self.range.metric.unit;
-        let before = self.lines.entry(key.clone()).or_default().last.replace((number, tick.end));
+        let before = self.lines.entry(key.clone()).or_default().last.replace((number, read_at));
         if self.range.metric.instrument != Instrument::Counter {
             let value = unit.outside(number);
             self.cell(key, part)?.stand((value, value, value), tick.dt_ns.max(1));
@@ -173,7 +185,7 @@ impl Sums {
                 }
             })
         });
-        let gained_in_ns = before.map_or(tick.dt_ns, |(_, before)| tick.end.passed_since(before, tick.dt_ns));
+        let gained_in_ns = before.map_or(tick.dt_ns, |(_, before)| read_at - before);
         let cell = self.cell(key, part)?;
         if let Some(gained) = gained {
             cell.count(gained, tick.dt_ns, gained_in_ns);

@@ -41,6 +41,29 @@ fn increases_of_parts_sum_to_the_counters_own_over_a_gap_and_a_restart() {
 }
 
 #[test]
+fn a_rate_is_taken_over_what_was_measured_however_late_a_tick_was_read() {
+    let mut table = SeriesTable::new();
+    let machine = table.entity(Entity::new(EntityKind::Host, "here"));
+    let cpu = table.series(&host::CPU_TIME, machine, &[]);
+    let mut sums = Sums::new(range(&host::CPU_TIME, 10, 14, 4));
+    // 2 a second, read on time but for the tick that ends at 12 s, which was read at 12.95 s.
+    for (second, read_ms) in [(10, 10_000), (11, 11_000), (12, 12_950), (13, 13_000), (14, 14_000_u64)] {
+        let dt_ns = match second {
+            12 => 1_950,
+            13 => 50,
+            _ => 1_000,
+        } * 1_000_000;
+        let values = vec![(cpu, Number::Int(2 * read_ms * 1_000_000))];
+        sums.add(&Tick { values, dt_ns, ..tick(second) }, &[], &table).unwrap_or_else(|_| panic!("small"));
+    }
+    let points = points(sums);
+    let told = |name: &str| -> Vec<f64> {
+        points.iter().map(|point| (point.as_ref().expect("measured")[name] * 1e6).round() / 1e6).collect()
+    };
+    assert_eq!((told("increase"), told("per_s")), (vec![2.0, 3.9, 0.1, 2.0], vec![2.0; 4]));
+}
+
+#[test]
 fn a_time_that_came_twice_is_the_sum_of_both_and_the_rates_stay_true() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("journal.db");

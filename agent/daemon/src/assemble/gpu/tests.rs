@@ -10,7 +10,8 @@ fn table() -> (SeriesTable, EntityId) {
 }
 
 fn tick(second: u64, values: &[(SeriesId, Number)]) -> Tick {
-    let end = Stamp { mono_ns: second * 1_000_000_000, ..Stamp::default() };
+    let end_ns = second * 1_000_000_000;
+    let end = Stamp { mono_ns: end_ns, wall_ns: end_ns };
     let mut tick = Tick { end, dt_ns: 1_000_000_000, values: values.to_vec(), ..Tick::default() };
     tick.seal();
     tick
