@@ -10,9 +10,7 @@ use perfwatch_model::{EntityId, Finding, Reason, SeriesTable, Severity, Stamp, T
 use crate::facts::{FactReader, HostFacts};
 use crate::rules::{GPU_RULES, HOST_RULES, RULES, Rule, Verdict};
 use crate::standing::Standing;
-use crate::window::{
-    GpuRecord, GpuWindow, HostRecord, HostWindow, Incidents, LoadWindow, MemoryTrail, Record, ServerWindow,
-};
+use crate::window::{GpuRecord, GpuWindow, Incidents, LoadWindow, MemoryTrail, Record, ServerWindow};
 
 /// Silence after which a server is no longer live. A flush comes each second; two may be late.
 const SILENCE_NS: u64 = 3_000_000_000;
@@ -49,7 +47,8 @@ pub struct Engine {
     reader: FactReader,
     servers: BTreeMap<EntityId, History>,
     gpus: BTreeMap<EntityId, GpuHistory>,
-    host: HostHistory,
+    /// Where the rules about the machine stand.
+    host: [Standing; HOST_RULES.len()],
 }
 
 /// What the engine remembers of a server.
@@ -67,13 +66,6 @@ struct GpuHistory {
     incidents: Incidents,
     memory: MemoryTrail,
     standings: [Standing; GPU_RULES.len()],
-}
-
-/// What the engine remembers of the machine.
-#[derive(Debug, Default)]
-struct HostHistory {
-    records: Records<HostRecord>,
-    standings: [Standing; HOST_RULES.len()],
 }
 
 /// The newest ticks of something, as many as a window takes, each with its length.
@@ -177,7 +169,7 @@ impl Engine {
             reader: FactReader::new(),
             servers: BTreeMap::new(),
             gpus: BTreeMap::new(),
-            host: HostHistory::default(),
+            host: Default::default(),
         }
     }
 
@@ -238,14 +230,8 @@ impl Engine {
             self.config.ask(&GPU, &mut history.standings, &id, full.then_some(&window), &mut answers);
             judgement.gpus.push(GpuJudgement { entity: tick.facts.entity, id, tick, window });
         }
-        if let Some(record) = HostRecord::of(&judgement.host, facts.dt_ns)
-            && let Some(entity) = table.entity_of(record.entity)
-        {
-            self.host.records.add(record.dt_ns, Arc::new(record), self.config.window_ns);
-            let full = self.host.records.is_full(self.config.window_ns);
-            // What is asked of it is how it is now: that takes no history, and nobody is to wait for one.
-            let window = HostWindow::of(self.host.records.iter(), full);
-            self.config.ask(&HOST, &mut self.host.standings, &entity.to_string(), window.as_ref(), &mut answers);
+        if let Some(entity) = judgement.host.entity.and_then(|entity| table.entity_of(entity)) {
+            self.config.ask(&HOST, &mut self.host, &entity.to_string(), Some(&judgement.host), &mut answers);
         }
         judgement.findings = answers.findings();
         judgement.undecided = answers.undecided;
@@ -271,7 +257,7 @@ struct Sort<Window: 'static> {
 
 const SERVER: Sort<ServerWindow> = Sort { rules: RULES, first: 0 };
 const GPU: Sort<GpuWindow> = Sort { rules: GPU_RULES, first: RULES.len() };
-const HOST: Sort<HostWindow> = Sort { rules: HOST_RULES, first: RULES.len() + GPU_RULES.len() };
+const HOST: Sort<HostFacts> = Sort { rules: HOST_RULES, first: RULES.len() + GPU_RULES.len() };
 
 /// What the rules said in one tick.
 #[derive(Default)]

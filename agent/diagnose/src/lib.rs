@@ -21,4 +21,4 @@ pub mod window;
 pub use engine::{Config, Engine, GpuJudgement, Judgement, ServerJudgement, Undecided};
 pub use facts::{Fact, Facts, GpuFacts, HostFacts, ServerFacts};
 pub use rules::{Diagnosis, GPU_RULES, HOST_RULES, RULES, Rule, SETTINGS, Verdict};
-pub use window::{GpuWindow, HostWindow, REMEMBERED_NS, ServerWindow};
+pub use window::{GpuWindow, REMEMBERED_NS, ServerWindow};

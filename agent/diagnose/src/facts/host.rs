@@ -12,6 +12,8 @@ use super::reader::Source;
 pub struct HostFacts {
     /// Which machine; `None` where it was not sampled.
     pub entity: Option<EntityId>,
+    /// Length of the tick in nanoseconds.
+    pub dt_ns: u64,
     /// Logical CPUs that are online.
     pub cpus: Fact<f64>,
     /// Share of all CPU time that was not idle, 0 to 1.
@@ -75,9 +77,10 @@ impl Pressure {
 
 impl HostFacts {
     pub(super) fn read(source: &Source<'_>, handles: &HostHandles, shows_gpus: bool) -> Self {
-        let Some(entity) = handles.entity else { return Self::absent() };
+        let Some(entity) = handles.entity else { return Self::absent(source) };
         Self {
             entity: Some(entity),
+            dt_ns: source.dt_ns(),
             cpus: source.gauge(handles.cpus, &host::CPU_COUNT, entity),
             utilization: source.gauge(handles.utilization, &host::CPU_UTILIZATION, entity),
             per_cpu: handles
@@ -93,10 +96,11 @@ impl HostFacts {
         }
     }
 
-    fn absent() -> Self {
+    fn absent(source: &Source<'_>) -> Self {
         const WHY: &str = "the machine was not sampled";
         Self {
             entity: None,
+            dt_ns: source.dt_ns(),
             cpus: Fact::missing(WHY),
             utilization: Fact::missing(WHY),
             per_cpu: Vec::new(),

@@ -23,7 +23,7 @@ use std::borrow::Cow;
 
 use perfwatch_model::{Evidence, MetricDef, Reason, Remedy, Severity};
 
-use crate::{GpuWindow, HostWindow, ServerWindow};
+use crate::{GpuWindow, HostFacts, ServerWindow};
 use answer::Answer;
 
 /// Every rule about a server, first the causes from outside it, then those inside it, last what is left when nothing else is
@@ -47,14 +47,14 @@ pub const GPU_RULES: &[&dyn Rule<GpuWindow>] = &[
     &gpu_memory_bandwidth_bound::GpuMemoryBandwidthBound,
 ];
 
-/// Every rule about the machine.
-pub const HOST_RULES: &[&dyn Rule<HostWindow>] = &[&gpu_unhealthy::GpuUnhealthy];
+/// Every rule about the machine: it looks at the newest tick alone, which says how the machine is.
+pub const HOST_RULES: &[&dyn Rule<HostFacts>] = &[&gpu_unhealthy::GpuUnhealthy];
 
 pub(crate) use gpu_starved_by_host::is_starvation;
 pub use gpu_unhealthy::SETTINGS;
 pub(crate) use gpu_unhealthy::is_of_program;
 
-/// Something that can be wrong with what a `Window` shows: a server, a GPU, the machine.
+/// Something that can be wrong with what a `Window` shows: a server, a GPU, the machine (of which one tick is enough).
 pub trait Rule<Window>: Sync {
     /// Kebab-case name, the same as the file's.
     fn id(&self) -> &'static str;
@@ -70,7 +70,7 @@ pub trait Rule<Window>: Sync {
         false
     }
 
-    /// Looks at one window. The engine asks only when it is full, but of the machine at once.
+    /// Looks at one window. The engine asks only when it is full; what is asked of one tick needs no history.
     fn judge(&self, window: &Window) -> Verdict;
 }
 

@@ -18,6 +18,7 @@ mod health;
 mod held;
 mod link;
 mod mig;
+mod overdue;
 mod pace;
 mod plugged;
 mod power;

@@ -4,9 +4,10 @@ use perfwatch_model::{MetricDef, Quality};
 
 use super::{FAULTS, GpuUnhealthy, NEEDS, SUMMARY};
 use crate::rules::{Diagnosis, Rule, Verdict, remedy};
-use crate::{Fact, HostWindow};
+use crate::window::{evidence, seconds};
+use crate::{Fact, HostFacts};
 
-impl Rule<HostWindow> for GpuUnhealthy {
+impl Rule<HostFacts> for GpuUnhealthy {
     fn id(&self) -> &'static str {
         super::ID
     }
@@ -19,8 +20,8 @@ impl Rule<HostWindow> for GpuUnhealthy {
         NEEDS
     }
 
-    fn judge(&self, window: &HostWindow) -> Verdict {
-        let driver = &window.driver;
+    fn judge(&self, facts: &HostFacts) -> Verdict {
+        let driver = &facts.driver;
         let known = FAULTS.iter().filter(|(fault, ..)| driver.faults.iter().any(|has| has == fault));
         let known: Vec<_> = known.collect();
         // Where all GPUs are seen, or there is no driver, nothing is wrong with it.
@@ -31,7 +32,7 @@ impl Rule<HostWindow> for GpuUnhealthy {
         Verdict::Firing(Diagnosis {
             severity: *severity,
             detail: format!("{} GPU can be seen: {said}.", if driver.shows_gpus { "Not every" } else { "No" }),
-            evidence: window.evidence("gpu.faults", &faults, Some(1.0), "{fault}").into_iter().collect(),
+            evidence: evidence(seconds(facts.dt_ns), "gpu.faults", &faults, Some(1.0), "{fault}").into_iter().collect(),
             remedies: vec![remedy(cure.unwrap_or_else(|| (*action).to_owned()), why)],
         })
     }
