@@ -113,14 +113,15 @@ fn a_driver_that_takes_its_time_to_fail_has_failed_while_it_is_tried_again() {
     let mut bench = open(dir.path(), &scenario);
     bench.sample();
     assert!(bench.reason(&gpu::POWER, bench.host).text.starts_with("NVML has been initializing"), "nobody knows yet");
+    let failed = |bench: &Bench| bench.of_machine(&gpu::FAULT, &[fault("driver_failed")]);
+    rig::wait_for(&mut bench, |bench| failed(bench).is_some());
     let mut tried_again = 0;
     for second in 0..40 {
-        std::thread::sleep(Duration::from_millis(if second == 0 { 700 } else { 50 }));
+        std::thread::sleep(Duration::from_millis(50));
         let before = rig::real_ns();
         bench.sample();
         tried_again += u32::from(rig::real_ns() - before >= 150_000_000);
-        let failed = bench.of_machine(&gpu::FAULT, &[fault("driver_failed")]);
-        assert_eq!(failed, Some(Number::Float(1.0)), "{second}: {:?}", bench.tick.absent.first());
+        assert_eq!(failed(&bench), Some(Number::Float(1.0)), "{second}: {:?}", bench.tick.absent.first());
         assert!(bench.reason(&gpu::POWER, bench.host).text.contains("different versions"), "{second}");
     }
     assert!(tried_again >= 1, "it was begun with anew, which takes longer than a sample waits");
