@@ -3,10 +3,11 @@
 mod rig;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use perfwatch_model::metrics::gpu;
-use perfwatch_model::{Attr, Instrument, Number, Reading, SeriesId, Unit};
+use perfwatch_model::{Attr, Instrument, MetricDef, Number, Reading, SeriesId, Unit};
 use serde_json::{Value, json};
 
 use rig::{Bench, GENERAL, TYPE, clock, fault, install, state, temp, throttle};
@@ -18,7 +19,7 @@ fn garbage(seed: u64) -> Value {
         next += 100;
         json!({"garbage": next})
     };
-    let fields: Vec<_> = [82, 197, 198, 94, 74, 76, 269, 270, 271, 3, 4, 142, 143, 144, 145, 230]
+    let fields: Vec<_> = [82, 197, 198, 94, 74, 76, 269, 270, 271, 3, 4, 142, 143, 144, 145, 29, 30, 31, 230]
         .into_iter()
         .zip(["unsigned_long_long", "double", "unsigned_int", "signed_long_long", "signed_int"].into_iter().cycle())
         .map(|(id, kind)| json!({"id": id, "type": kind, "value": any()}))
@@ -34,6 +35,7 @@ fn garbage(seed: u64) -> Value {
         "uuid": "GPU-a", "name": "x".repeat(90), "utilization": {"gpu": any(), "memory": any()},
         "memory": {"total": 85_000_000_000_u64, "used": any()}, "power_mw": any(), "power_limit_mw": any(),
         "power_limit_default_mw": any(), "energy_mj": any(), "temperature_c": any(),
+        "temperature_limits_c": {"slowdown": any(), "gpu_max": any()}, "temperature_margin_c": any(),
         "clocks_mhz": {"sm": any(), "memory": any()}, "max_clocks_mhz": {"sm": any(), "memory": any()},
         "application_clocks_mhz": {"graphics": any(), "memory": any()},
         "default_application_clocks_mhz": {"graphics": any(), "memory": any()}, "encoder": any(), "decoder": any(),
@@ -45,16 +47,20 @@ fn garbage(seed: u64) -> Value {
         "errors": errors}]})
 }
 
-/// What a value of a metric can be at most, whatever a driver says.
-fn most(unit: Unit) -> f64 {
-    match unit {
+/// What a value of a metric can be, whatever a driver says.
+fn can_be(metric: &MetricDef) -> RangeInclusive<f64> {
+    // A device may be warmer than where it is slowed down.
+    let least = if metric.name == gpu::TEMPERATURE_MARGIN.name { -150.0 } else { 0.0 };
+    let most = match metric.unit {
+        Unit::Count("{page}") => 64.0,
         Unit::Ratio => 1.0,
         Unit::Watts => 20_000.0,
         Unit::Celsius => 200.0,
         Unit::Hertz => 20e9,
         // Counters may be at anything.
         _ => f64::INFINITY,
-    }
+    };
+    least..=most
 }
 
 /// How far a counter can rise in a second at most; of errors, with each read.
@@ -81,7 +87,7 @@ fn whatever_a_driver_answers_no_value_is_one_that_cannot_be_true() {
             for (series, number) in &bench.tick.values {
                 let of = bench.table.series_of(*series).expect("it is known");
                 let (metric, value) = (of.metric, number.as_f64());
-                assert!((0.0..=most(metric.unit)).contains(&value), "seed {seed}: {} = {value}", metric.name);
+                assert!(can_be(metric).contains(&value), "seed {seed}: {} = {value}", metric.name);
                 if metric.instrument == Instrument::Counter {
                     let now_s = bench.now.mono_ns as f64 / 1e9;
                     let (before, then_s) = counted.insert(*series, (value, now_s)).unwrap_or((value, now_s));

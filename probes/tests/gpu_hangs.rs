@@ -25,7 +25,7 @@ fn scenario() -> Value {
         {"uuid": "GPU-a", "name": "NVIDIA H100 80GB HBM3", "pci": "00000000:1B:00.0",
          "utilization": {"gpu": 90, "memory": 40}, "memory": {"total": 80_000_000, "used": 7_000_000},
          "power_mw": 350_000, "power_limit_mw": 700_000, "energy_mj": {"start": 5, "per_second": 350_000},
-         "temperature_c": 61, "clocks_mhz": {"sm": 1980, "memory": 2619}, "max_clocks_mhz": {"sm": 1980, "memory": 2619},
+         "temperature_c": 61, "temperature_margin_c": 24, "clocks_mhz": {"sm": 1980, "memory": 2619}, "max_clocks_mhz": {"sm": 1980, "memory": 2619},
          "application_clocks_mhz": {"graphics": 1980, "memory": 2619},
          "default_application_clocks_mhz": {"graphics": 1980, "memory": 2619}, "encoder": 0, "decoder": 0,
          "pcie": {"generation": 5, "width": 16, "max_generation": 5, "max_width": 16}, "throttle_reasons": 0,
@@ -143,6 +143,11 @@ fn hangs_amid_samples(symbol: &str, places: &BTreeSet<String>) {
     let hung = hung(symbol, places);
     let one = Some(Number::Float(1.0));
     for uuid in ["GPU-a", "GPU-b", "MIG-a", "GPU-c"] {
+        let told = bench.value(&gpu::FAULT, uuid, &[fault("unresponsive")]);
+        assert_eq!(told, None, "{symbol}, {uuid}: one answer that is late is no fault");
+    }
+    sample_in_time(&mut bench, symbol);
+    for uuid in ["GPU-a", "GPU-b", "MIG-a", "GPU-c"] {
         let text = &bench.reason(&gpu::POWER, bench.gpu(uuid)).text;
         let expected = match hung {
             Some(hung) if hung != uuid => format!("waits for {hung}: `{symbol}` has not returned"),
@@ -197,7 +202,7 @@ fn a_hang_in_any_call_costs_no_more_than_the_budget_is_named_and_is_recovered_fr
     let (at_start, of_a_sample) = calls();
     assert!(at_start.contains_key("nvmlInit_v2"), "{at_start:?}");
     assert!(of_a_sample.len() > 25, "{of_a_sample:?}");
-    for symbol in ["nvmlDeviceGetMigMode", "nvmlDeviceGetSamples"] {
+    for symbol in ["nvmlDeviceGetMigMode", "nvmlDeviceGetSamples", "nvmlDeviceGetMarginTemperature"] {
         assert!(of_a_sample.contains_key(symbol), "{symbol}: {of_a_sample:?}");
     }
     // All at once: each has a library of its own, and does nothing but wait.

@@ -10,9 +10,14 @@ use perfwatch_model::{Attr, MetricDef, Number};
 use rig::{Bench, GENERAL, TYPE, fault, install, state, temp};
 
 fn open(device: &str) -> (Bench, tempfile::TempDir) {
-    let dir = temp();
+    open_on(temp(), device)
+}
+
+/// On a machine of which there are files in the folder.
+fn open_on(dir: tempfile::TempDir, device: &str) -> (Bench, tempfile::TempDir) {
     let scenario = format!(r#"{{"devices": [{{"uuid": "GPU-a", {device}}}]}}"#);
-    (Bench::open(install(dir.path(), &scenario), |_| ()), dir)
+    let library = install(dir.path(), &scenario);
+    (Bench::open(library, |context| context.pci_devices = dir.path().join("pci")), dir)
 }
 
 fn number(bench: &Bench, metric: &MetricDef, attrs: &[Attr]) -> Option<f64> {
@@ -70,10 +75,57 @@ fn a_slow_link_is_a_fault_of_a_busy_device_and_no_fault_of_an_idle_one() {
     assert_eq!(seen, [(None, "ok"), (None, "ok"), slow, slow, slow, well], "idle, waking, busy, idle, waking, busy");
 }
 
+/// What is said of a busy device with eight lanes of sixteen by NVML's count, whose port above it says this of its lanes: lanes at
+/// most, the fault, the status.
+fn with_port(lanes: Option<u32>) -> (Option<f64>, Option<bool>, &'static str) {
+    let dir = temp();
+    let port = dir.path().join("pci0000:00/0000:00:01.0");
+    let (device, linked) = (port.join("0000:1b:00.0"), dir.path().join("pci"));
+    std::fs::create_dir_all(&device).and_then(|()| std::fs::create_dir(&linked)).expect("created");
+    std::os::unix::fs::symlink(&device, linked.join("0000:1b:00.0")).expect("linked");
+    for (end, lanes) in [(&port, lanes), (&device, Some(16))] {
+        let Some(lanes) = lanes else { continue };
+        std::fs::write(end.join("max_link_width"), format!("{lanes}\n")).expect("written");
+        std::fs::write(end.join("max_link_speed"), "16.0 GT/s PCIe\n").expect("written");
+    }
+    let (mut bench, _dir) = open_on(
+        dir,
+        r#""pci": "00000000:1B:00.0", "utilization": {"gpu": 90, "memory": 0},
+           "pcie": {"generation": 4, "width": 8, "max_generation": 4, "max_width": 16}"#,
+    );
+    for _ in 0..40 {
+        bench.sample();
+    }
+    (number(&bench, &gpu::PCIE_WIDTH_LIMIT, &[]), holds(&bench, "pcie_link_degraded"), status(&bench))
+}
+
+#[test]
+fn a_link_is_as_wide_as_its_slot_and_that_is_no_fault() {
+    assert_eq!(with_port(Some(8)), (Some(8.0), Some(false), "ok"), "a board with two devices, a slot of eight lanes");
+    assert_eq!(with_port(Some(16)), (Some(16.0), Some(true), "degraded"), "the slot could do more");
+}
+
+#[test]
+fn where_nothing_is_known_of_the_slot_a_link_is_narrow_once_it_was_wider() {
+    let nothing_known = [None, Some(32), Some(4)];
+    for port in nothing_known {
+        assert_eq!(with_port(port), (Some(8.0), Some(false), "ok"), "none, or one that is made up: {port:?}");
+    }
+    let (mut bench, _dir) = open(
+        r#""utilization": {"gpu": 90, "memory": 0},
+           "pcie": {"generation": 4, "width": [16, 8, 8], "max_generation": 4, "max_width": 16}"#,
+    );
+    for _ in 0..12 {
+        bench.sample();
+    }
+    let limit = number(&bench, &gpu::PCIE_WIDTH_LIMIT, &[]);
+    assert_eq!((limit, holds(&bench, "pcie_link_degraded"), status(&bench)), (Some(16.0), Some(true), "degraded"));
+}
+
 #[test]
 fn what_somebody_has_set_is_told_and_is_no_bad_status() {
     let (mut bench, _dir) = open(
-        r#""power_limit_mw": 500000, "power_limit_default_mw": 700000, "throttle_reasons": 4,
+        r#""power_limit_mw": 500000, "power_limit_set_mw": 500000, "power_limit_default_mw": 700000, "throttle_reasons": 4,
            "application_clocks_mhz": {"graphics": 1200, "memory": 2619},
            "default_application_clocks_mhz": {"graphics": 1980, "memory": 2619}"#,
     );
@@ -95,12 +147,30 @@ fn what_somebody_has_set_is_told_and_is_no_bad_status() {
 }
 
 #[test]
+fn a_power_limit_that_the_machine_keeps_is_not_taken_for_one_that_somebody_set() {
+    let told = |limits: &str| {
+        let (mut bench, _dir) = open(limits);
+        bench.sample();
+        let faults = ["power_limit_lowered", "power_limit_by_platform"].map(|which| holds(&bench, which));
+        (number(&bench, &gpu::POWER_LIMIT, &[]), faults, status(&bench))
+    };
+    let by_platform = r#""power_limit_mw": 400000, "power_limit_set_mw": 700000, "power_limit_default_mw": 700000"#;
+    assert_eq!(told(by_platform), (Some(400.0), [Some(false), Some(true)], "ok"));
+    let both = r#""power_limit_mw": 400000, "power_limit_set_mw": 500000, "power_limit_default_mw": 700000"#;
+    assert_eq!(told(both), (Some(400.0), [Some(true), Some(true)], "ok"));
+    let of_a_laptop = r#""power_limit_mw": 35000, "power_limit_default_mw": 80000,
+        "errors": {"nvmlDeviceGetPowerManagementLimit": "NOT_SUPPORTED"}"#;
+    assert_eq!(told(of_a_laptop), (Some(35.0), [None, Some(true)], "ok"), "nobody can set it");
+}
+
+#[test]
 fn the_status_is_the_worst_that_the_faults_say() {
     let field =
         |id: u32, value: u32| format!(r#""fields": [{{"id": {id}, "type": "unsigned_int", "value": {value}}}]"#);
     let cases = [
         (field(144, 1), "degraded"),
         (field(145, 1), "predicted_failure"),
+        (field(31, 1), "degraded"),
         (field(230, 2), "degraded"),
         (r#""power_mw": 1, "errors": {"nvmlDeviceGetTemperature": "GPU_IS_LOST"}"#.to_owned(), "failed"),
         (r#""power_mw": 1, "errors": {"nvmlDeviceGetTemperature": "RESET_REQUIRED"}"#.to_owned(), "failed"),
@@ -142,6 +212,36 @@ fn a_row_is_pending_until_the_reset_that_replaces_it_and_one_that_cannot_be_repl
 }
 
 #[test]
+fn before_ampere_a_page_is_pending_until_the_driver_is_loaded_anew_and_what_cannot_be_is_not_told() {
+    // Pages retired for single-bit errors, for double-bit ones, pending: the list of a device has room for 64.
+    let series = [("29", "[2, 2, 3, 65]"), ("30", "[0, 0, 1, 4294967295]"), ("31", "[0, 1, 0, 2]")];
+    let fields =
+        series.map(|(id, values)| format!(r#"{{"id": {id}, "type": "unsigned_int", "value": {values}}}"#)).join(",");
+    let (mut bench, _dir) = open(&format!(r#""fields": [{fields}]"#));
+    let told = |bench: &Bench| {
+        let pages = |kind| number(bench, &gpu::RETIRED_PAGES, &[Attr::fixed("error.type", kind)]);
+        let pending = holds(bench, "page_retirement_pending");
+        (pending, ["corrected", "uncorrected"].map(pages), status(bench))
+    };
+    bench.sample();
+    let device = bench.gpu("GPU-a");
+    assert!(bench.reasons(&gpu::REMAPPED_ROWS, device).is_empty(), "it does the one and not the other");
+    let mut seen = vec![told(&bench)];
+    for _ in 0..3 {
+        bench.sample_after(30);
+        seen.push(told(&bench));
+    }
+    let expected = [
+        (Some(false), [Some(2.0), Some(0.0)], "ok"),
+        (Some(true), [Some(2.0), Some(0.0)], "degraded"),
+        (Some(false), [Some(3.0), Some(1.0)], "ok"),
+        (None, [None, None], "ok"),
+    ];
+    assert_eq!(seen, expected);
+    assert!(bench.reason(&gpu::RETIRED_PAGES, device).text.contains("field 29 is none that can be true"));
+}
+
+#[test]
 fn counts_of_ecc_errors_that_begin_anew_count_on_from_what_there_was() {
     // What NVML calls volatile begins at 0 with each load of the driver, and after `nvidia-smi -p 0`.
     let (mut bench, _dir) = open(
@@ -164,10 +264,11 @@ fn without_ecc_nothing_is_told_of_errors_and_that_is_no_fault() {
     let (mut bench, _dir) = open(r#""utilization": {"gpu": 10, "memory": 0}"#);
     bench.sample();
     let device = bench.gpu("GPU-a");
-    for metric in [&gpu::ERRORS, &gpu::REMAPPED_ROWS] {
+    for metric in [&gpu::ERRORS, &gpu::REMAPPED_ROWS, &gpu::RETIRED_PAGES] {
         assert!(bench.reason(metric, device).text.contains("does not support"), "{}", metric.name);
     }
-    assert_eq!(["row_remap_pending", "row_remap_failed"].map(|which| holds(&bench, which)), [None, None]);
+    let faults = ["row_remap_pending", "row_remap_failed", "page_retirement_pending"];
+    assert_eq!(faults.map(|which| holds(&bench, which)), [None; 3]);
     assert_eq!(status(&bench), "ok");
 }
 

@@ -76,7 +76,16 @@ fn what_is_told_of_the_whole_alone_says_so_and_so_does_what_is_told_of_the_parts
     let mut bench = Bench::open(install(dir.path(), CUT), |_| ());
     bench.sample();
     let (cut, small) = (bench.gpu("GPU-cut"), bench.gpu("MIG-small"));
-    for metric in [&gpu::POWER, &gpu::UTILIZATION, &gpu::TEMPERATURE, &gpu::THROTTLE_TIME, &gpu::ERRORS, &gpu::XIDS] {
+    for metric in [
+        &gpu::POWER,
+        &gpu::UTILIZATION,
+        &gpu::TEMPERATURE,
+        &gpu::TEMPERATURE_MARGIN,
+        &gpu::THROTTLE_TIME,
+        &gpu::ERRORS,
+        &gpu::RETIRED_PAGES,
+        &gpu::XIDS,
+    ] {
         let reason = bench.reason(metric, small);
         assert!(reason.text.contains("of the whole GPU") && reason.cure.contains("hw.parent"), "{reason:?}");
     }
@@ -188,4 +197,58 @@ fn xid_errors_are_told_once_each_though_the_instances_change() {
         assert_eq!(bench.value(&gpu::XIDS, "GPU-a", &xid), Some(Number::Int(1)));
     }
     assert_eq!(bench.probe.devices().len(), 1);
+}
+
+#[test]
+fn units_of_an_instance_are_asked_of_its_gpu_by_the_number_of_the_gpu_instance() {
+    let dir = temp();
+    let log = dir.path().join("calls");
+    // Numbers are not those of the slots; two compute instances share a GPU instance, of which GPM tells as one.
+    let instance = |uuid: &str, id: u32, percent: u32| {
+        let gpm = format!(r#""gpm": {{"1": {percent}, "2": {percent}}}"#);
+        format!(r#"{{"uuid": "{uuid}", "gpu_instance": {id}, "memory": {{"total": 100, "used": 10}}, {gpm}}}"#)
+    };
+    let instances =
+        [instance("MIG-0", 9, 90), instance("MIG-1", 1, 20), instance("MIG-2", 5, 7), instance("MIG-3", 5, 7)];
+    let scenario = format!(
+        r#"{{"call_log": "{}", "devices": [{{"uuid": "GPU-a", "power_mw": 5000, "gpm": {{"1": 50, "2": 50}},
+            "mig": {{"instances": [{}]}}}}]}}"#,
+        log.display(),
+        instances.join(",")
+    );
+    let mut bench = Bench::open(install(dir.path(), &scenario), |_| ());
+    bench.sample();
+    std::thread::sleep(Duration::from_millis(300));
+    bench.sample();
+    let active = ["GPU-a", "MIG-0", "MIG-1", "MIG-2"].map(|uuid| bench.value(&gpu::SM_ACTIVE, uuid, &[]));
+    assert_eq!(active, [Some(0.5), Some(0.9), Some(0.2), None].map(|share| share.map(Number::Float)));
+    assert!(bench.reason(&gpu::SM_ACTIVE, bench.gpu("MIG-3")).text.contains("one of several compute instances"));
+    let calls = std::fs::read_to_string(log).expect("a log");
+    // What compares samples is given no handle; the log names whose they are.
+    let asked =
+        |line: &&str| line.starts_with("nvmlGpm") && !line.starts_with("nvmlGpmMetricsGet") && line.contains('/');
+    assert_eq!(calls.lines().find(asked), None, "GPM asked for with an instance's handle");
+    assert!(calls.contains("nvmlGpmMigSampleGet 0\n") && calls.contains("nvmlGpmSampleGet 0\n"));
+}
+
+#[test]
+fn a_call_that_fails_is_no_driver_that_answers_nothing_but_errors() {
+    let lists = ["Compute", "Graphics", "MPSCompute"].map(|of| format!("nvmlDeviceGet{of}RunningProcesses_v3"));
+    let fails = |symbol: &str| format!(r#""{symbol}": 999,"#);
+    let processes =
+        lists.iter().map(|list| fails(list)).collect::<String>() + &fails("nvmlDeviceGetProcessUtilization");
+    let told = |processes: &str| {
+        let dir = temp();
+        let errors = format!(r#"{processes} "nvmlDeviceGetMemoryInfo_v2": [0, 999, 999, 0, 999, 0]"#);
+        let mut bench = Bench::open(install(dir.path(), &one_instance(&errors, "")), |_| ());
+        let tick = |_| {
+            bench.sample();
+            let failed = bench.value(&gpu::FAULT, "MIG-0", &[fault("driver_failed")]).map(Number::as_f64);
+            (bench.value(&gpu::MEMORY_USAGE, "MIG-0", &[]).is_some(), failed)
+        };
+        (0..6).map(tick).collect::<Vec<_>>()
+    };
+    let (well, silent, failing) = ((true, Some(0.0)), (false, Some(0.0)), (false, Some(1.0)));
+    assert_eq!(told(""), [well, silent, silent, well, silent, well], "its processes are told meanwhile");
+    assert_eq!(told(&processes), [well, failing, failing, well, failing, well], "nothing is");
 }

@@ -53,6 +53,9 @@ fn scenario() -> String {
             "processes": {"compute": [{"pid": 9, "used": 700}, {"pid": 7}], "graphics": [], "mps": [{"pid": 9, "used": 5}]},
             "process_utilization": [{"pid": 9, "timestamp_us": {"start": 5, "per_second": 1_000_000}, "sm": 80}],
             "gpm": {"1": 90, "2": 80, "10": 40, "20": 900, "21": 100}, "xids": [[0, 31]],
+            // Every other one is of before Hopper.
+            "temperature_limits_c": if index.is_multiple_of(2) { json!({"gpu_max": 85}) } else { json!({}) },
+            "temperature_margin_c": {"cycle": [24, 23]},
             "fields": [{"id": 74, "type": "unsigned_long_long", "value": {"start": 0, "per_second": 1000}},
                 {"id": 145, "type": "unsigned_int", "value": 0}]
         })
@@ -96,4 +99,39 @@ fn gpus_are_sampled_without_an_allocation_in_the_steady_state() {
     let slots = &bench.probe.devices()[7].slots;
     assert!(slots.iter().any(GpuSlot::is_known), "{slots:?}");
     assert_eq!(allocated, 0, "in 70 ticks of {values} values");
+    sample_old_drivers_in_a_namespace();
+}
+
+/// The same by a driver that lacks calls, in a pid namespace of our own, whether the pids are of it or not.
+fn sample_old_drivers_in_a_namespace() {
+    let device = json!({"uuid": "GPU-a", "memory": {"total": 9000, "used": 5}, "processes": {"compute": [{"pid": 9}]}});
+    let missing = [
+        "nvmlDeviceGetMemoryInfo_v2",
+        "nvmlDeviceGetComputeRunningProcesses_v3",
+        "nvmlDeviceGetGraphicsRunningProcesses_v3",
+        "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+        "nvmlDeviceGetMPSComputeRunningProcesses_v2",
+    ];
+    let scenario = json!({"driver": "470.256.02", "missing": missing, "devices": [device]}).to_string();
+    for is_ours in [true, false] {
+        let dir = temp();
+        if is_ours {
+            std::fs::create_dir_all(dir.path().join("9/fd")).expect("created");
+            std::fs::write(dir.path().join("9/status"), "Tgid:\t9\n").expect("written");
+            std::os::unix::fs::symlink("/dev/nvidia0", dir.path().join("9/fd/3")).expect("linked");
+        }
+        let mut bench = Bench::open(install(dir.path(), &scenario), |context| {
+            (context.host_pids, context.proc) = (false, dir.path().to_owned());
+        });
+        for _ in 0..70 {
+            bench.sample();
+        }
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        for _ in 0..20 {
+            bench.sample();
+        }
+        let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        assert_eq!(bench.probe.devices()[0].processes.as_value().is_some(), is_ours);
+        assert_eq!(allocated, 0, "where the pids are ours: {is_ours}");
+    }
 }

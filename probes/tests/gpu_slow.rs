@@ -63,7 +63,7 @@ fn a_driver_that_is_always_late_has_the_readings_of_a_second_ago_each_second_and
             "delays_ms": {"nvmlDeviceGetUtilizationRates": {"at": [[0, 400], [6.5, 400], [6.6, 0]]}}}]}),
     );
     next_second(&mut bench);
-    for second in 1..12 {
+    for second in 1..15 {
         next_second(&mut bench);
         assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(5.0)), "{second}");
         assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), Some(Number::Float(700.0)), "{second}");
@@ -80,6 +80,25 @@ fn a_driver_that_is_always_late_has_the_readings_of_a_second_ago_each_second_and
     bench.sample_now();
     std::thread::sleep(BUDGET);
     assert_eq!(asked(), before + 1, "no question is on its way while nobody waits");
+}
+
+#[test]
+fn a_driver_that_is_late_when_lists_of_processes_are_read_has_readings_each_second_and_no_fault() {
+    let dir = temp();
+    let late = json!({"nvmlDeviceGetComputeRunningProcesses_v3": 400});
+    let device = json!({"uuid": "GPU-a", "power_mw": 5000, "processes": {"compute": [{"pid": 7, "used": 5}]}, "delays_ms": late});
+    let mut bench = open(dir.path(), &json!({"devices": [device]}));
+    rig::wait_for(&mut bench, |bench| !bench.probe.devices().is_empty());
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        next_second(&mut bench);
+        let silent = bench.value(&gpu::FAULT, "GPU-a", &[fault("unresponsive")]);
+        told.push((bench.value(&gpu::POWER, "GPU-a", &[TYPE]), silent));
+    }
+    let well = (Some(Number::Float(5.0)), Some(Number::Float(0.0)));
+    // It has to be late twice before it is known to be slow.
+    assert!(told[4..].iter().all(|now| *now == well), "{told:?}");
+    assert!(told.iter().all(|(_, silent)| *silent != Some(Number::Float(1.0))), "{told:?}");
 }
 
 #[test]

@@ -183,7 +183,8 @@ fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_w
     let hot = [growing(74, 0), growing(269, 0), growing(270, 400_000_000), growing(271, 0)];
     let braked = [growing(74, 0), growing(269, 0), growing(270, 0), growing(271, 100_000_000)];
     let capped = [growing(74, 900_000_000), growing(269, 0), growing(270, 0), growing(271, 0)];
-    let pending = [well.to_vec(), vec![r#"{"id": 144, "type": "unsigned_int", "value": 1}"#.to_owned()]].concat();
+    let also =
+        |id: u32| [well.to_vec(), vec![format!(r#"{{"id": {id}, "type": "unsigned_int", "value": 1}}"#)]].concat();
     let filling = r#", "fields": []"#.to_owned();
     let lost = r#", "errors": {"nvmlDeviceGetUtilizationRates": 15, "nvmlDeviceGetPowerUsage": 15, "nvmlDeviceGetFieldValues": 15,
         "nvmlGpmSampleGet": 15}"#;
@@ -193,7 +194,8 @@ fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_w
             .replace(r#""sm": 1980, "memory": 2619}, "max"#, r#""sm": 900, "memory": 2619}, "max"#),
         device("GPU-braked", &fields(&braked)),
         device("GPU-capped", &fields(&capped)),
-        device("GPU-pending", &fields(&pending)),
+        device("GPU-row", &fields(&also(144))),
+        device("GPU-page", &fields(&also(31))),
         device("GPU-filling", &filling)
             .replace(r#""used": 42949672960"#, r#""used": {"ramp": [82033875354, 85899345920], "seconds": 400}"#),
         device("GPU-full", "").replace(r#""used": 42949672960"#, r#""used": 85000000000"#),
@@ -207,7 +209,7 @@ fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_w
             .replace(r#""used": 42949672960"#, r#""used": {"ramp": [10000000000, 85000000000], "seconds": 8}"#),
     ];
     let (agent, _dir) = agent_with(&format!(r#"{{"devices": [{}]}}"#, devices.join(", ")));
-    let found = wait_for("all findings", || findings(&agent).filter(|found| found.len() >= 8));
+    let found = wait_for("all findings", || findings(&agent).filter(|found| found.len() >= 9));
     let mut found: Vec<_> = found.iter().map(|(id, severity, entity)| format!("{entity} {id} {severity}")).collect();
     found.sort();
     assert_eq!(
@@ -218,7 +220,8 @@ fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_w
             "gpu:GPU-filling gpu-memory-nearly-full warning",
             "gpu:GPU-hot gpu-throttled critical",
             "gpu:GPU-lost gpu-unhealthy critical",
-            "gpu:GPU-pending gpu-unhealthy warning",
+            "gpu:GPU-page gpu-unhealthy warning",
+            "gpu:GPU-row gpu-unhealthy warning",
             "gpu:GPU-warm gpu-throttled critical",
             "gpu:GPU-xid gpu-unhealthy critical",
         ]
@@ -239,8 +242,44 @@ fn each_fault_of_a_gpu_is_found_on_the_gpu_that_has_it_and_none_on_one_that_is_w
     };
     // 0.60 of the bandwidth on paper is 0.75 of what can be had.
     assert!((ns("GPU-well", "memory_bandwidth") - 0.75).abs() < 0.1, "{}", ledger("GPU-well"));
-    assert!(ns("GPU-well", "throttled") == 0.0 && ns("GPU-hot", "throttled") > 0.1, "{}", ledger("GPU-hot"));
+    // What moves data as fast as the memory can loses nothing to the clocks of the SMs.
+    assert!(ns("GPU-well", "throttled") == 0.0 && ns("GPU-hot", "throttled") > 0.02, "{}", ledger("GPU-hot"));
     assert!(ns("GPU-lost", "unknown") > 0.99, "{}", ledger("GPU-lost"));
+}
+
+#[test]
+fn a_gpu_whose_readings_fail_is_in_doubt_and_one_that_never_has_them_is_not() {
+    let mig = r#", "mig": {"instances": [{"uuid": "MIG-c", "name": "NVIDIA H100 80GB HBM3 MIG 3g.40gb",
+        "memory": {"total": 42949672960, "used": 1073741824}, "attributes": {"slices": 3, "compute_slices": 3, "memory_mb": 40960}}]}"#;
+    // Of neither power nor temperature are told.
+    let well = [device("GPU-a", ""), device("GPU-b", mig)];
+    let fails = device("GPU-d", r#", "errors": {"nvmlDeviceGetPowerUsage": "TIMEOUT"}"#);
+    for (devices, doubt) in [(well.to_vec(), None), ([&well[..], &[fails]].concat(), Some("GPU 2: readings fail:"))] {
+        let (agent, _dir) = agent_with(&format!(r#"{{"devices": [{}]}}"#, devices.join(", ")));
+        wait_for("readings of all", || {
+            let snapshot = agent.json("/v1/snapshot");
+            let gpus: Vec<_> =
+                snapshot["devices"].as_array()?.iter().filter(|device| device["kind"] == "gpu").collect();
+            // An instance is a device too.
+            let are_read = gpus.iter().all(|gpu| gpu["gpu"]["memory_used_bytes"].is_number());
+            (are_read && gpus.len() == devices.len() + 1).then_some(())
+        });
+        let mut command = perfwatch(PERFWATCH, agent.dir());
+        command.args(["top", "--once"]);
+        let text = String::from_utf8(run(command, Duration::from_mins(1)).stdout).expect("UTF-8");
+        assert_eq!(text.contains("Nothing is wrong"), doubt.is_none(), "{text}");
+        assert!(
+            text.contains(doubt.unwrap_or("Nothing")) && text.contains("readings fail") == doubt.is_some(),
+            "{text}"
+        );
+        if doubt.is_some() {
+            let mut command = perfwatch(PERFWATCH, agent.dir());
+            command.arg("why");
+            let why = run(command, Duration::from_mins(1));
+            let card = String::from_utf8(why.stdout).expect("UTF-8");
+            assert!(why.status.code() == Some(3) && card.contains("readings fail"), "{card}");
+        }
+    }
 }
 
 #[test]

@@ -120,6 +120,33 @@ fn while_a_call_hangs_everything_else_goes_on_and_afterwards_the_gpu_is_back() {
 }
 
 #[test]
+fn a_gpu_beside_one_that_hangs_is_said_to_wait_for_it_by_number_and_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let hang_ms = HANG.as_millis();
+    let scenario = format!(
+        r#"{{"devices": [{{"uuid": "GPU-a", "name": "NVIDIA H100 80GB HBM3", "power_mw": 350000,
+            "delays_ms": {{"nvmlDeviceGetPowerUsage": {{"at": [[0, 0], [4, {hang_ms}]]}}}}}},
+            {{"uuid": "GPU-b", "name": "NVIDIA H100 80GB HBM3", "power_mw": 350000}}]}}"#
+    );
+    let (agent, _) = agent_with(dir.path(), &scenario, &[]);
+    let waits = |of: &str| {
+        let snapshot = agent.json("/v1/snapshot");
+        let missing = snapshot["unavailable"].as_array()?.iter().find(|missing| missing["entity"] == of)?.clone();
+        missing["reason"].as_str().filter(|reason| reason.starts_with("waits for")).map(str::to_owned)
+    };
+    let kept = wait_for("the hang", || waits("gpu:GPU-b"));
+    assert!(
+        kept.starts_with("waits for GPU-a: "),
+        "what is kept and shipped has the id that is the same everywhere: {kept}"
+    );
+    for args in [&["why"][..], &["doctor"], &["top", "--once", "--view", "gpus"]] {
+        let text = printed(&agent, args);
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("waits for GPU 0 H100: `nvmlDeviceGetP"), "{args:?}:\n{text}");
+    }
+}
+
+#[test]
 fn a_driver_that_is_upgraded_under_the_agent_is_read_by_its_own_numbers() {
     // From 580.82 on field 252 is 270; what the other number means to each is none of the clocks' reasons.
     let scenario = |driver: &str, heat: u32, other: u32, more: &str| {

@@ -121,6 +121,7 @@ fn each_call(nvml: &Nvml, device: &Device<'_>) {
     call("nvmlDeviceGetPowerUsage", &mut || device.power_usage().is_ok());
     call("nvmlDeviceGetTotalEnergyConsumption", &mut || device.total_energy_consumption().is_ok());
     call("nvmlDeviceGetTemperature", &mut || device.temperature(TemperatureSensor::Gpu).is_ok());
+    call("nvmlDeviceGetMarginTemperature", &mut || raw::margin(nvml, device).is_ok());
     call("nvmlDeviceGetClockInfo, SM", &mut || device.clock_info(Clock::SM).is_ok());
     call("nvmlDeviceGetCurrentClocksThrottleReasons", &mut || device.current_throttle_reasons().is_ok());
     call("nvmlDeviceGetEnforcedPowerLimit", &mut || device.enforced_power_limit().is_ok());

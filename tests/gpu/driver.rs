@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use nvml_wrapper::bitmasks::event::EventTypes;
-use nvml_wrapper::enum_wrappers::device::Sampling;
+use nvml_wrapper::enum_wrappers::device::{Sampling, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::nvmlGpmMetric_t;
 
@@ -23,6 +23,7 @@ fn what_the_driver_answers_is_written_down() {
     events(&nvml, &device);
     samples(&device);
     memory(&device);
+    heat(&nvml, &device);
     fixture::keep("idle", &nvml, &device);
 }
 
@@ -102,6 +103,14 @@ fn samples(device: &Device<'_>) {
         }
         Err(error) => say!("samples of utilisation: {error}"),
     }
+}
+
+/// Whether limits of the temperature are told, or how far it is below them, and whether the two are the same.
+fn heat(nvml: &Nvml, device: &Device<'_>) {
+    let limits = [TemperatureThreshold::GpuMax, TemperatureThreshold::Slowdown, TemperatureThreshold::Shutdown];
+    let limits = limits.map(|which| (which, device.temperature_threshold(which)));
+    let (now, margin) = (device.temperature(TemperatureSensor::Gpu), raw::margin(nvml, device));
+    say!("temperature: {now:?}; limits {limits:?}; below the one from which the clocks are held down: {margin:?}");
 }
 
 /// Whether what is in use contains what is reserved: the header says both.

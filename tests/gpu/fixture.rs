@@ -1,6 +1,6 @@
 //! What a real device answered, as a scenario that the scripted NVML plays.
 
-use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 use serde_json::{Map, Value, json};
@@ -44,9 +44,22 @@ fn device_of(nvml: &Nvml, device: &Device<'_>) -> Value {
     put("memory", memory.map(|is| json!({"total": is.total, "reserved": is.reserved, "used": is.used})));
     put("power_mw", device.power_usage().map(Value::from));
     put("power_limit_mw", device.enforced_power_limit().map(Value::from));
+    put("power_limit_set_mw", device.power_management_limit().map(Value::from));
     put("power_limit_default_mw", device.power_management_limit_default().map(Value::from));
     put("energy_mj", device.total_energy_consumption().map(Value::from));
     put("temperature_c", device.temperature(TemperatureSensor::Gpu).map(Value::from));
+    let limits = [
+        ("shutdown", TemperatureThreshold::Shutdown),
+        ("slowdown", TemperatureThreshold::Slowdown),
+        ("memory_max", TemperatureThreshold::MemoryMax),
+        ("gpu_max", TemperatureThreshold::GpuMax),
+    ];
+    let limits = limits.into_iter().filter_map(|(key, which)| {
+        let degrees = device.temperature_threshold(which).ok()?;
+        Some((key.to_owned(), json!(degrees)))
+    });
+    put("temperature_limits_c", Ok(limits.collect()));
+    put("temperature_margin_c", raw::margin(nvml, device).map(Value::from).map_err(|_| NvmlError::NotSupported));
     put("clocks_mhz", Ok(clocks(|clock| device.clock_info(clock))));
     put("max_clocks_mhz", Ok(clocks(|clock| device.max_clock_info(clock))));
     put("application_clocks_mhz", Ok(clocks(|clock| device.applications_clock(clock))));

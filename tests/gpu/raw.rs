@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::{
-    nvmlFieldValue_t, nvmlGpmMetric_t, nvmlGpmMetric_t__bindgen_ty_1, nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlValue_t,
+    nvmlFieldValue_t, nvmlGpmMetric_t, nvmlGpmMetric_t__bindgen_ty_1, nvmlGpmMetricsGet_t, nvmlGpmSample_t,
+    nvmlMarginTemperature_v1_t, nvmlValue_t,
 };
 
 /// What an entry says before the driver fills it in.
@@ -12,7 +13,7 @@ pub(crate) const UNFILLED: u32 = 999;
 /// All links of `NVLink` together.
 const ALL_LINKS: u32 = u32::MAX;
 /// Everything that perfwatch reads, by the numbers of older and of newer drivers, each with its scope; and what it may read one day:
-/// pages retired before Ampere (29–31), power (83, 185, 186), how far the temperature is below its limits (193–196).
+/// power (83, 185, 186), and which margins of the temperature are limits (193–196).
 pub(crate) const FIELDS: [(u32, u32); 33] = [
     (3, 0),
     (4, 0),
@@ -70,6 +71,19 @@ pub(crate) fn fields(nvml: &Nvml, device: &Device<'_>) -> Result<(u32, Vec<nvmlF
     // SAFETY: the device is this library's, and there are as many initialised values as is said.
     let code = unsafe { call(device.handle(), asked.len() as i32, asked.as_mut_ptr()) };
     Ok((code, asked.into()))
+}
+
+/// How far the temperature is below the one from which the clocks are held down, °C.
+#[allow(unsafe_code, reason = "the wrapper does not ask")]
+pub(crate) fn margin(nvml: &Nvml, device: &Device<'_>) -> Result<i32, String> {
+    let version = size_of::<nvmlMarginTemperature_v1_t>() as u32 | 1 << 24;
+    let mut told = nvmlMarginTemperature_v1_t { version, marginTemperature: i32::MAX };
+    let call = nvml.lib().nvmlDeviceGetMarginTemperature.as_ref().map_err(ToString::to_string)?;
+    // SAFETY: the device is this library's, and the structure is of the version that it says.
+    match unsafe { call(device.handle(), &raw mut told) } {
+        0 => Ok(told.marginTemperature),
+        code => Err(format!("nvmlDeviceGetMarginTemperature returned {code}")),
+    }
 }
 
 /// The bits of a value.

@@ -110,6 +110,7 @@ fn assert_complete(snapshot: &str) {
     let snapshot: Snapshot = serde_json::from_str(snapshot).expect("a snapshot");
     let missing: Vec<_> = snapshot.unavailable.iter().filter(|missing| !missing.is_by_choice()).collect();
     assert!(missing.is_empty(), "the script, or this machine, does not tell: {missing:#?}");
+    assert_eq!(snapshot.agent.dropped, 0, "a message came too late on this machine, and that would be shown");
 }
 
 /// A process that is not the server's, though it computes on the same GPU: nobody's child that is still there.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use perfwatch_model::snapshot::{DeviceView, ServerView};
+use perfwatch_model::snapshot::{DeviceView, ServerView, Unavailable};
 use perfwatch_model::{Finding, Snapshot};
 use ratatui::text::Span;
 
@@ -28,6 +28,11 @@ const BAR: usize = 40;
 pub struct CardOptions {
     /// Only ASCII.
     pub ascii: bool,
+}
+
+/// Whether the card says that nobody can tell: a GPU is broken, which takes some seconds to be confirmed, or cannot be read.
+pub fn is_in_doubt(snapshot: &Snapshot) -> bool {
+    gpus::in_doubt(snapshot).is_some()
 }
 
 /// What is wrong and how we know, of every server: its numbers, where the time of its devices and requests went, then the
@@ -61,6 +66,7 @@ pub fn card(snapshot: &Snapshot, options: CardOptions) -> String {
         out.push('\n');
         for (label, device) in others.iter().take(OTHERS) {
             ledger(&mut out, label, device.ledger.as_ref().map(parts::device_parts), None, theme);
+            unread(&mut out, &snapshot, device);
         }
         if let Some(more @ 1..) = others.len().checked_sub(OTHERS) {
             line(&mut out, "", &format!("and {more} more GPUs without a server"));
@@ -77,7 +83,10 @@ pub fn card(snapshot: &Snapshot, options: CardOptions) -> String {
             (true, true) => "none",
             (true, false) => "none, as far as can be said yet",
         };
-        line(&mut out, "findings", words);
+        match gpus::in_doubt(&snapshot) {
+            Some(doubt) => line(&mut out, "findings", &format!("none, but {doubt}")),
+            None => line(&mut out, "findings", words),
+        }
     }
     if !snapshot.undecided.is_empty() {
         line(&mut out, "undecided", &snapshot.undecided.join(", "));
@@ -129,6 +138,7 @@ fn describe(out: &mut String, snapshot: &Clean, server: &ServerView, theme: Them
     tell(out, server);
     for (label, device) in parts::devices_of(snapshot, server) {
         ledger(out, &label, device.ledger.as_ref().map(parts::device_parts), used(device).as_deref(), theme);
+        unread(out, snapshot, device);
     }
     ledger(out, "req time", server.ledger.as_ref().map(parts::request_parts), None, theme);
 }
@@ -147,6 +157,15 @@ fn tell(out: &mut String, server: &ServerView) {
     }
     if let Some(cache) = &server.cache {
         line(out, "cache", &wording::cache(cache));
+    }
+}
+
+/// Why nothing is read of a GPU: another that hangs may be in the way, and no finding is about one that waits.
+fn unread(out: &mut String, snapshot: &Clean, device: &DeviceView) {
+    let is_unread = gpus::gpus(snapshot).iter().any(|gpu| gpu.device.id == device.id && gpu.is_unread());
+    let is_why = |missing: &&Unavailable| missing.entity == device.id && missing.metric == "hw.gpu.utilization";
+    if let Some(missing) = snapshot.unavailable.iter().find(is_why).filter(|_| is_unread) {
+        line(out, "", &format!("not read now: {}", missing.reason));
     }
 }
 
@@ -216,8 +235,20 @@ mod tests {
         insta::assert_snapshot!("two_findings_ascii", card(&fixtures::two_findings(), CardOptions { ascii: true }));
         let gpus_alone = Snapshot { servers: Vec::new(), ..fixtures::eight_gpus() };
         insta::assert_snapshot!("gpus_alone", card(&gpus_alone, CardOptions::default()));
+        insta::assert_snapshot!("hung", card(&fixtures::hung(), CardOptions::default()));
         insta::assert_snapshot!("silent_driver", card(&fixtures::silent_driver(), CardOptions::default()));
         insta::assert_snapshot!("no_server", card(&fixtures::no_server(), CardOptions::default()));
+    }
+
+    #[test]
+    fn a_gpu_that_waits_for_one_that_hangs_says_so() {
+        let card = card(&fixtures::hung(), CardOptions::default());
+        let words = card.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            words.contains("not read now: waits for GPU 0 H100: `nvmlDeviceGetPowerUsage` has not returned"),
+            "{card}"
+        );
+        assert!(words.contains("not read now: driver unresponsive since 14:01:20 UTC"), "{card}");
     }
 
     #[test]

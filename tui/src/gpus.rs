@@ -4,6 +4,8 @@
 use perfwatch_model::Snapshot;
 use perfwatch_model::snapshot::{DeviceView, GpuView, Unavailable};
 
+use crate::views::{gpu_fault, is_setting, worst_fault};
+
 /// One GPU, or one MIG instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Gpu<'a> {
@@ -15,6 +17,22 @@ pub(crate) struct Gpu<'a> {
     pub(crate) cut: bool,
     pub(crate) device: &'a DeviceView,
     pub(crate) view: &'a GpuView,
+}
+
+impl Gpu<'_> {
+    /// Whether nothing is read of it: it is lost, its driver does not answer, or waits for another.
+    pub(crate) fn is_unread(&self) -> bool {
+        let view = self.view;
+        let readings = [
+            view.utilization,
+            view.activity.and_then(|activity| activity.sm_active),
+            view.power_watts,
+            view.temperature_celsius,
+            view.sm_clock_hertz,
+            view.memory_used_bytes.map(|bytes| bytes as f64),
+        ];
+        readings.iter().all(Option::is_none)
+    }
 }
 
 /// All of them. Devices keep the order in which the agent lists them.
@@ -63,6 +81,60 @@ pub(crate) fn no_gpu(snapshot: &Snapshot) -> Option<NoGpu<'_>> {
     Some(NoGpu { missing, is_expected })
 }
 
+/// Readings that tell how a GPU is: without them nobody knows that it is well.
+const VITAL: [&str; 4] = ["hw.gpu.utilization", "hw.power", "hw.temperature", "hw.gpu.memory.usage"];
+
+/// How the agent's cures begin where a reading does not fail: the device, its driver or its mode has none, the agent may not have
+/// it (of a GPU in MIG mode, without more rights), or has none yet.
+const NO_FAILURE: [&str; 6] = [
+    "none",
+    "wait",
+    "update the NVIDIA driver",
+    "run perfwatch as root",
+    "look at its MIG instances",
+    "look at the GPU that it is part of",
+];
+
+/// Why nobody may say that nothing is wrong with the GPUs, though no finding stands: one is broken, which takes some seconds to be
+/// confirmed, or cannot be read. `None` where they are well as far as they tell.
+pub(crate) fn in_doubt(snapshot: &Snapshot) -> Option<String> {
+    let gpus = gpus(snapshot);
+    let broken = gpus.iter().filter_map(|gpu| {
+        let fault = worst_fault(gpu.view).filter(|fault| !is_setting(fault))?;
+        Some(format!("GPU {}: {}; being confirmed", gpu.number, gpu_fault(fault).0))
+    });
+    let unseen = unseen(snapshot).map(str::to_owned);
+    let unread = gpus.iter().filter(|gpu| worst_fault(gpu.view).is_none_or(is_setting)).filter_map(|gpu| {
+        let fails = |missing: &&Unavailable| missing.entity == gpu.device.id && is_failure(missing);
+        let missing = snapshot.unavailable.iter().find(fails)?;
+        Some(format!("GPU {}: readings fail: {}", gpu.number, missing.reason))
+    });
+    let mut all = broken.chain(unseen).chain(unread);
+    let first = all.next()?;
+    Some(match all.count() {
+        0 => first,
+        more => format!("{first} (and {more} more)"),
+    })
+}
+
+/// Whether one of the vital readings fails: it has no value, and that is neither chosen nor in the nature of the device.
+fn is_failure(missing: &Unavailable) -> bool {
+    VITAL.contains(&missing.metric.as_str())
+        && !missing.is_by_choice()
+        && !missing.cure.is_empty()
+        && !NO_FAILURE.iter().any(|cure| missing.cure.starts_with(cure))
+}
+
+/// Beside GPUs that are seen, why there are others that are not: they could not be opened ever since the agent began, so they have
+/// no row of their own.
+pub(crate) fn unseen(snapshot: &Snapshot) -> Option<&str> {
+    snapshot.devices.iter().find(|device| device.gpu.is_some())?;
+    let of_host = |missing: &&Unavailable| {
+        missing.metric == "hw.gpu.utilization" && missing.entity.starts_with("host:") && !missing.is_by_choice()
+    };
+    snapshot.unavailable.iter().find(of_host).map(|missing| missing.reason.as_str())
+}
+
 /// What a finding is about in few words: a GPU by its number and name, as in every view; anything else by its id.
 pub(crate) fn about(snapshot: &Snapshot, entity: &str) -> String {
     called(snapshot, entity).unwrap_or_else(|| bare(entity).to_owned())
@@ -71,7 +143,31 @@ pub(crate) fn about(snapshot: &Snapshot, entity: &str) -> String {
 /// `GPU 0 H100`, as people tell GPUs apart; nobody knows one by its UUID. `None` of anything else.
 pub(crate) fn called(snapshot: &Snapshot, entity: &str) -> Option<String> {
     let gpu = gpus(snapshot).into_iter().find(|gpu| gpu.device.id == entity)?;
-    Some(format!("GPU {} {}", gpu.number, short_name(&gpu.device.name)).trim_end().to_owned())
+    Some(name(&gpu))
+}
+
+fn name(gpu: &Gpu<'_>) -> String {
+    format!("GPU {} {}", gpu.number, short_name(&gpu.device.name)).trim_end().to_owned()
+}
+
+/// Calls GPUs by number and name where reasons name them by their UUIDs. What the agent keeps and ships has the UUID, which is
+/// the same on every machine and in every recording; the number is the screen's.
+pub(crate) fn name_in_reasons(snapshot: &mut Snapshot) {
+    let mut names: Vec<(String, String)> = gpus(snapshot)
+        .iter()
+        .map(|gpu| (bare(&gpu.device.id).to_owned(), name(gpu)))
+        .filter(|(uuid, _)| !uuid.is_empty())
+        .collect();
+    // One may be the beginning of another.
+    names.sort_by_key(|(uuid, _)| std::cmp::Reverse(uuid.len()));
+    let unknown = snapshot.devices.iter_mut().filter_map(|device| device.gpu.as_mut()?.processes_unknown.as_mut());
+    for reason in snapshot.unavailable.iter_mut().map(|missing| &mut missing.reason).chain(unknown) {
+        for (uuid, name) in &names {
+            if reason.contains(uuid) {
+                *reason = reason.replace(uuid, name);
+            }
+        }
+    }
 }
 
 /// An entity's id without its kind.
@@ -79,14 +175,15 @@ pub(crate) fn bare(entity: &str) -> &str {
     entity.split_once(':').map_or(entity, |(_, id)| id)
 }
 
-/// `NVIDIA H100 80GB HBM3` is `H100` to everybody, and an instance is known by its profile.
+/// `NVIDIA H100 80GB HBM3` is `H100` to everybody, `NVIDIA A100-SXM4-80GB` is `A100`, and an instance is known by its profile.
 pub(crate) fn short_name(name: &str) -> String {
     if let Some((_, profile)) = name.rsplit_once("MIG ") {
         return profile.to_owned();
     }
     let name = name.strip_prefix("NVIDIA ").unwrap_or(name);
     let name = name.strip_prefix("GeForce ").unwrap_or(name);
-    let mut words = name.split(' ');
+    // What follows a dash is how it is built in, and its memory.
+    let mut words = name.split(' ').map(|word| word.split_once('-').map_or(word, |(model, _)| model));
     let first = words.next().unwrap_or_default();
     match words.next() {
         Some(model) if ["RTX", "Tesla", "Quadro", "TITAN"].contains(&first) => format!("{first} {model}"),
@@ -120,6 +217,75 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_names_a_gpu_as_every_view_does_and_the_longest_uuid_first() {
+        let mut snapshot = fixtures::mig();
+        let (whole, longer) = ("gpu:GPU-1".to_owned(), "gpu:GPU-11".to_owned());
+        (snapshot.devices[0].id, snapshot.devices[1].id) = (whole.clone(), longer);
+        for device in &mut snapshot.devices {
+            if let Some(gpu) = device.gpu.as_mut().filter(|gpu| gpu.parent.is_some()) {
+                gpu.parent = Some(whole.clone());
+            }
+        }
+        "waits for GPU-11: `nvmlDeviceGetPowerUsage` has not returned".clone_into(&mut snapshot.unavailable[0].reason);
+        "waits for MIG-1g.10gb".clone_into(&mut snapshot.unavailable[1].reason);
+        snapshot.devices[0].gpu.as_mut().expect("a GPU").processes_unknown = Some("waits for GPU-1".to_owned());
+        name_in_reasons(&mut snapshot);
+        assert_eq!(snapshot.unavailable[0].reason, "waits for GPU 1 H100: `nvmlDeviceGetPowerUsage` has not returned");
+        assert_eq!(snapshot.unavailable[1].reason, "waits for GPU 0.1 1g.10gb");
+        let unknown = snapshot.devices[0].gpu.as_ref().and_then(|gpu| gpu.processes_unknown.clone());
+        assert_eq!(unknown.as_deref(), Some("waits for GPU 0 H100"));
+    }
+
+    fn why(metric: &str, entity: &str, reason: &str, cure: &str) -> Unavailable {
+        let [metric, entity, reason, cure] = [metric, entity, reason, cure].map(str::to_owned);
+        Unavailable { metric, entity, reason, cure }
+    }
+
+    #[test]
+    fn a_gpu_that_is_broken_and_one_that_cannot_be_read_are_in_doubt_and_what_it_never_tells_is_no_failure() {
+        let mut snapshot = fixtures::two_gpus();
+        let second = snapshot.devices[1].id.clone();
+        let faults = |faults: &[&str]| {
+            let mut snapshot = snapshot.clone();
+            let gpu = snapshot.devices[1].gpu.as_mut().expect("a GPU");
+            gpu.faults = faults.iter().map(|fault| (*fault).to_owned()).collect();
+            in_doubt(&snapshot)
+        };
+        assert_eq!(faults(&[]), None);
+        assert_eq!(faults(&["power_limit_lowered", "clocks_locked"]), None, "somebody set them");
+        assert_eq!(faults(&["clocks_locked", "lost"]).as_deref(), Some("GPU 1: lost; being confirmed"));
+        let by_nature = [
+            ("this device does not support the reading", "none: the driver offers it on other products"),
+            ("NVML does not tell this of a GPU in MIG mode", "look at its MIG instances: their memory"),
+            ("not read yet: limits and processes are read of a few GPUs at a time", "wait some seconds"),
+            ("probe gpu is switched off", Unavailable::SWITCHED_ON_BY),
+        ];
+        for (reason, cure) in by_nature {
+            snapshot.unavailable = vec![why("hw.power", &second, reason, cure)];
+            assert_eq!(in_doubt(&snapshot), None, "{reason}");
+        }
+        let failed = "`nvmlDeviceGetPowerUsage` failed: unknown error";
+        snapshot.unavailable = vec![why("perfwatch.gpu.sm.active", &second, failed, "check `dmesg`")];
+        assert_eq!(in_doubt(&snapshot), None, "it tells enough without");
+        snapshot.unavailable = vec![why("hw.power", &second, failed, "check `dmesg`")];
+        assert_eq!(in_doubt(&snapshot), Some(format!("GPU 1: readings fail: {failed}")));
+        snapshot.devices[0].gpu.as_mut().expect("a GPU").faults = vec!["reset_required".to_owned()];
+        assert_eq!(in_doubt(&snapshot).as_deref(), Some("GPU 0: needs reset; being confirmed (and 1 more)"));
+    }
+
+    #[test]
+    fn a_gpu_that_cannot_be_opened_is_unseen_beside_others_and_in_doubt() {
+        let mut snapshot = fixtures::two_gpus();
+        let reason = "GPU 2 cannot be opened: the GPU has fallen off the bus";
+        snapshot.unavailable = vec![why("hw.gpu.utilization", "host:gpu-host-3", reason, "reboot")];
+        assert_eq!(unseen(&snapshot), Some(reason));
+        assert_eq!(in_doubt(&snapshot).as_deref(), Some(reason));
+        snapshot.devices.clear();
+        assert_eq!(unseen(&snapshot), None, "without another it is why there is none");
+        assert_eq!(in_doubt(&snapshot), None);
+    }
+
+    #[test]
     fn nothing_gets_lost_whatever_is_said_of_parents() {
         let mut snapshot = fixtures::mig();
         for (at, parent) in [(0, "gpu:MIG-1g.10gb"), (1, "gpu:nowhere"), (2, "gpu:MIG-3g.40gb"), (3, "gpu:MIG-3g.40gb")]
@@ -136,6 +302,8 @@ mod tests {
             ("NVIDIA H100 80GB HBM3", "H100"),
             ("NVIDIA GeForce RTX 4090", "RTX 4090"),
             ("Tesla T4", "Tesla T4"),
+            ("NVIDIA A100-SXM4-80GB", "A100"),
+            ("Tesla V100-PCIE-16GB", "Tesla V100"),
             ("", ""),
         ] {
             assert_eq!(short_name(name), short);

@@ -5,6 +5,7 @@ mod gpus;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::held_down::held_down;
 use crate::plain::Clean;
 pub use columns::{Column, Columns};
 pub use gpus::GpuTrails;
@@ -131,7 +132,8 @@ impl History {
         }
         for device in &snapshot.devices {
             if let Some(gpu) = &device.gpu {
-                self.gpus.entry(device.id.clone()).or_default().put(gpu);
+                let held_down = held_down(snapshot, device).map(|held| held.share);
+                self.gpus.entry(device.id.clone()).or_default().put(gpu, held_down);
             }
         }
         self.servers.retain(|_, trails| !trails.is_forgotten());

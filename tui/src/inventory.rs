@@ -2,7 +2,7 @@
 
 use perfwatch_model::Snapshot;
 
-use crate::gpus::{gpus, no_gpu};
+use crate::gpus::{called, gpus, no_gpu};
 use crate::views::gpu_fault;
 
 /// Columns of a report before a line's text.
@@ -29,6 +29,11 @@ pub fn inventory(snapshot: &Snapshot) -> Vec<String> {
         line(&format!("gpu {}", gpu.number), &format!("{}{faults}", words.join(", ")))
     };
     gpus(snapshot).iter().map(of).collect()
+}
+
+/// What something is missing of: a GPU by its number in the report, and its name; anything else by its `kind:id`.
+pub fn subject(snapshot: &Snapshot, entity: &str) -> String {
+    called(snapshot, entity).unwrap_or_else(|| entity.to_owned())
 }
 
 #[cfg(test)]

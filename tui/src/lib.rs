@@ -15,6 +15,7 @@ pub mod feed;
 mod fixtures;
 pub mod gaps;
 mod gpus;
+mod held_down;
 pub mod history;
 pub mod inventory;
 pub mod keys;

@@ -54,28 +54,36 @@ impl Row {
         self
     }
 
-    fn side_width(&self, right: bool) -> usize {
-        let side = || self.items.iter().filter(|item| item.right == right);
+    fn side_width(&self, right: bool, rank: u8) -> usize {
+        let side = || self.items.iter().filter(|item| item.right == right && item.rank <= rank);
         let gaps: usize = side().skip(1).map(|item| item.gap).sum();
         side().map(Item::width).sum::<usize>() + gaps
     }
 
-    fn width(&self) -> usize {
-        let (left, right) = (self.side_width(false), self.side_width(true));
+    /// Columns of the items up to a rank, without margins.
+    pub(crate) fn width_of(&self, rank: u8) -> usize {
+        let (left, right) = (self.side_width(false, rank), self.side_width(true, rank));
         left + right + if left > 0 && right > 0 { 2 } else { 0 }
+    }
+
+    /// The same without items of a higher rank.
+    #[must_use]
+    pub(crate) fn up_to(mut self, rank: u8) -> Self {
+        self.items.retain(|item| item.rank <= rank);
+        self
     }
 
     /// The row in `width` columns, with one column of margin at both sides.
     pub(crate) fn line(mut self, width: usize) -> Line<'static> {
         let room = width.saturating_sub(2);
-        while self.width() > room {
+        while self.width_of(u8::MAX) > room {
             let Some((at, worst)) = self.items.iter().enumerate().max_by_key(|(_, item)| item.rank) else { break };
             if worst.rank == 0 {
                 break;
             }
             self.items.remove(at);
         }
-        let fill = room.saturating_sub(self.side_width(false) + self.side_width(true));
+        let fill = room.saturating_sub(self.side_width(false, u8::MAX) + self.side_width(true, u8::MAX));
         let mut spans = vec![Span::raw(" ")];
         for right in [false, true] {
             if right {

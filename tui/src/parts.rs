@@ -1,7 +1,7 @@
 //! The looks and the words of ledger entries.
 //!
 //! Solid glyphs are work done, letters are the stage that the time waited for (the same letter in both ledgers), `·` is
-//! lack of demand and `?` is what nobody measured. Colour repeats what the glyph says: green the model's own work, blue
+//! lack of demand, `╌` idleness of unknown cause and `?` is what nobody measured. Colour repeats what the glyph says: green the model's own work, blue
 //! other work, yellow waiting, red what was taken from outside.
 
 use perfwatch_model::snapshot::{CauseEntry, DeviceView, LedgerView, ServerView, StageEntry};
@@ -47,7 +47,7 @@ const CAUSES: &[(&str, char, char, &str, &str, Role)] = &[
     ("used", '█', '#', "used", "used", Role::Ok),
     ("compute", '█', '#', "compute", "compute", Role::Ok),
     ("memory_bandwidth", '▓', '%', "memory bandwidth", "DRAM", Role::Ok),
-    ("busy_unknown", '?', '?', "busy, with what is unknown", "busy", Role::Dim),
+    ("busy_unknown", '▒', '*', "busy, with what is unknown", "busy", Role::Ok),
     ("sm_stalled", '▚', '=', "SMs stalled", "stalled", Role::Warn),
     ("sm_idle_resident", '▞', '-', "kernel resident, SMs idle", "SMs idle", Role::Warn),
     ("throttled", '▼', 'V', "clocks held down", "clocks", Role::Crit),
@@ -58,8 +58,8 @@ const CAUSES: &[(&str, char, char, &str, &str, Role)] = &[
     ("steal", 'Z', 'Z', "CPU taken by hypervisor", "hypervisor", Role::Crit),
     ("unused_parallelism", '░', '-', "cores idle in compute", "idle cores", Role::Dim),
     ("no_demand", '·', '.', "no demand", "no demand", Role::Dim),
+    ("idle_unknown", '╌', '_', "idle, why is unknown", "idle", Role::Dim),
     ("unknown", '?', '?', "unknown", "unknown", Role::Dim),
-    ("idle_unknown", '?', '?', "idle, why is unknown", "idle", Role::Dim),
 ];
 
 /// Built-in stages: label, letter, words, the same for narrow screens, role.
@@ -150,8 +150,10 @@ pub(crate) fn device_part(cause: &str, ns: u64, quality: Quality) -> Part {
         let (_, glyph, ascii, words, short, role) = CAUSES[at];
         let order = if at < waiting { at } else { at + AFTER_STAGES };
         let (words, short) = (words.to_owned(), short.to_owned());
-        return Part { glyph, ascii, letter: glyph.is_ascii_alphabetic(), words, short, order, role, ns, ..UNKNOWN }
-            .known(quality);
+        let part = Part { glyph, ascii, letter: glyph.is_ascii_alphabetic(), words, short, order, role, ns, ..UNKNOWN };
+        // What is called so says itself what of it is unknown: that the device was busy, or idle, is measured.
+        let says_so = quality == Quality::Unknown && cause.ends_with("unknown");
+        return if says_so { part } else { part.known(quality) };
     }
     let (prefix, stage) = cause.split_once('.').unwrap_or(("", cause));
     let of_stage = stage_part(stage, ns, quality);
@@ -327,7 +329,25 @@ mod tests {
     #[test]
     fn unknown_quality_is_a_question_mark_whatever_the_label() {
         assert_eq!(device_part("compute", 1, Quality::Unknown).glyph, '?');
-        assert_eq!(device_part("busy_unknown", 1, Quality::Unknown).glyph, '?');
+        assert_eq!(device_part("starved.queue", 1, Quality::Unknown).glyph, '?');
+    }
+
+    #[test]
+    fn what_a_gpu_without_gpm_leaves_open_is_told_apart_in_its_bar() {
+        let parts =
+            [("busy_unknown", Quality::Inferred), ("idle_unknown", Quality::Unknown), ("unknown", Quality::Unknown)]
+                .map(|(cause, quality)| device_part(cause, 1, quality));
+        assert_eq!(parts.each_ref().map(|part| part.glyph), ['▒', '╌', '?']);
+        assert_eq!(parts.each_ref().map(|part| part.ascii), ['*', '_', '?']);
+    }
+
+    #[test]
+    fn no_two_causes_look_the_same() {
+        // The CPU's time in the model and the GPU's are each their device's work.
+        let looks = CAUSES.iter().filter(|(label, ..)| *label != "used");
+        let mut glyphs: Vec<char> = looks.clone().map(|(_, glyph, ..)| *glyph).collect();
+        glyphs.sort_unstable();
+        assert!(glyphs.windows(2).all(|pair| pair[0] != pair[1]), "{glyphs:?}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn safe(c: char) -> char {
     }
 }
 
-/// A snapshot whose every string is [`plain`].
+/// A snapshot whose every string is [`plain`], and whose reasons call GPUs as the views do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Clean(Snapshot);
 
@@ -51,6 +51,7 @@ impl Deref for Clean {
 impl From<Snapshot> for Clean {
     fn from(mut snapshot: Snapshot) -> Self {
         clean(&mut snapshot);
+        crate::gpus::name_in_reasons(&mut snapshot);
         Self(snapshot)
     }
 }

@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 
 use crate::app::{App, Connection};
 use crate::feed::ReplayState;
+use crate::gpus::in_doubt;
 use crate::keys::{Action, BINDINGS, Hint};
 use crate::line::{Row, span};
 use crate::plain::Clean;
@@ -190,7 +191,7 @@ fn replaying(replay: &ReplayState, theme: Theme) -> Vec<(u8, Vec<Span<'static>>)
 fn verdict(snapshot: &Clean, theme: Theme) -> Vec<Span<'static>> {
     let findings = &snapshot.findings;
     let Some(worst) = findings.iter().map(|finding| finding.severity).max() else {
-        let sure = !snapshot.servers.is_empty() && snapshot.undecided.is_empty();
+        let sure = !snapshot.servers.is_empty() && snapshot.undecided.is_empty() && in_doubt(snapshot).is_none();
         return if sure { span(theme.pick("✔ fine", "+ fine"), theme.style(Role::Ok)) } else { Vec::new() };
     };
     let count = findings.iter().filter(|finding| finding.severity == worst).count();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use perfwatch_diagnose::Engine;
 use perfwatch_export::RetryPolicy;
 use perfwatch_model::{Clock, Entity, EntityKind, SeriesTable, Snapshot};
-use perfwatch_store::Place;
+use perfwatch_store::{Place, Status};
 use perfwatch_wire::runtime_dir::{API_SOCKET, PROBE_SOCKET};
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, Api, Pulse};
 use crate::assemble::Assembler;
+use crate::assemble::scene::SceneWriter;
 use crate::config::{Adopted, Config, ConfigError, Detail, Rules};
 use crate::device_time::DeviceTime;
 use crate::error::Error;
@@ -29,6 +30,7 @@ use crate::own::{FindingGauges, OwnMetrics};
 use crate::pipeline::{Keeper, Pipeline, TickThread};
 use crate::probe_socket;
 use crate::probes::Probes;
+use crate::recalled;
 use crate::reload::{Changes, Reloader};
 use crate::runtime_folder::RuntimeFolder;
 use crate::scheduler::ProbeSet;
@@ -99,6 +101,12 @@ impl Agent {
         let metrics = api::metrics::bind(&config.settings)?;
         let journal = journal::open(&role, &config, &*clock);
         let totals = journal.reader();
+        let experimental = config.settings.rules == Rules::All;
+        let mut engine = Engine::new(perfwatch_diagnose::Config { experimental, ..Default::default() });
+        let boot = journal::boot();
+        if let Status { place: Place::Disk(path), seconds_since_wall_ns: Some(_), .. } = totals.status() {
+            engine.recall(recalled::recollection(&path, &boot, started));
+        }
         let sessions: Vec<_> = journal.sessions().map(|progress| (progress.session, progress.seq)).collect();
         // Only a journal gives a reason to send again what an agent before this one acknowledged from memory.
         let probe_socket = match totals.status().place {
@@ -115,7 +123,6 @@ impl Agent {
         let keeper = Keeper::start(journal, &export, &mut table)?;
         let export = ExportMetrics::new(&mut table);
         let changes = Changes::default();
-        let experimental = config.settings.rules == Rules::All;
         let pipeline = Pipeline {
             changes: changes.clone(),
             table,
@@ -123,8 +130,14 @@ impl Agent {
             servers: Servers::new(probe_socket, config.settings.watch.clone(), intake),
             history: Arc::clone(&history),
             keeper,
-            engine: Engine::new(perfwatch_diagnose::Config { experimental, ..Default::default() }),
-            assembler: Assembler::new(host_name, started.mono_ns, host, probes.closed.into_iter(), experimental),
+            engine,
+            assembler: Assembler::new(
+                host_name,
+                started.mono_ns,
+                host,
+                probes.closed.into_iter(),
+                SceneWriter::new(experimental, boot),
+            ),
             export,
             publisher,
             own,

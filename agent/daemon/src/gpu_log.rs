@@ -55,7 +55,7 @@ impl GpuLog {
             if faults.is_empty() {
                 tracing::info!(gpu = device.id, name = device.name, "GPU has no fault any more");
             } else {
-                let reason = why(shown, &gpu::UTILIZATION, &device.id).unwrap_or_default();
+                let reason = why(shown, &gpu::UTILIZATION, &device.id);
                 tracing::warn!(gpu = device.id, name = device.name, faults, reason, "GPU has a fault");
             }
         }

@@ -33,21 +33,25 @@ pub(crate) fn open(role: &Role, config: &Config, clock: &dyn Clock) -> Journal {
         tracing::warn!("journal in memory only: neither STATE_DIRECTORY nor XDG_STATE_HOME nor HOME is set");
         return Journal::in_memory(now_wall_ns);
     };
-    // Without it no boot is told from another, and a kernel counter that began anew at a higher value passes for the old.
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
     let journal = Journal::open(JournalOptions {
         // Shown to those who stand in another folder.
         path: std::path::absolute(&path).unwrap_or(path),
         cap_bytes: settings.journal_cap.0,
         keep_s: settings.journal_keep.0,
         keep_minutes_s: settings.journal_keep_minutes.0,
-        boot,
+        // Without it a kernel counter that began anew at a higher value passes for the old.
+        boot: boot(),
         now_wall_ns,
     });
     if let Place::Disk(path) = journal.reader().status().place {
         Folder::remove_left_beside(&path);
     }
     journal
+}
+
+/// What tells one boot of the machine from another; empty where nobody does.
+pub(crate) fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// `$STATE_DIRECTORY` (systemd; the first of several), else `$XDG_STATE_HOME/perfwatch`, else `~/.local/state/perfwatch`.

@@ -43,6 +43,7 @@ mod own;
 mod passing;
 mod pipeline;
 mod probes;
+mod recalled;
 mod recording;
 mod reload;
 mod replay;

@@ -9,7 +9,7 @@ use perfwatch_model::{SeriesTable, Tick};
 use perfwatch_store::{Archive, ArchiveError, Commit, Journal, JournalOptions, Kept, NoShipper, Place, When};
 
 use crate::history::History;
-use crate::replay::warm_up;
+use crate::replay::WARM_UP;
 
 /// Why there is no recording.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ pub(crate) fn of_journal(journal: &Path, to_file: &Path, asked: Asked) -> Result
         );
         return Err(RecordError::Nothing(held));
     };
-    archive.copy_shown_from(archive.before(first, warm_up(&archive, first)?)?, last, first, to_file)?;
+    archive.copy_shown_from(archive.before(first, WARM_UP)?, last, first, to_file)?;
     Ok(())
 }
 

@@ -6,24 +6,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use perfwatch_diagnose::{Config, Engine, Judgement, REMEMBERED_NS};
+use perfwatch_diagnose::{Config, Engine, Judgement};
 use perfwatch_model::{Finding, Snapshot};
 use perfwatch_store::{Archive, ArchiveError, Archived, Cursor, LedgerKind, LedgerRow, Span, Unnamed};
 
 use crate::assemble::Teller;
 use crate::assemble::scene::{Follows, SceneReader, WHOLE_EVERY};
 use crate::pipeline::ledgers;
-use crate::scheduler::TICK_NS;
 
 /// Ticks after a beginning that cannot be compared: whoever measured them had seen more than the file holds. The rules' windows,
 /// what a finding takes to rise and to fall, the slowest probes.
 const UNSURE: u64 = 30;
-/// The same of errors of a GPU, which are remembered.
-const UNSURE_OF_ERRORS: u64 = REMEMBERED_NS / TICK_NS + UNSURE;
-/// The same of how its memory filled.
+/// The same of how a GPU's memory filled.
 const UNSURE_OF_FILLING: u64 = 30 + UNSURE;
-/// The rules that look at these.
+/// The rule that looks at what scenes tell of the time before: where there is none, nobody knows what an agent knew.
 const OF_ERRORS: &str = "gpu-unhealthy";
+/// The rule that looks at how memory filled.
 const OF_FILLING: &str = "gpu-memory-nearly-full";
 
 /// Why a file cannot be replayed.
@@ -73,8 +71,6 @@ pub struct Replay {
     scenes: SceneReader,
     /// Ticks since the rules began to listen.
     heard: u64,
-    /// Nothing was before what was heard: the agent began there.
-    is_whole: bool,
 }
 
 impl std::fmt::Debug for Teller {
@@ -97,7 +93,6 @@ impl Replay {
             teller: Teller::default(),
             scenes: SceneReader::default(),
             heard: 0,
-            is_whole: false,
         };
         let first = replay.span()?.first_seq;
         replay.seek(first)?;
@@ -144,9 +139,9 @@ impl Replay {
     /// The file cannot be read.
     pub fn frames_to(&mut self, seq: u64, frames: u64) -> Result<Vec<Frame>, ReplayError> {
         let kept_from = self.archive.before(seq, frames)?;
-        let from = self.archive.before(kept_from, warm_up(&self.archive, kept_from)?)?;
-        self.forget(None)?;
+        let from = self.archive.before(kept_from, WARM_UP)?;
         self.scenes = SceneReader::default();
+        self.start(None)?;
         self.cursor = Cursor::at(from);
         let mut kept = Vec::new();
         while self.cursor.position() < seq {
@@ -187,13 +182,13 @@ impl Replay {
         }
     }
 
-    /// As if nothing had been read; `living` as [`Archive::begin_anew`] takes it.
-    fn forget(&mut self, living: Option<&[&str]>) -> Result<(), ReplayError> {
+    /// As if nothing had been read but the newest scene; `living` as [`Archive::begin_anew`] takes it.
+    fn start(&mut self, living: Option<&[&str]>) -> Result<(), ReplayError> {
         self.archive.begin_anew(living)?;
         self.engine = Engine::new(Config::default());
+        self.engine.recall(self.scenes.known());
         self.teller = Teller::default();
         self.heard = 0;
-        self.is_whole = false;
         Ok(())
     }
 
@@ -204,10 +199,10 @@ impl Replay {
         let living = self.scenes.living().map(|living| living.into_iter().map(str::to_owned).collect::<Vec<_>>());
         if let Some(living) = living {
             let living: Vec<&str> = living.iter().map(String::as_str).collect();
-            // An agent's first tick: it knew nothing of the one before it. And the first of which is known who lived.
+            // An agent's first tick: it knew nothing of the one before it but what the scene says. And the first of which is
+            // known who lived.
             if follows == Follows::First || !knew {
-                self.forget(Some(&living))?;
-                self.is_whole = follows == Follows::First;
+                self.start(Some(&living))?;
             } else {
                 self.archive.living(&living);
             }
@@ -227,11 +222,9 @@ impl Replay {
             // A file of before GPUs had ledgers says nothing of them.
             let of_gpu = |row: &JudgedRow| matches!(row, JudgedRow::Ledger(row) if row.kind == LedgerKind::Gpu);
             let silent = !recorded.iter().any(of_gpu);
-            // Who measured may have seen an error that the file does not hold; that there was none, the file cannot say either.
-            let (forgot, is_new) = (!self.is_whole && self.heard <= UNSURE_OF_ERRORS, self.heard <= UNSURE_OF_FILLING);
-            let of_error = |row: &JudgedRow| row.is_by(OF_ERRORS) && !judged.contains(row);
+            let (forgot, is_new) = (self.scenes.boot().is_none(), self.heard <= UNSURE_OF_FILLING);
             let is_left_out = |row: &&JudgedRow| {
-                (silent && of_gpu(row)) || (forgot && of_error(row)) || (is_new && row.is_by(OF_FILLING))
+                (silent && of_gpu(row)) || (forgot && row.is_by(OF_ERRORS)) || (is_new && row.is_by(OF_FILLING))
             };
             Some(recorded.iter().filter(|row| !is_left_out(row)).eq(judged.iter().filter(|row| !is_left_out(row))))
         } else {
@@ -244,11 +237,7 @@ impl Replay {
 
 /// Ticks that are judged before one that is shown, and that a recording holds before its first: the way to the next whole scene,
 /// and what its findings rest on.
-pub(crate) fn warm_up(archive: &Archive, seq: u64) -> Result<u64, ArchiveError> {
-    let standing = archive.findings(seq, seq)?;
-    let rests_on_errors = standing.iter().any(|row| row.finding.id == OF_ERRORS);
-    Ok(WHOLE_EVERY + if rests_on_errors { UNSURE_OF_ERRORS } else { UNSURE_OF_FILLING })
-}
+pub(crate) const WARM_UP: u64 = WHOLE_EVERY + UNSURE_OF_FILLING;
 
 /// A part of a ledger, or a finding, in words that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -379,7 +379,7 @@ async fn a_gpu_is_shown_with_its_readings_and_keeps_to_the_schema() {
     let scenario = format!(
         r#"{{"devices": [{{"uuid": "GPU-1", "name": "H100", "utilization": {{"gpu": 60, "memory": 20}},
             "memory": {{"total": 80000000000, "reserved": 0, "used": 30000000000}},
-            "power_mw": 350000, "power_limit_mw": 700000, "temperature_c": 61,
+            "power_mw": 350000, "power_limit_mw": 700000, "temperature_c": 61, "temperature_margin_c": -2,
             "clocks_mhz": {{"sm": 1200, "memory": 2619}}, "max_clocks_mhz": {{"sm": 1980}}, "throttle_reasons": 4,
             "gpm": {{"1": 60, "2": 50, "3": 30, "5": 20, "10": 40}}, "xids": [[0, 13]],
             "fields": [{{"id": 82, "type": "unsigned_int", "value": 66}},
@@ -387,7 +387,7 @@ async fn a_gpu_is_shown_with_its_readings_and_keeps_to_the_schema() {
                 {{"id": 138, "scope": 4294967295, "type": "unsigned_long_long", "value": {{"start": 0, "per_second": 1000}}}},
                 {{"id": 74, "type": "unsigned_long_long", "value": {{"start": 0, "per_second": 500000000}}}},
                 {{"id": 4, "type": "unsigned_long_long", "value": 2}}, {{"id": 142, "type": "unsigned_int", "value": 1}},
-                {{"id": 144, "type": "unsigned_int", "value": 1}}],
+                {{"id": 144, "type": "unsigned_int", "value": 1}}, {{"id": 30, "type": "unsigned_int", "value": 3}}],
             "processes": {{"compute": [{{"pid": {}, "used": 1000000}}]}}}}]}}"#,
         std::process::id()
     );
@@ -407,6 +407,7 @@ async fn a_gpu_is_shown_with_its_readings_and_keeps_to_the_schema() {
         (gpu.power_watts, gpu.power_limit_watts, gpu.temperature_celsius),
         (Some(350.0), Some(700.0), Some(61.0))
     );
+    assert_eq!(gpu.temperature_margin_celsius, Some(-2.0));
     assert_eq!(gpu.sm_clock_hertz, Some(1.2e9));
     assert_eq!(gpu.throttle_reasons.len(), 1, "{:?}", gpu.throttle_reasons);
     assert_eq!((gpu.sm_clock_limit_hertz, gpu.memory_clock_hertz), (Some(1.98e9), Some(2.619e9)));
@@ -416,6 +417,7 @@ async fn a_gpu_is_shown_with_its_readings_and_keeps_to_the_schema() {
     assert!(capped.share > 0.2 && capped.share <= 1.0, "{capped:?}");
     assert_eq!((gpu.faults.as_slice(), gpu.xids[0].code), (["row_remap_pending".to_owned()].as_slice(), 13));
     assert_eq!(gpu.memory_errors.and_then(|errors| errors.uncorrected), Some(2));
+    assert_eq!(gpu.retired_pages.and_then(|pages| pages.uncorrected), Some(3));
     assert_eq!(gpu.processes[0].server.as_deref(), snapshot.servers.first().map(|server| server.id.as_str()));
     let schema: Value =
         serde_json::from_str(include_str!("../../../tests/fixtures/snapshot.schema.json")).expect("the schema is JSON");

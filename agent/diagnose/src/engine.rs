@@ -8,12 +8,16 @@ use std::sync::Arc;
 use perfwatch_model::{EntityId, Finding, Reason, SeriesTable, Severity, Stamp, Tick};
 
 use crate::facts::{FactReader, HostFacts};
-use crate::rules::{GPU_RULES, HOST_RULES, RULES, Rule, Verdict};
+use crate::recollection::{GpuRecollection, Recollection};
+use crate::rules::{GPU_RULES, HOST_RULES, RULES, Rule, UNHEALTHY, Verdict};
 use crate::standing::Standing;
-use crate::window::{GpuRecord, GpuWindow, Incidents, LoadWindow, MemoryTrail, Record, ServerWindow};
+use crate::window::{GpuRecord, GpuWindow, Incidents, LoadWindow, MemoryTrail, REMEMBERED_NS, Record, ServerWindow};
 
 /// Silence after which a server is no longer live. A flush comes each second; two may be late.
 const SILENCE_NS: u64 = 3_000_000_000;
+
+/// Why a rule that fires has no finding.
+const RISING: Reason = Reason::fixed("it looks so, and has not for three seconds yet", "wait for the next two seconds");
 
 /// What the findings of experimental rules say.
 const EXPERIMENTAL: &str = "(Experimental: no recording of a real GPU has proven this rule; agents ask it only with \
@@ -49,6 +53,10 @@ pub struct Engine {
     gpus: BTreeMap<EntityId, GpuHistory>,
     /// Where the rules about the machine stand.
     host: [Standing; HOST_RULES.len()],
+    /// Of GPUs that are yet to be seen.
+    recalled: Recollection,
+    /// End of the first tick since then.
+    recalled_since_ns: Option<u64>,
 }
 
 /// What the engine remembers of a server.
@@ -170,7 +178,31 @@ impl Engine {
             servers: BTreeMap::new(),
             gpus: BTreeMap::new(),
             host: Default::default(),
+            recalled: Recollection::default(),
+            recalled_since_ns: None,
         }
+    }
+
+    /// What whoever goes on after this engine has to know.
+    pub fn recollection(&self, table: &SeriesTable) -> Recollection {
+        // Of GPUs that were not seen yet, what was known before.
+        let mut all = self.recalled.clone();
+        for (entity, history) in &self.gpus {
+            let Some(id) = table.entity_of(*entity).map(ToString::to_string) else { continue };
+            let incidents = history.incidents.clone();
+            let stands = !incidents.is_empty() && history.standings[UNHEALTHY].finding().is_some();
+            let mut totals = self.reader.totals(*entity, &id);
+            // It changes each second, and tells only whether what happened is over.
+            totals.energy = totals.energy.filter(|_| !incidents.is_empty());
+            all.add(id, GpuRecollection { incidents, stands, totals });
+        }
+        all
+    }
+
+    /// Goes on where another engine ended, in the same boot of the machine.
+    pub fn recall(&mut self, recollection: Recollection) {
+        self.reader.recall(recollection.totals());
+        (self.recalled, self.recalled_since_ns) = (recollection, None);
     }
 
     /// Whether experimental rules are asked from now on.
@@ -178,12 +210,22 @@ impl Engine {
         self.config.experimental = experimental;
     }
 
+    /// What is known of GPUs that are not seen for so long is no use to who sees them again.
+    fn forget_unseen(&mut self, now_ns: u64) {
+        let since_ns = *self.recalled_since_ns.get_or_insert(now_ns);
+        if now_ns.saturating_sub(since_ns) > REMEMBERED_NS {
+            self.recall(Recollection::default());
+        }
+        self.recalled.forget(now_ns);
+    }
+
     /// Judges the next tick. Ticks must be sealed, come in order, and name their series by the same table each time.
     ///
-    /// A server is judged from its first tick on, but rules answer only once the window is full; a server whose entity
+    /// A server is judged from its first tick on, but most rules answer only once the window is full; a server whose entity
     /// retired is forgotten, with its findings.
     pub fn push(&mut self, tick: &Tick, table: &SeriesTable) -> Judgement {
         let facts = self.reader.read(tick, table);
+        self.forget_unseen(facts.end.mono_ns);
         self.servers.retain(|entity, _| table.entity_of(*entity).is_some());
         self.gpus.retain(|entity, _| table.entity_of(*entity).is_some());
         let mut judgement = Judgement {
@@ -203,7 +245,7 @@ impl Engine {
             let full = history.records.is_full(self.config.window_ns);
             let Some(window) = ServerWindow::of(history.records.iter(), full) else { continue };
             let id = entity.to_string();
-            self.config.ask(&SERVER, &mut history.standings, &id, full.then_some(&window), &mut answers);
+            self.config.ask(&SERVER, &mut history.standings, &id, (&window, full), &mut answers);
             let service = entity.attributes.iter().find(|attr| attr.key == "service.name");
             let name = match service {
                 Some(attr) => attr.value.to_string(),
@@ -214,7 +256,8 @@ impl Engine {
         }
         for gpu in facts.gpus {
             let Some(entity) = table.entity_of(gpu.entity) else { continue };
-            let history = self.gpus.entry(gpu.entity).or_default();
+            let id = entity.to_string();
+            let history = self.gpus.entry(gpu.entity).or_insert_with(|| GpuHistory::going_on(self.recalled.take(&id)));
             let tick = Arc::new(GpuRecord::new(gpu));
             history.records.add(tick.facts.dt_ns, Arc::clone(&tick), self.config.window_ns);
             history.incidents.add(&tick.facts, facts.end.mono_ns);
@@ -226,16 +269,26 @@ impl Engine {
             let parent = entity.attributes.iter().find(|attr| attr.key == "hw.parent");
             window.parent = parent.map(|attr| attr.value.to_string());
             window.users_are_hurt = on.map(|server| &server.window.load).any(LoadWindow::users_are_hurt);
-            let id = entity.to_string();
-            self.config.ask(&GPU, &mut history.standings, &id, full.then_some(&window), &mut answers);
+            self.config.ask(&GPU, &mut history.standings, &id, (&window, full), &mut answers);
             judgement.gpus.push(GpuJudgement { entity: tick.facts.entity, id, tick, window });
         }
         if let Some(entity) = judgement.host.entity.and_then(|entity| table.entity_of(entity)) {
-            self.config.ask(&HOST, &mut self.host, &entity.to_string(), Some(&judgement.host), &mut answers);
+            self.config.ask(&HOST, &mut self.host, &entity.to_string(), (&judgement.host, true), &mut answers);
         }
         judgement.findings = answers.findings();
         judgement.undecided = answers.undecided;
         judgement
+    }
+}
+
+impl GpuHistory {
+    fn going_on(recalled: Option<GpuRecollection>) -> Self {
+        let GpuRecollection { incidents, stands, .. } = recalled.unwrap_or_default();
+        let mut history = Self { incidents, ..Self::default() };
+        if stands {
+            history.standings[UNHEALTHY] = Standing::going_on();
+        }
+        history
     }
 }
 
@@ -267,21 +320,24 @@ struct Answers {
 }
 
 impl Config {
-    /// Asks each rule about one thing; there is no window as long as it is not full.
+    /// Asks each rule about one thing, as far as its window is full.
     fn ask<Window>(
         &self,
         sort: &Sort<Window>,
         standings: &mut [Standing],
         entity: &str,
-        window: Option<&Window>,
+        (window, full): (&Window, bool),
         answers: &mut Answers,
     ) {
         for (at, (rule, standing)) in sort.rules.iter().zip(standings).enumerate() {
             if rule.is_experimental() && !self.experimental {
                 continue;
             }
-            let not_full = || Verdict::Undecided(Reason::fixed("the window is not full yet", "wait ten seconds"));
-            let verdict = window.map_or_else(not_full, |window| rule.judge(window));
+            let verdict = if full || rule.is_of_the_moment() {
+                rule.judge(window)
+            } else {
+                Verdict::Undecided(Reason::fixed("the window is not full yet", "wait ten seconds"))
+            };
             answers.take(*rule, sort.first + at, entity, verdict, standing);
         }
     }
@@ -297,11 +353,16 @@ impl Answers {
         verdict: Verdict,
         standing: &mut Standing,
     ) {
-        if let Verdict::Undecided(reason) = &verdict {
-            let entity = entity.to_owned();
-            self.undecided.push(Undecided { rule: rule.id(), entity, reason: reason.clone() });
-        }
+        let open = match &verdict {
+            Verdict::Undecided(reason) => Some(reason.clone()),
+            Verdict::Firing(_) => Some(RISING),
+            Verdict::Clear => None,
+        };
+        let is_firing = matches!(verdict, Verdict::Firing(_));
         standing.update(verdict);
+        if let Some(reason) = open.filter(|_| !is_firing || standing.finding().is_none()) {
+            self.undecided.push(Undecided { rule: rule.id(), entity: entity.to_owned(), reason });
+        }
         if let Some(diagnosis) = standing.finding() {
             let finding = Finding {
                 id: rule.id().into(),

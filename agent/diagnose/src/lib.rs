@@ -13,6 +13,7 @@
 pub mod engine;
 pub mod facts;
 pub mod ledger;
+mod recollection;
 pub mod rules;
 mod standing;
 mod view;
@@ -20,5 +21,6 @@ pub mod window;
 
 pub use engine::{Config, Engine, GpuJudgement, Judgement, ServerJudgement, Undecided};
 pub use facts::{Fact, Facts, GpuFacts, HostFacts, ServerFacts};
+pub use recollection::Recollection;
 pub use rules::{Diagnosis, GPU_RULES, HOST_RULES, RULES, Rule, SETTINGS, Verdict};
 pub use window::{GpuWindow, REMEMBERED_NS, ServerWindow};

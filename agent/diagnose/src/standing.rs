@@ -57,6 +57,11 @@ impl Standing {
         self.finding.as_ref()
     }
 
+    /// Of a finding that stood with whoever judged before: the first evaluation that fires raises it again.
+    pub(crate) fn going_on() -> Self {
+        Self { fired: RISE - 1, ..Self::default() }
+    }
+
     /// Takes over the newest numbers. Severity rises at once and falls as slowly as a finding does.
     fn adopt(&mut self, mut diagnosis: Diagnosis) {
         match &self.finding {

@@ -41,7 +41,14 @@ fn rules_answer_once_ten_seconds_are_known_and_a_finding_takes_two_more() {
     let (mut world, mut engine) = (World::new(1), Engine::new(Config::default()));
     for second in 1..=12 {
         let judgement = run(&mut world, &mut engine, 1, &overloaded());
-        assert_eq!(judgement.undecided.is_empty(), second >= 10, "second {second}");
+        let open: Vec<_> = judgement.undecided.iter().map(|open| open.rule).collect();
+        match second {
+            ..10 => assert_eq!(open.len(), RULES.len(), "second {second}"),
+            10 | 11 => {
+                assert_eq!(open, ["overload"], "second {second}: it fires, and nobody says that nothing is wrong");
+            }
+            _ => assert!(open.is_empty(), "second {second}: {open:?}"),
+        }
         assert_eq!(ids(&judgement).is_empty(), second < 12, "second {second}");
     }
     let cured = Signals { backlog: 0.0, ..Signals::default() };

@@ -25,9 +25,12 @@ fn evidence(finding: &Finding, metric: &str) -> (u64, u64) {
 
 #[test]
 fn an_xid_error_stands_for_a_quarter_of_an_hour_so_that_a_warning_alerts_too() {
-    for (code, severity, means) in
-        [(79, Severity::Critical, "it fell off the bus"), (94, Severity::Warning, "one process")]
-    {
+    for (code, severity, means) in [
+        (79, Severity::Critical, "it fell off the bus"),
+        (94, Severity::Warning, "one process"),
+        // Devices that are shared report it in good health, too.
+        (109, Severity::Warning, "in time"),
+    ] {
         let mut world = World::new();
         world.push_for(12, &[]);
         let at = world.push_for(3, &[xids(code, 1)]);
@@ -60,12 +63,113 @@ fn each_incident_lengthens_the_time_and_how_many_there_were_in_it_is_told() {
 }
 
 #[test]
+fn what_several_errors_ask_for_is_said_once() {
+    let mut world = World::new();
+    world.push_for(12, &[]);
+    let judgement = world.push_for(3, &[xids(48, 1), xids(95, 1), xids(999, 1), uncorrected(0)]);
+    let actions: Vec<_> = found(&judgement, RULE).expect("it stands").remedies.iter().map(|one| &one.action).collect();
+    assert_eq!(actions.len(), 2, "{actions:?}");
+    assert!(actions[0].contains("nvidia-smi --gpu-reset") && actions[1].starts_with("look up XID 48, 95, 999 in"));
+}
+
+#[test]
+fn an_agent_that_starts_anew_goes_on_telling_of_an_error_until_its_quarter_of_an_hour_is_over() {
+    let mut world = World::new();
+    world.push_for(12, &[]);
+    world.push_for(5 * MINUTE, &[xids(79, 2)]);
+    // Another one a minute later, before the window of the first is full; and one that ends before it has seen the GPU.
+    for seconds in [5, 0, 5 * MINUTE] {
+        world.start_anew();
+        world.second += 60;
+        world.push_unseen();
+        // What the new agent counts begins at 0.
+        for second in 0..seconds {
+            let judgement = world.push(&[xids(79, 0)]);
+            let finding = found(&judgement, RULE).unwrap_or_else(|| panic!("gone after {second} s"));
+            assert!(finding.detail.contains("XID 79 in the last 15 min, 2 times"), "{}", finding.detail);
+        }
+    }
+    let third = world.push_for(MINUTE, &[xids(79, 1)]);
+    assert_eq!(evidence(found(&third, RULE).expect("it stands"), "gpu.xids").0, 3);
+    let gone = world.push_for(15 * MINUTE, &[xids(79, 1)]);
+    assert!(found(&gone, RULE).is_none(), "{:?}", gone.findings);
+}
+
+#[test]
+fn an_error_of_the_last_second_before_a_start_is_told_after_it_and_one_that_no_agent_saw_is_found() {
+    let mut world = World::new();
+    world.push_for(40, &[uncorrected(7)]);
+    world.push(&[uncorrected(7), xids(48, 1)]);
+    world.start_anew();
+    // The driver counted on.
+    let found_at = (1..10).find(|_| found(&world.push(&[uncorrected(8)]), RULE).is_some());
+    assert_eq!(found_at, Some(3), "it rises as any does");
+    let judgement = world.push(&[uncorrected(8)]);
+    let detail = &found(&judgement, RULE).expect("it stands").detail;
+    assert!(
+        detail.contains("XID 48 in the last 15 min:") && detail.contains("not be corrected in the last"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn what_is_known_of_a_gpu_that_is_not_seen_is_handed_on_for_a_quarter_of_an_hour() {
+    for (unseen, told) in [(14 * MINUTE, true), (16 * MINUTE, false)] {
+        let mut world = World::new();
+        world.push_for(40, &[uncorrected(7)]);
+        world.start_anew();
+        (0..unseen).for_each(|_| world.push_unseen());
+        let found_at = (1..10).find(|_| found(&world.push(&[uncorrected(8)]), RULE).is_some());
+        assert_eq!(found_at.is_some(), told, "after {unseen} s: an error of nobody knows when is not told as new");
+    }
+}
+
+#[test]
+fn an_agent_that_starts_after_a_reset_or_with_a_gpu_that_was_well_knows_of_nothing() {
+    let energy = |joules: u64| (&gpu::ENERGY, Some(Attr::fixed("hw.type", "gpu")), Number::Int(joules * 1000));
+    let well = |world: &mut World, values: &[Value]| {
+        world.start_anew();
+        (0..20).all(|_| found(&world.push(values), RULE).is_none())
+    };
+    for (before, after, is_well) in [
+        (vec![uncorrected(2), energy(9000)], vec![uncorrected(2), energy(9100)], false),
+        (vec![uncorrected(2)], vec![uncorrected(0)], true),
+        (vec![energy(9000)], vec![energy(100)], true),
+    ] {
+        let mut world = World::new();
+        let with = |code| [before.clone(), vec![xids(code, 1)]].concat();
+        world.push_for(2 * MINUTE, &before);
+        world.push_for(MINUTE, &with(95));
+        assert_eq!(well(&mut world, &after), is_well, "{after:?}");
+    }
+    let mut world = World::new();
+    world.push_for(12, &[xids(43, 1)]);
+    assert!(well(&mut world, &[]));
+}
+
+#[test]
 fn an_xid_error_of_a_program_is_not_held_against_the_device() {
     let mut world = World::new();
     world.push_for(12, &[]);
-    let programs = [13, 31, 43, 45, 137].map(|code| xids(code, 3));
+    let programs = [13, 31, 43, 45, 68, 69, 137].map(|code| xids(code, 3));
     let judgement = world.push_for(20, &programs);
     assert!(found(&judgement, RULE).is_none(), "{:?}", judgement.findings);
+}
+
+#[test]
+fn that_the_recovery_asked_for_has_changed_is_no_finding_and_that_one_is_asked_for_is() {
+    // It is reported when nothing is asked for any more, too.
+    let asked = |is_asked| {
+        let attr = Attr::fixed("perfwatch.gpu.fault", "recovery_needed");
+        (&gpu::FAULT, Some(attr), Number::Float(f64::from(u8::from(is_asked))))
+    };
+    let mut world = World::new();
+    world.push_for(12, &[asked(false)]);
+    let during = world.push_for(6, &[asked(true), xids(154, 1)]);
+    let finding = found(&during, RULE).expect("a recovery is asked for");
+    assert!(!finding.detail.contains("XID"), "{}", finding.detail);
+    let after = world.push_for(30, &[asked(false), xids(154, 2)]);
+    assert!(found(&after, RULE).is_none(), "{:?}", after.findings);
 }
 
 #[test]
@@ -159,4 +263,24 @@ fn whoever_is_told_to_reset_a_gpu_is_told_what_must_be_stopped_before() {
         actions.iter().any(|action| action.contains("reboot")),
         "no reset brings a card back to the bus: {actions:?}"
     );
+}
+
+#[test]
+fn memory_that_waits_to_be_replaced_or_taken_out_of_use_is_a_warning_for_as_long_as_it_waits() {
+    for (fault, what) in
+        [("row_remap_pending", "a row of its memory"), ("page_retirement_pending", "a page of its memory")]
+    {
+        let mut world = World::new();
+        let waits =
+            |holds| (&gpu::FAULT, Some(Attr::fixed("perfwatch.gpu.fault", fault)), Number::Float(f64::from(holds)));
+        let judgement = world.push_for(15, &[waits(1)]);
+        let finding = found(&judgement, RULE).expect("it waits");
+        assert_eq!(finding.severity, Severity::Warning, "{fault}");
+        assert!(finding.detail.contains(what), "{}", finding.detail);
+        assert_eq!(evidence(finding, "gpu.faults").0, 1);
+        let [remedy] = finding.remedies.as_slice() else { panic!("one thing to do: {:?}", finding.remedies) };
+        assert!(remedy.action.contains("--gpu-reset") && remedy.action.contains("every program"), "{}", remedy.action);
+        let judgement = world.push_for(60, &[waits(0)]);
+        assert!(found(&judgement, RULE).is_none(), "{fault}: it was reset");
+    }
 }

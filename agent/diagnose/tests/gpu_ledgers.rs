@@ -41,6 +41,7 @@ fn idle_gpu() -> GpuFacts {
         held_down: vec![("sw_power_cap".to_owned(), Fact::known(0, Quality::Counter))],
         uncorrected: Fact::known(0, Quality::Counter),
         xids: Vec::new(),
+        began_anew: false,
         faults: Vec::new(),
         spans: Vec::new(),
         bearing: Bearing::Whole,
@@ -232,6 +233,23 @@ fn clocks_that_are_held_down_cost_a_part_of_the_busy_time_and_of_no_other() {
     assert_eq!(ms(ledger::IDLE_UNKNOWN), 500);
     let quality = |label: &str| ledger.entries().iter().find(|entry| entry.label == label).map(|entry| entry.quality);
     assert_eq!(quality(ledger::THROTTLED), Some(Quality::Modelled));
+}
+
+#[test]
+fn a_memory_that_is_at_its_limit_loses_nothing_to_the_clocks_of_the_sms() {
+    let share = |value| Fact::known(value, Quality::Counter);
+    let capped = GpuFacts {
+        graphics: share(1.0),
+        sm: share(0.95),
+        dram: share(0.7),
+        sm_clock: Fact::known(990e6, Quality::Counter),
+        held_down: vec![("sw_power_cap".to_owned(), Fact::known(SECOND, Quality::Counter))],
+        ..idle_gpu()
+    };
+    let ledger = gpu_whole(&capped).expect("a tick");
+    let tenths = |label: &str| ledger.ns(label) / 100_000;
+    assert_eq!((tenths(ledger::MEMORY_BANDWIDTH), tenths(ledger::THROTTLED)), (8750, 625), "half of the rest");
+    assert_eq!((tenths(ledger::SM_STALLED), tenths(ledger::SM_IDLE_RESIDENT)), (375, 250));
 }
 
 #[test]
@@ -441,6 +459,14 @@ fn what_others_computed_is_theirs() {
     assert_eq!((ms(&shared, ledger::COMPUTE), ms(&shared, ledger::OTHER_TENANT)), (600, 200));
     let mps = GpuFacts { sharing: Sharing::Mps, ..shared.clone() };
     assert_eq!((ms(&mps, ledger::COMPUTE), ms(&mps, ledger::OTHER_TENANT)), (800, 0), "nobody can tell");
+    for sharing in [Sharing::TimeSliced, Sharing::Unknown] {
+        // In a pid namespace of its own the agent sees some of the processes.
+        let partly = GpuFacts { sharing, other_sm: Share::UNKNOWN, processes: None, ..shared.clone() };
+        assert_eq!((ms(&partly, ledger::COMPUTE), ms(&partly, ledger::OTHER_TENANT)), (800, 0));
+        let busy = gpu_whole(&partly).expect("a tick");
+        let compute = busy.entries().iter().find(|entry| entry.label == ledger::COMPUTE).expect("it computed");
+        assert_eq!(compute.quality, Quality::Inferred, "somebody's");
+    }
     let nobody = GpuFacts { servers: Vec::new(), ..shared };
     assert_eq!(ms(&nobody, ledger::OTHER_TENANT), 0, "without an own there is no other");
 }

@@ -4,8 +4,8 @@ use perfwatch_diagnose::{Config, Engine, Judgement};
 use perfwatch_model::metrics::gpu;
 use perfwatch_model::tick::{SLOT_NS, SLOTS};
 use perfwatch_model::{
-    Entity, EntityId, EntityKind, Finding, GpuSlot, GpuTick, Number, SeriesTable, ServerTick, Severity, Share, Sharing,
-    Stamp, State, Tick,
+    Attr, Entity, EntityId, EntityKind, Finding, GpuSlot, GpuTick, Number, SeriesTable, ServerTick, Severity, Share,
+    Sharing, Stamp, State, Tick,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -17,11 +17,13 @@ struct Case {
     units: [f64; 4],
     states: [(State, f64); 2],
     others: f64,
+    /// Clock of the SMs, as a share of the highest: the power limit holds it down all the time.
+    clock: f64,
 }
 
 /// Its GPU works and nothing is wrong.
 const WELL: Case =
-    Case { units: [0.6, 0.5, 0.2, 0.2], states: [(State::Compute, 0.6), (State::None, 0.4)], others: 0.0 };
+    Case { units: [0.6, 0.5, 0.2, 0.2], states: [(State::Compute, 0.6), (State::None, 0.4)], others: 0.0, clock: 1.0 };
 
 struct World {
     table: SeriesTable,
@@ -47,12 +49,21 @@ impl World {
             slot.state_ns[case.states[0].0.index()] += first;
             slot.state_ns[case.states[1].0.index()] += SLOT_NS - first;
         }
-        let utilization =
-            self.table.series(&gpu::UTILIZATION, self.gpu, &[perfwatch_model::Attr::fixed("hw.gpu.task", "general")]);
+        let utilization = self.table.series(&gpu::UTILIZATION, self.gpu, &[Attr::fixed("hw.gpu.task", "general")]);
+        let of_sms = Attr::fixed("perfwatch.gpu.clock", "sm");
+        let [clock, limit] = [&gpu::CLOCK, &gpu::CLOCK_LIMIT]
+            .map(|metric| self.table.series(metric, self.gpu, std::slice::from_ref(&of_sms)));
+        let capped = Attr::fixed("perfwatch.gpu.throttle.reason", "sw_power_cap");
+        let capped = self.table.series(&gpu::THROTTLE_TIME, self.gpu, &[capped]);
         let mut tick = Tick {
             end: Stamp { mono_ns: second * SECOND, wall_ns: second * SECOND },
             dt_ns: SECOND,
-            values: vec![(utilization, Number::Float(case.units[0]))],
+            values: vec![
+                (utilization, Number::Float(case.units[0])),
+                (clock, Number::Float(1.98e9 * case.clock)),
+                (limit, Number::Float(1.98e9)),
+                (capped, Number::Int(if case.clock < 1.0 { second * SECOND } else { 0 })),
+            ],
             servers: vec![server],
             gpus: vec![GpuTick {
                 slots: [slot; SLOTS],
@@ -125,6 +136,21 @@ fn what_binds_a_gpu_is_told_beside_what_the_rest_of_its_busy_time_was() {
     assert!(decode.detail.contains("80 % of the bandwidth"), "{}", decode.detail);
     let prefill = &found(&Case { units: [1.0, 0.9, 0.744, 0.2], states: compute, ..WELL })[0];
     assert_eq!(of(prefill, all), [0, 80, 10, 10].map(Some));
+}
+
+#[test]
+fn a_gpu_at_its_power_limit_or_shared_is_bound_by_the_unit_that_it_is_bound_by() {
+    let compute = [(State::Compute, 1.0), (State::None, 0.0)];
+    // What both do at full load: the clock of the SMs gives way, that of the memory does not.
+    let decode = Case { units: [1.0, 0.95, 0.1, 0.7], states: compute, clock: 0.68, ..WELL };
+    assert_eq!(ids(&decode), ["gpu-throttled", "gpu-memory-bandwidth-bound"]);
+    let prefill = Case { units: [1.0, 0.98, 0.8, 0.3], states: compute, clock: 0.68, ..WELL };
+    assert_eq!(ids(&prefill), ["gpu-throttled", "gpu-compute-bound"]);
+    // What binds it are its clocks, however little of what they leave of the rest is told apart.
+    let mixed = Case { units: [1.0, 1.0, 0.2, 0.2], clock: 0.2, ..decode };
+    assert_eq!(ids(&mixed), ["gpu-throttled"]);
+    let shared = Case { others: 0.5, clock: 1.0, ..prefill };
+    assert_eq!(ids(&shared), ["gpu-noisy-neighbour", "gpu-compute-bound"]);
 }
 
 #[test]

@@ -10,13 +10,16 @@ use perfwatch_model::{
 const SECOND: u64 = 1_000_000_000;
 
 /// The finding about a busy GPU of 700 W whose SMs run at 1.5 of 2 GHz, held down for these parts of each second.
-fn found(held_down: &[(&'static str, f64)], is_lowered: bool) -> Option<Finding> {
+fn found(held_down: &[(&'static str, f64)], settings: &[&'static str]) -> Option<Finding> {
     let mut table = SeriesTable::new();
     let device = table.entity(Entity::new(EntityKind::Gpu, "GPU-a"));
     let sm = [Attr::fixed("perfwatch.gpu.clock", "sm")];
     let (clock, clock_limit) = (table.series(&gpu::CLOCK, device, &sm), table.series(&gpu::CLOCK_LIMIT, device, &sm));
     let limit = table.series(&gpu::POWER_LIMIT, device, &[]);
-    let lowered = table.series(&gpu::FAULT, device, &[Attr::fixed("perfwatch.gpu.fault", "power_limit_lowered")]);
+    let faults = ["power_limit_lowered", "power_limit_by_platform"].map(|fault| {
+        let series = table.series(&gpu::FAULT, device, &[Attr::fixed("perfwatch.gpu.fault", fault)]);
+        (series, Number::Float(f64::from(u8::from(settings.contains(&fault)))))
+    });
     let busy = table.series(&gpu::UTILIZATION, device, &[Attr::fixed("hw.gpu.task", "general")]);
     let reasons = ["sw_power_cap", "sw_thermal", "hw_thermal", "hw_power_brake"].map(|reason| {
         let series = table.series(&gpu::THROTTLE_TIME, device, &[Attr::fixed("perfwatch.gpu.throttle.reason", reason)]);
@@ -33,9 +36,9 @@ fn found(held_down: &[(&'static str, f64)], is_lowered: bool) -> Option<Finding>
             (clock, Number::Int(1_500_000_000)),
             (clock_limit, Number::Int(2_000_000_000)),
             (limit, Number::Float(700.0)),
-            (lowered, Number::Float(f64::from(u8::from(is_lowered)))),
             (busy, Number::Float(1.0)),
         ];
+        values.extend(faults);
         values.extend(reasons.map(|(series, ns)| (series, Number::Int(ns * second))));
         let mut tick = Tick {
             end: Stamp { mono_ns: second * SECOND, wall_ns: second * SECOND },
@@ -52,7 +55,7 @@ fn found(held_down: &[(&'static str, f64)], is_lowered: bool) -> Option<Finding>
 
 #[test]
 fn a_gpu_at_its_own_power_limit_is_told_as_normal_with_what_it_costs_at_most() {
-    let finding = found(&[("sw_power_cap", 1.0)], false).expect("it is worth a note");
+    let finding = found(&[("sw_power_cap", 1.0)], &[]).expect("it is worth a note");
     assert_eq!(finding.severity, Severity::Note);
     for part in
         ["at its power limit of 700 W for 100 %", "normal under full load", "at 75 %", "at most 25 %", "less where"]
@@ -65,7 +68,7 @@ fn a_gpu_at_its_own_power_limit_is_told_as_normal_with_what_it_costs_at_most() {
 
 #[test]
 fn a_limit_that_somebody_lowered_gives_capacity_away_and_is_no_fault_either() {
-    let finding = found(&[("sw_power_cap", 0.8)], true).expect("it is worth a note");
+    let finding = found(&[("sw_power_cap", 0.8)], &["power_limit_lowered"]).expect("it is worth a note");
     assert_eq!(finding.severity, Severity::Note);
     assert!(finding.detail.contains("below the one that it comes with"), "{}", finding.detail);
     assert!(!finding.detail.contains("normal"), "{}", finding.detail);
@@ -73,15 +76,28 @@ fn a_limit_that_somebody_lowered_gives_capacity_away_and_is_no_fault_either() {
 }
 
 #[test]
+fn a_limit_that_the_machine_keeps_is_not_to_be_raised_on_the_gpu() {
+    // The lowest limit is the one that holds, though somebody lowered another one as well.
+    for settings in [&["power_limit_by_platform"][..], &["power_limit_by_platform", "power_limit_lowered"]] {
+        let finding = found(&[("sw_power_cap", 0.8)], settings).expect("it is worth a note");
+        assert_eq!(finding.severity, Severity::Note);
+        assert!(finding.detail.contains("below the one that is set"), "{}", finding.detail);
+        assert!(!finding.detail.contains("normal"), "{}", finding.detail);
+        let remedies = format!("{:?}", finding.remedies);
+        assert!(remedies.contains("BMC") && !remedies.contains("-pl"), "{remedies}");
+    }
+}
+
+#[test]
 fn heat_is_told_as_heat_though_the_power_limit_is_reached_too() {
-    let finding = found(&[("sw_power_cap", 1.0), ("sw_thermal", 0.3)], false).expect("it is too warm");
+    let finding = found(&[("sw_power_cap", 1.0), ("sw_thermal", 0.3)], &[]).expect("it is too warm");
     assert_eq!(finding.severity, Severity::Warning);
     assert!(finding.detail.contains("for warmth for 30 %") && !finding.detail.contains("normal"), "{}", finding.detail);
 }
 
 #[test]
 fn a_limit_that_is_reached_now_and_then_is_no_finding() {
-    assert!(found(&[("sw_power_cap", 0.4)], false).is_none());
+    assert!(found(&[("sw_power_cap", 0.4)], &[]).is_none());
 }
 
 #[test]

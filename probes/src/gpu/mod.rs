@@ -61,6 +61,8 @@ pub struct GpuDevice {
     pub slots: [GpuSlot; SLOTS],
     /// The processes that hold memory on it, each once, sorted by pid; read every few seconds.
     pub processes: Reading<Vec<GpuProcess>>,
+    /// Whether there may be others on it that are not listed: outside the agent's pid namespace, where it is not the host's.
+    pub may_have_others: bool,
     /// How they share it, as of the same look.
     pub sharing: Sharing,
 }
@@ -68,7 +70,7 @@ pub struct GpuDevice {
 /// A process that holds memory on a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GpuProcess {
-    /// Pid in the host's pid namespace, which [`GpuContext::host_pids`] says to be the agent's own.
+    /// Pid in the agent's pid namespace.
     pub pid: u32,
     /// Device memory it holds, in bytes.
     pub used: Reading<u64>,
@@ -85,12 +87,17 @@ pub struct GpuContext {
     pub nvml_lib: Option<PathBuf>,
     /// Longest that one sample may wait for a driver. A driver that has not answered by then is reported as unresponsive.
     pub budget: Duration,
-    /// Whether the agent sees pids as the drivers report them. They report those of the host, whatever namespace asks.
+    /// Whether the agent is in the host's pid namespace, and so sees every process with the pid that drivers report. Anywhere else
+    /// they report the host's, or those of the namespace that asks and nothing of the others.
     pub host_pids: bool,
+    /// Where processes are looked up that drivers report: the agent's `/proc`.
+    pub proc: PathBuf,
     /// Whether an NVIDIA kernel driver is loaded; tells a container without the user-space part from a machine without GPU.
     pub nvidia_kernel_driver: bool,
     /// Where the kernel's part of the NVIDIA driver has a folder for each GPU, if it has.
     pub nvidia_gpus: PathBuf,
+    /// Where the kernel has a folder for each PCI device.
+    pub pci_devices: PathBuf,
     /// Whether the agent runs in a container, which may have been given no device, or lost it.
     pub in_container: bool,
 }
@@ -106,8 +113,10 @@ impl GpuContext {
             nvml_lib,
             budget: Self::BUDGET,
             host_pids: in_first_pid_namespace(Path::new("/proc")),
+            proc: PathBuf::from("/proc"),
             nvidia_kernel_driver: Path::new("/proc/driver/nvidia/version").exists(),
             nvidia_gpus: PathBuf::from("/proc/driver/nvidia/gpus"),
+            pci_devices: PathBuf::from("/sys/bus/pci/devices"),
             in_container: in_container(Path::new("/")),
         }
     }

@@ -35,8 +35,10 @@ impl Bench {
             nvml_lib: Some(library),
             budget: Self::PATIENT,
             host_pids: true,
+            proc: PathBuf::from("/proc"),
             nvidia_kernel_driver: false,
             nvidia_gpus: PathBuf::new(),
+            pci_devices: PathBuf::new(),
             in_container: false,
         };
         change(&mut context);

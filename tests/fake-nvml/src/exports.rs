@@ -11,10 +11,10 @@ use std::sync::atomic::Ordering;
 
 use nvml_wrapper_sys::bindings::{
     nvmlDevice_t, nvmlDeviceAttributes_t, nvmlEventData_t, nvmlEventSet_t, nvmlEventTypeXidCriticalError,
-    nvmlFieldValue_t, nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlMemory_v2_t, nvmlPciInfo_t,
-    nvmlProcessInfo_t, nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlSample_t,
-    nvmlSamplingType_enum_NVML_GPU_UTILIZATION_SAMPLES as UTILIZATION_SAMPLES, nvmlSamplingType_t, nvmlUtilization_t,
-    nvmlValue_t, nvmlValueType_t,
+    nvmlFieldValue_t, nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlMarginTemperature_t, nvmlMemory_t,
+    nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessDetail_v1_t, nvmlProcessInfo_t, nvmlProcessUtilizationSample_t,
+    nvmlReturn_t, nvmlSample_t, nvmlSamplingType_enum_NVML_GPU_UTILIZATION_SAMPLES as UTILIZATION_SAMPLES,
+    nvmlSamplingType_t, nvmlUtilization_t, nvmlValue_t, nvmlValueType_t,
 };
 
 use crate::codes::{
@@ -44,6 +44,7 @@ pub const SYMBOLS: &[&str] = &[
     "nvmlDeviceGetSerial",
     "nvmlDeviceGetPciInfo_v3",
     "nvmlDeviceGetUtilizationRates",
+    "nvmlDeviceGetMemoryInfo",
     "nvmlDeviceGetMemoryInfo_v2",
     "nvmlDeviceGetPowerUsage",
     "nvmlDeviceGetEnforcedPowerLimit",
@@ -51,6 +52,8 @@ pub const SYMBOLS: &[&str] = &[
     "nvmlDeviceGetPowerManagementDefaultLimit",
     "nvmlDeviceGetTotalEnergyConsumption",
     "nvmlDeviceGetTemperature",
+    "nvmlDeviceGetTemperatureThreshold",
+    "nvmlDeviceGetMarginTemperature",
     "nvmlDeviceGetClockInfo",
     "nvmlDeviceGetMaxClockInfo",
     "nvmlDeviceGetApplicationsClock",
@@ -64,6 +67,9 @@ pub const SYMBOLS: &[&str] = &[
     "nvmlDeviceGetCurrentClocksThrottleReasons",
     "nvmlDeviceGetCurrentClocksEventReasons",
     "nvmlDeviceGetPerformanceState",
+    "nvmlDeviceGetComputeRunningProcesses_v2",
+    "nvmlDeviceGetGraphicsRunningProcesses_v2",
+    "nvmlDeviceGetMPSComputeRunningProcesses_v2",
     "nvmlDeviceGetComputeRunningProcesses_v3",
     "nvmlDeviceGetGraphicsRunningProcesses_v3",
     "nvmlDeviceGetMPSComputeRunningProcesses_v3",
@@ -75,6 +81,7 @@ pub const SYMBOLS: &[&str] = &[
     "nvmlDeviceGetMaxMigDeviceCount",
     "nvmlDeviceGetMigDeviceHandleByIndex",
     "nvmlDeviceGetAttributes_v2",
+    "nvmlDeviceGetGpuInstanceId",
     "nvmlEventSetCreate",
     "nvmlDeviceRegisterEvents",
     "nvmlEventSetWait_v2",
@@ -83,6 +90,7 @@ pub const SYMBOLS: &[&str] = &[
     "nvmlGpmSampleAlloc",
     "nvmlGpmSampleFree",
     "nvmlGpmSampleGet",
+    "nvmlGpmMigSampleGet",
     "nvmlGpmMetricsGet",
 ];
 
@@ -266,6 +274,19 @@ extern "C" fn nvmlDeviceGetUtilizationRates(handle: nvmlDevice_t, out: Option<&m
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMemoryInfo(handle: nvmlDevice_t, out: Option<&mut nvmlMemory_t>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetMemoryInfo", |device, elapsed_s| {
+        let out = out.ok_or(INVALID_ARGUMENT)?;
+        let memory = device.memory.as_ref().ok_or(NOT_SUPPORTED)?;
+        // The first version tells what is reserved as in use.
+        out.total = memory.total;
+        out.used = memory.reserved + memory.used.next(elapsed_s).round() as c_ulonglong;
+        out.free = memory.total.saturating_sub(out.used);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: nvmlDevice_t, out: Option<&mut nvmlMemory_v2_t>) -> nvmlReturn_t {
     device(handle, "nvmlDeviceGetMemoryInfo_v2", |device, elapsed_s| {
         let out = out.ok_or(INVALID_ARGUMENT)?;
@@ -294,8 +315,9 @@ extern "C" fn nvmlDeviceGetEnforcedPowerLimit(handle: nvmlDevice_t, out: Option<
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetPowerManagementLimit(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
-    let symbol = "nvmlDeviceGetPowerManagementLimit";
-    device(handle, symbol, |device, elapsed_s| play(out, device.power_limit_mw.as_ref(), elapsed_s))
+    device(handle, "nvmlDeviceGetPowerManagementLimit", |device, elapsed_s| {
+        play(out, device.power_limit_set_mw.as_ref().or(device.power_limit_mw.as_ref()), elapsed_s)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -316,6 +338,36 @@ extern "C" fn nvmlDeviceGetTemperature(handle: nvmlDevice_t, sensor: c_uint, out
     device(handle, "nvmlDeviceGetTemperature", |device, elapsed_s| match sensor {
         0 => play(out, device.temperature_c.as_ref(), elapsed_s),
         _ => Err(INVALID_ARGUMENT),
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTemperatureThreshold(
+    handle: nvmlDevice_t,
+    kind: c_uint,
+    out: Option<&mut c_uint>,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetTemperatureThreshold", |device, elapsed_s| {
+        let limits = &device.temperature_limits_c;
+        // In the header's order; what comes after is of cards for desktops.
+        let known = [&limits.shutdown, &limits.slowdown, &limits.memory_max, &limits.gpu_max];
+        play(out, known.get(kind as usize).and_then(|series| series.as_ref()), elapsed_s)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMarginTemperature(
+    handle: nvmlDevice_t,
+    out: Option<&mut nvmlMarginTemperature_t>,
+) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetMarginTemperature", |device, elapsed_s| {
+        let out = out.ok_or(INVALID_ARGUMENT)?;
+        if out.version != (size_of::<nvmlMarginTemperature_t>() as c_uint | 1 << 24) {
+            return Err(ARGUMENT_VERSION_MISMATCH);
+        }
+        let margin = device.temperature_margin_c.as_ref().ok_or(NOT_SUPPORTED)?;
+        out.marginTemperature = margin.next(elapsed_s).round() as c_int;
+        Ok(())
     })
 }
 
@@ -449,7 +501,7 @@ extern "C" fn nvmlDeviceGetPerformanceState(handle: nvmlDevice_t, out: Option<&m
     device(handle, symbol, |device, elapsed_s| play(out, device.performance_state.as_ref(), elapsed_s))
 }
 
-/// The three process lists differ only in which key they play.
+/// The lists of processes differ in which key they play, and in the rows that they write.
 fn processes(
     handle: nvmlDevice_t,
     symbol: &'static str,
@@ -465,8 +517,46 @@ fn processes(
             gpuInstanceId: process.gpu_instance.unwrap_or(NO_INSTANCE),
             computeInstanceId: process.gpu_instance.map_or(NO_INSTANCE, |_| 0),
         };
-        list(out, count, processes.iter().map(entry).collect())
+        let entries = processes.iter().map(entry);
+        if symbol.ends_with("_v3") && session::writes_long_rows() {
+            let long = |row: nvmlProcessInfo_t| nvmlProcessDetail_v1_t {
+                pid: row.pid,
+                usedGpuMemory: row.usedGpuMemory,
+                gpuInstanceId: row.gpuInstanceId,
+                computeInstanceId: row.computeInstanceId,
+                usedGpuCcProtectedMemory: 0,
+            };
+            return list(out.cast(), count, entries.map(long).collect());
+        }
+        list(out, count, entries.collect())
     })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetComputeRunningProcesses_v2(
+    handle: nvmlDevice_t,
+    count: Option<&mut c_uint>,
+    out: *mut nvmlProcessInfo_t,
+) -> nvmlReturn_t {
+    processes(handle, "nvmlDeviceGetComputeRunningProcesses_v2", count, out, |processes| &processes.compute)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v2(
+    handle: nvmlDevice_t,
+    count: Option<&mut c_uint>,
+    out: *mut nvmlProcessInfo_t,
+) -> nvmlReturn_t {
+    processes(handle, "nvmlDeviceGetGraphicsRunningProcesses_v2", count, out, |processes| &processes.graphics)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses_v2(
+    handle: nvmlDevice_t,
+    count: Option<&mut c_uint>,
+    out: *mut nvmlProcessInfo_t,
+) -> nvmlReturn_t {
+    processes(handle, "nvmlDeviceGetMPSComputeRunningProcesses_v2", count, out, |processes| &processes.mps)
 }
 
 #[unsafe(no_mangle)]
@@ -658,6 +748,14 @@ extern "C" fn nvmlDeviceGetAttributes_v2(
     })
 }
 
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGpuInstanceId(handle: nvmlDevice_t, out: Option<&mut c_uint>) -> nvmlReturn_t {
+    device(handle, "nvmlDeviceGetGpuInstanceId", |device, _| {
+        let slot = Session::slot_of(handle).ok_or(INVALID_ARGUMENT)?;
+        put(out, device.gpu_instance(slot))
+    })
+}
+
 /// What a set of events holds: the devices that are in it, and how many of the errors of each were told.
 #[derive(Default)]
 struct EventSet {
@@ -734,13 +832,21 @@ extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
 #[unsafe(no_mangle)]
 extern "C" fn nvmlGpmQueryDeviceSupport(handle: nvmlDevice_t, out: Option<&mut nvmlGpmSupport_t>) -> nvmlReturn_t {
     device(handle, "nvmlGpmQueryDeviceSupport", |device, _| {
+        whole(handle)?;
         let out = out.ok_or(INVALID_ARGUMENT)?;
         if out.version != 1 {
             return Err(ARGUMENT_VERSION_MISMATCH);
         }
-        out.isSupportedDevice = c_uint::from(!device.gpm.is_empty());
+        let of_instances = device.mig.iter().flat_map(|mig| mig.instances.iter().flatten());
+        let supports = !device.gpm.is_empty() || of_instances.into_iter().any(|instance| !instance.gpm.is_empty());
+        out.isSupportedDevice = c_uint::from(supports);
         Ok(())
     })
+}
+
+/// GPM is asked for with a GPU's handle: with an instance's a real driver has been seen to break that handle.
+fn whole(handle: nvmlDevice_t) -> Answer {
+    if Session::slot_of(handle).is_some() { Err(INVALID_ARGUMENT) } else { Ok(()) }
 }
 
 /// What a sample of GPM's holds: whose it is, and when it was taken.
@@ -776,7 +882,19 @@ fn sample<'a>(sample: nvmlGpmSample_t) -> Result<&'a mut GpmSample, nvmlReturn_t
 #[unsafe(no_mangle)]
 extern "C" fn nvmlGpmSampleGet(handle: nvmlDevice_t, out: nvmlGpmSample_t) -> nvmlReturn_t {
     device(handle, "nvmlGpmSampleGet", |device, elapsed_s| {
+        whole(handle)?;
         if device.gpm.is_empty() {
+            return Err(NOT_SUPPORTED);
+        }
+        *sample(out)? = GpmSample { device: handle, taken_s: elapsed_s };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlGpmMigSampleGet(handle: nvmlDevice_t, id: c_uint, out: nvmlGpmSample_t) -> nvmlReturn_t {
+    session::instance_of_id(handle, "nvmlGpmMigSampleGet", id, |handle, instance, elapsed_s| {
+        if instance.gpm.is_empty() {
             return Err(NOT_SUPPORTED);
         }
         *sample(out)? = GpmSample { device: handle, taken_s: elapsed_s };

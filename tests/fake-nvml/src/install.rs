@@ -43,18 +43,33 @@ pub fn library_path() -> PathBuf {
     }
 }
 
-/// Copies the library to `dir/libnvidia-ml.so.1` with `scenario` beside it, and returns the copy's path.
+/// Copies the library to `dir/libnvidia-ml.so.1` with `scenario` beside it, and returns the copy's path. What the scenario names as
+/// `missing` is taken out of the copy.
 ///
 /// `dir` is created when missing. Each folder is a library of its own for the dynamic loader, so scenarios do not meet.
 pub fn install(dir: &Path, scenario: &str) -> Result<PathBuf, InstallError> {
     let library = dir.join("libnvidia-ml.so.1");
     std::fs::create_dir_all(dir).map_err(|source| InstallError::Write { path: dir.into(), source })?;
-    std::fs::copy(library_path(), &library).map_err(|source| InstallError::Write { path: library.clone(), source })?;
+    let missing = Scenario::parse(scenario)?.missing;
+    let written = std::fs::read(library_path()).and_then(|mut bytes| {
+        hide(&missing, &mut bytes);
+        std::fs::write(&library, bytes)
+    });
+    written.map_err(|source| InstallError::Write { path: library.clone(), source })?;
     rewrite(&library, scenario)?;
     Ok(library)
 }
 
-/// Replaces the scenario of an installed library; it is played from the next `nvmlInit` on.
+/// Renames symbols, so that the dynamic loader does not find them: a table of symbols has each name between zeros.
+fn hide(symbols: &[String], library: &mut [u8]) {
+    for text in library.split_mut(|byte| *byte == 0) {
+        if symbols.iter().any(|symbol| symbol.as_bytes() == text) {
+            text[0] = b'_';
+        }
+    }
+}
+
+/// Replaces the scenario of an installed library; it is played from the next `nvmlInit` on. Its symbols stay as they were installed.
 pub fn rewrite(library: &Path, scenario: &str) -> Result<(), InstallError> {
     Scenario::parse(scenario)?;
     let path = beside(library);

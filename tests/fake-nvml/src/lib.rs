@@ -26,7 +26,8 @@
 //! | key | meaning | default |
 //! |---|---|---|
 //! | `init` | return code of `nvmlInit_v2` / `nvmlInitWithFlags`, a number or a name: `9` = `"DRIVER_NOT_LOADED"`, `18` = `"LIB_RM_VERSION_MISMATCH"` | `0` |
-//! | `driver` | driver version; 580.82 and later use the new field ids | `"580.95.05"` |
+//! | `driver` | driver version; 580.82 and later use the new field ids, 535.43 up to (not including) 535.98 write rows of processes of 32 bytes in place of 24 by the `_v3` symbols | `"580.95.05"` |
+//! | `missing` | list of symbols that the library has not, as an older driver; [`install`] takes them out of the copy it makes, and they stay out | `[]` |
 //! | `devices` | list of devices, in index order | `[]` |
 //! | `errors`, `delays_ms` | symbol → *series* of return codes / milliseconds, for calls on the system | `{}` |
 //! | `call_log` | file to which each call appends a line: symbol, and for device calls the index, or index/slot of a MIG instance | none |
@@ -38,10 +39,13 @@
 //! | `uuid` (required), `name`, `serial` | strings |
 //! | `pci` | `"00000000:1B:00.0"` |
 //! | `utilization` | `{"gpu": series, "memory": series}`, percent; values above 100 are played as they are |
-//! | `memory` | `{"total": bytes, "reserved": bytes, "used": series of bytes}` |
+//! | `memory` | `{"total": bytes, "reserved": bytes, "used": series of bytes}`; the first version of the call tells what is reserved as in use |
 //! | `power_mw`, `power_limit_mw`, `energy_mj` | series |
+//! | `power_limit_set_mw` | series; without it the enforced limit, `power_limit_mw`, is also the one that is set |
 //! | `power_limit_default_mw` | series; without it the enforced limit is also the default one |
 //! | `temperature_c` | series |
+//! | `temperature_limits_c` | `{"shutdown": series, "slowdown": series, "memory_max": series, "gpu_max": series}`: what `nvmlDeviceGetTemperatureThreshold` says |
+//! | `temperature_margin_c` | series, which may become negative: what `nvmlDeviceGetMarginTemperature` says |
 //! | `clocks_mhz`, `max_clocks_mhz` | `{"graphics": series, "sm": series, "memory": series, "video": series}` |
 //! | `application_clocks_mhz`, `default_application_clocks_mhz` | as `clocks_mhz` |
 //! | `encoder`, `decoder` | series, percent |
@@ -52,11 +56,12 @@
 //! | `process_utilization` | list of `{"pid", "timestamp_us": series, "sm": series, "memory", "encoder", "decoder"}`; only what is newer than asked for is told, and `sm` takes a step when it is |
 //! | `utilization_samples` | `{"percent": series, "period_ms": 167}`: the driver's samples of utilisation since `nvmlInit`, at the times of the wall's clock that the period divides, each with the series' value then; the last 120 are kept |
 //! | `fields` | list of `{"id", "scope" (0), "type", "value": series}`; ids are the driver's; `type` is one of `double`, `unsigned_int`, `unsigned_long`, `unsigned_long_long`, `signed_long_long`, `signed_int`, `unsigned_short` |
-//! | `gpm` | id of a GPM metric → series of its values as NVML gives them (percent, MiB/s), at the time of the newer sample. Counters are refreshed each 100 ms; samples without a refresh between them give NaN. Without it the device does not support GPM |
+//! | `gpm` | id of a GPM metric → series of its values as NVML gives them (percent, MiB/s), at the time of the newer sample. Counters are refreshed each 100 ms; samples without a refresh between them give NaN. Without it the device does not support GPM; one whose instances have it does, for them |
 //! | `gpm_until_s` | second from which on GPM's counters are refreshed no more |
 //! | `xids` | list of `[second, code]`, or `[second, code, gpu instance, compute instance]` of one that happened in a MIG instance, rising: XID errors that are reported to who registered for them, each once; to the first set since `nvmlInit` from second 0 on, to others from when the device was registered with them. Without it the device supports no events |
 //! | `lost` | series: from the first call at which it is not 0 on, each call on the device or its instances answers `GPU_IS_LOST` until the next `nvmlInit`, and so does each look at a set of events that the device is in |
 //! | `mig` | `{"instances": [device, null, ...]}`: the device is in MIG mode; each instance is a device with keys of its own, `null` an empty slot |
+//! | `gpu_instance` | of an instance: the number of the GPU instance that it is in, by which `nvmlGpmMigSampleGet` samples it; without it its slot. GPM is refused with an instance's handle (`INVALID_ARGUMENT`) |
 //! | `attributes` | of an instance: `{"slices", "compute_slices", "memory_mb"}` |
 //! | `errors`, `delays_ms` | as above, for calls on this device; a delay comes first and holds no lock |
 //!

@@ -29,6 +29,9 @@ pub struct Scenario {
     pub(crate) driver: String,
     #[serde(default)]
     pub(crate) devices: Vec<Device>,
+    /// Symbols that the library has not.
+    #[serde(default)]
+    pub(crate) missing: Vec<String>,
     #[serde(default)]
     pub(crate) errors: BTreeMap<String, Codes>,
     #[serde(default)]
@@ -57,11 +60,17 @@ pub struct Device {
     #[serde(default)]
     pub(crate) power_limit_mw: Option<Series>,
     #[serde(default)]
+    pub(crate) power_limit_set_mw: Option<Series>,
+    #[serde(default)]
     pub(crate) power_limit_default_mw: Option<Series>,
     #[serde(default)]
     pub(crate) energy_mj: Option<Series>,
     #[serde(default)]
     pub(crate) temperature_c: Option<Series>,
+    #[serde(default)]
+    pub(crate) temperature_limits_c: TemperatureLimits,
+    #[serde(default)]
+    pub(crate) temperature_margin_c: Option<Series>,
     #[serde(default)]
     pub(crate) clocks_mhz: Clocks,
     #[serde(default)]
@@ -105,6 +114,8 @@ pub struct Device {
     #[serde(default)]
     pub(crate) mig: Option<Mig>,
     #[serde(default)]
+    pub(crate) gpu_instance: Option<u32>,
+    #[serde(default)]
     pub(crate) attributes: Option<Attributes>,
     #[serde(default)]
     pub(crate) errors: BTreeMap<String, Codes>,
@@ -126,6 +137,19 @@ pub(crate) struct Memory {
     #[serde(default)]
     pub(crate) reserved: u64,
     pub(crate) used: Series,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TemperatureLimits {
+    #[serde(default)]
+    pub(crate) shutdown: Option<Series>,
+    #[serde(default)]
+    pub(crate) slowdown: Option<Series>,
+    #[serde(default)]
+    pub(crate) memory_max: Option<Series>,
+    #[serde(default)]
+    pub(crate) gpu_max: Option<Series>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -352,6 +376,9 @@ impl Scenario {
 
     fn check(&self) -> Result<(), String> {
         known_symbols("", &self.errors, &self.delays_ms)?;
+        if let Some(symbol) = self.missing.iter().find(|symbol| !SYMBOLS.contains(&symbol.as_str())) {
+            return Err(format!("`missing`: `{symbol}` is not a symbol of this library anyway"));
+        }
         if self.devices.len() > MOST_DEVICES {
             return Err(format!("there are more than {MOST_DEVICES} devices"));
         }
@@ -392,6 +419,11 @@ fn known_symbols(
 }
 
 impl Device {
+    /// The number of the GPU instance that an instance in this slot is in.
+    pub(crate) fn gpu_instance(&self, slot: usize) -> u32 {
+        self.gpu_instance.unwrap_or(slot as u32)
+    }
+
     fn check<'a>(&'a self, place: &str, uuids: &mut BTreeSet<&'a str>) -> Result<(), String> {
         known_symbols(place, &self.errors, &self.delays_ms)?;
         for (key, series) in self.unsigned_series() {
@@ -415,6 +447,7 @@ impl Device {
             ("memory.used", self.memory.as_ref().map(|memory| &memory.used)),
             ("power_mw", self.power_mw.as_ref()),
             ("power_limit_mw", self.power_limit_mw.as_ref()),
+            ("power_limit_set_mw", self.power_limit_set_mw.as_ref()),
             ("power_limit_default_mw", self.power_limit_default_mw.as_ref()),
             ("encoder", self.encoder.as_ref()),
             ("decoder", self.decoder.as_ref()),
@@ -424,6 +457,10 @@ impl Device {
             ("pcie.max_width", self.pcie.max_width.as_ref()),
             ("energy_mj", self.energy_mj.as_ref()),
             ("temperature_c", self.temperature_c.as_ref()),
+            ("temperature_limits_c.shutdown", self.temperature_limits_c.shutdown.as_ref()),
+            ("temperature_limits_c.slowdown", self.temperature_limits_c.slowdown.as_ref()),
+            ("temperature_limits_c.memory_max", self.temperature_limits_c.memory_max.as_ref()),
+            ("temperature_limits_c.gpu_max", self.temperature_limits_c.gpu_max.as_ref()),
             ("throttle_reasons", self.throttle_reasons.as_ref()),
             ("performance_state", self.performance_state.as_ref()),
             ("utilization_samples.percent", self.utilization_samples.as_ref().map(|samples| &samples.percent)),
@@ -481,6 +518,7 @@ mod tests {
                 "device 0: the seconds of `xids` must",
             ),
             (r#"{"devices": [{"uuid": "a", "xids": [[5, 31, 1]]}]}"#, "did not match"),
+            (r#"{"missing": ["nvmlFoo"]}"#, "`nvmlFoo` is not a symbol"),
             (r#"{"init": "NO_SUCH"}"#, "unknown return code `NO_SUCH`"),
             (r#"{"devices": [{"uuid": "a", "pci": "1B:00.0"}]}"#, "not of the form 00000000:1B:00.0"),
         ];

@@ -132,6 +132,23 @@ pub(crate) fn instance(
     device(handle, symbol, |_, _| answer(session.instance(handle, slot)?))
 }
 
+/// Plays a call for the MIG instance of a device that is in the GPU instance of this number: for that of the least slot.
+pub(crate) fn instance_of_id(
+    handle: nvmlDevice_t,
+    symbol: &'static str,
+    id: u32,
+    answer: impl FnOnce(nvmlDevice_t, &Device, f64) -> Result<(), nvmlReturn_t>,
+) -> nvmlReturn_t {
+    let Some(session) = state().session.clone() else { return UNINITIALIZED };
+    device(handle, symbol, |device, elapsed_s| {
+        let instances = &device.mig.as_ref().ok_or(NOT_SUPPORTED)?.instances;
+        let mut there = instances.iter().enumerate().filter_map(|(slot, instance)| Some((slot, instance.as_ref()?)));
+        let (slot, instance) =
+            there.find(|(slot, instance)| instance.gpu_instance(*slot) == id).ok_or(INVALID_ARGUMENT)?;
+        answer(session.instance(handle, slot)?, instance, elapsed_s)
+    })
+}
+
 impl Session {
     fn load(generation: usize) -> Result<Self, String> {
         let scenario = match scenario_file() {
@@ -204,6 +221,11 @@ impl Session {
         ((handle.addr() - 1) % MOST_DEVICES) as u32
     }
 
+    /// The slot of a MIG instance; none of a device that is whole.
+    pub(crate) fn slot_of(handle: nvmlDevice_t) -> Option<usize> {
+        ((handle.addr() - 1) % STRIDE / MOST_DEVICES).checked_sub(1)
+    }
+
     fn before(&self, symbol: &str, place: Option<Place>, delays: &std::collections::BTreeMap<String, Series>) {
         if let Some(log) = &self.log {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,6 +245,15 @@ impl Session {
     fn error(&self, symbol: &str, errors: &std::collections::BTreeMap<String, Codes>) -> nvmlReturn_t {
         errors.get(symbol).map_or(SUCCESS, |codes| codes.0.next(self.elapsed_s()) as nvmlReturn_t)
     }
+}
+
+/// Whether the driver that is played writes 32-byte rows of processes by the newest symbols: 535.43 up to 535.98 do.
+pub(crate) fn writes_long_rows() -> bool {
+    let session = state().session.clone();
+    session.is_some_and(|session| {
+        let mut numbers = session.scenario.driver.split('.').map(str::parse::<u32>);
+        matches!((numbers.next(), numbers.next()), (Some(Ok(535)), Some(Ok(43..98))))
+    })
 }
 
 /// Microseconds since 1970, as a driver's times are.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nvml_wrapper::Nvml;
-use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::error::NvmlError;
 
 fn load(library: &Path) -> Result<Nvml, NvmlError> {
@@ -31,7 +31,8 @@ fn readings_play_the_scenario() {
         "uuid": "GPU-1", "name": "Fake H100", "pci": "00000000:1B:00.0",
         "utilization": {"gpu": [10, 97], "memory": [5, 40]},
         "memory": {"total": 1000, "reserved": 100, "used": 300},
-        "power_mw": [95000, 690000], "temperature_c": 61, "clocks_mhz": {"sm": 1980},
+        "power_mw": [95000, 690000], "temperature_c": 61, "temperature_limits_c": {"slowdown": 89, "gpu_max": 85},
+        "clocks_mhz": {"sm": 1980},
         "processes": {"compute": [{"pid": 7, "used": 300}, {"pid": 8}]},
         "errors": {"nvmlDeviceGetTotalEnergyConsumption": [0, "GPU_IS_LOST"]}, "energy_mj": 5000
     }]}"#;
@@ -46,12 +47,28 @@ fn readings_play_the_scenario() {
     assert_eq!(device.memory_info().expect("memory").free, 600);
     assert_eq!(device.power_usage().expect("power"), 95_000);
     assert_eq!(device.temperature(TemperatureSensor::Gpu).expect("temperature"), 61);
+    let limits = [TemperatureThreshold::Slowdown, TemperatureThreshold::GpuMax]
+        .map(|which| device.temperature_threshold(which).expect("limit"));
+    assert_eq!(limits, [89, 85]);
+    assert!(matches!(device.temperature_threshold(TemperatureThreshold::MemoryMax), Err(NvmlError::NotSupported)));
     assert_eq!(device.clock_info(Clock::SM).expect("clock"), 1980);
     assert!(matches!(device.clock_info(Clock::Video), Err(NvmlError::NotSupported)));
     assert_eq!(device.total_energy_consumption().expect("energy"), 5000);
     assert!(matches!(device.total_energy_consumption(), Err(NvmlError::GpuLost)));
     let processes = device.running_compute_processes().expect("processes");
     assert_eq!(processes.iter().map(|process| process.pid).collect::<Vec<_>>(), [7, 8]);
+}
+
+#[test]
+fn a_symbol_that_is_missing_is_not_found_and_the_others_are() {
+    let dir = tempfile::tempdir().expect("a temp dir");
+    let scenario = r#"{"missing": ["nvmlDeviceGetMemoryInfo_v2"], "devices": [{"uuid": "GPU-1", "power_mw": 7,
+        "memory": {"total": 1000, "reserved": 100, "used": 300}}]}"#;
+    let nvml = load(&fake_nvml::install(dir.path(), scenario).expect("installs")).expect("loads");
+    let device = nvml.device_by_index(0).expect("found");
+    assert!(matches!(device.memory_info(), Err(NvmlError::FailedToLoadSymbol(_))));
+    assert_eq!(device.power_usage().expect("power"), 7);
+    assert!(nvml.lib().nvmlDeviceGetMemoryInfo.is_ok());
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl GpuTrails {
         self.all().into_iter().for_each(|trail| trail.advance(steps));
     }
 
-    pub(super) fn put(&mut self, gpu: &GpuView) {
+    pub(super) fn put(&mut self, gpu: &GpuView, held_down: Option<f64>) {
         let activity = gpu.activity.unwrap_or_default();
         self.utilization.put(gpu.utilization);
         self.sm.put(activity.sm_active);
@@ -64,7 +64,7 @@ impl GpuTrails {
         self.power.put(gpu.power_watts);
         self.temperature.put(gpu.temperature_celsius);
         self.sm_clock.put(gpu.sm_clock_hertz);
-        self.held_down.put(gpu.throttled.iter().map(|throttled| throttled.share).reduce(f64::max));
+        self.held_down.put(held_down);
     }
 
     pub(super) fn is_forgotten(&mut self) -> bool {
@@ -80,17 +80,14 @@ pub(crate) fn both_ways(transmit: Option<f64>, receive: Option<f64>) -> Option<f
 #[cfg(test)]
 mod tests {
     use super::*;
-    use perfwatch_model::snapshot::ThrottleView;
 
     #[test]
-    fn what_is_not_known_is_a_gap_and_overlapping_reasons_are_not_added() {
+    fn what_is_not_known_is_a_gap() {
         let mut trails = GpuTrails::default();
         let newest = |trail: &Trail| trail.iter().next_back();
-        trails.put(&GpuView::default());
+        trails.put(&GpuView::default(), None);
         assert!(newest(&trails.pcie).is_some_and(f64::is_nan) && trails.is_forgotten());
-        let throttled = [("sw_power_cap", 0.4), ("hw_thermal", 0.7)];
-        let throttled = throttled.map(|(reason, share)| ThrottleView { reason: reason.to_owned(), share }).to_vec();
-        trails.put(&GpuView { throttled, ..GpuView::default() });
+        trails.put(&GpuView::default(), Some(0.7));
         assert_eq!(newest(&trails.held_down), Some(0.7));
         assert_eq!((both_ways(Some(1.0), None), both_ways(Some(1.0), Some(2.0))), (None, Some(3.0)));
     }

@@ -114,6 +114,8 @@ fn the_gpus_view_looks_right() {
     gpus("gpus_eight_errors", &fixtures::eight_gpus(), "j\n");
     gpus("gpus_mig", &fixtures::mig(), "j");
     gpus("gpus_two", &fixtures::two_gpus(), "");
+    gpus("gpus_without_gpm", &fixtures::without_gpm(), "");
+    gpus("gpus_hung", &fixtures::hung(), "j");
     gpus("gpus_refuses", &fixtures::gpu_refuses(), "");
     gpus("gpus_none", &fixtures::no_server(), "");
 }

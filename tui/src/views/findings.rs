@@ -113,7 +113,7 @@ fn nothing(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
             .map(|line| Row::new().left(0, span(line, scene.theme.style(role))).line(width))
             .collect::<Vec<_>>()
     };
-    let mut lines = text(verdict(scene).1.to_owned(), Role::Text);
+    let mut lines = text(verdict(scene).1.into_owned(), Role::Text);
     if !scene.snapshot.undecided.is_empty() {
         let words = format!("Undecided, for want of history or of a reading: {}.", scene.snapshot.undecided.join(", "));
         lines.extend(text(words, Role::Dim));

@@ -52,7 +52,9 @@ impl View for Gpus {
             return;
         }
         let wanted = list::height(gpus.len());
-        let mut lines = list::lines(scene, &gpus, width, wanted.min(height));
+        let unseen = list::unseen(scene, width).filter(|_| height > 2);
+        let mut lines = list::lines(scene, &gpus, width, wanted.min(height - usize::from(unseen.is_some())));
+        lines.extend(unseen);
         let room = height.saturating_sub(lines.len());
         if room >= detail::LEAST {
             lines.extend(detail::fitting(scene, selected, width, room));

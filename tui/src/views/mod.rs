@@ -14,7 +14,7 @@ use ratatui::text::Line;
 use crate::app::App;
 use crate::plain::Clean;
 use crate::theme::Theme;
-pub(crate) use gpus::words::fault as gpu_fault;
+pub(crate) use gpus::words::{fault as gpu_fault, is_setting, worst_fault};
 
 /// All views, in the order of their number keys.
 pub const VIEWS: &[&dyn View] =

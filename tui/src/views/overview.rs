@@ -122,16 +122,7 @@ impl View for Overview {
 
     fn draw(&self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         let (width, height) = (usize::from(area.width), usize::from(area.height));
-        let wanted = findings::least_rows(scene, width);
-        let mut plan = EVERYTHING;
-        let mut lines = above(scene, plan, width);
-        for sacrifice in SACRIFICES {
-            if lines.len() + wanted + usize::from(plan.titles) <= height {
-                break;
-            }
-            sacrifice(&mut plan);
-            lines = above(scene, plan, width);
-        }
+        let (plan, mut lines) = fitting(scene, width, height);
         let mut left = height.saturating_sub(lines.len());
         if plan.titles && left > 1 {
             lines.push(rule(scene, "Findings", "", width));
@@ -140,6 +131,41 @@ impl View for Overview {
         lines.extend(findings::lines(scene, width, left));
         put(&lines, area, buffer);
     }
+}
+
+/// As much as leaves the findings the rows that they must have, and takes none that they then use; and what that draws.
+fn fitting(scene: Scene<'_>, width: usize, height: usize) -> (Plan, Vec<Line<'static>>) {
+    let drawn = |made: &[fn(&mut Plan)]| {
+        let mut plan = EVERYTHING;
+        for sacrifice in made {
+            sacrifice(&mut plan);
+        }
+        (plan, above(scene, plan, width))
+    };
+    let rows = |(plan, lines): &(Plan, Vec<Line<'static>>)| lines.len() + usize::from(plan.titles);
+    let wanted = findings::least_rows(scene, width);
+    let mut made = Vec::new();
+    let mut fitting = drawn(&made);
+    for sacrifice in SACRIFICES {
+        if rows(&fitting) + wanted <= height {
+            break;
+        }
+        made.push(*sacrifice);
+        fitting = drawn(&made);
+    }
+    if made.is_empty() {
+        return fitting;
+    }
+    // One may have made more room than was wanted, or none: then what left before it comes back, the least important last.
+    let told = findings::lines(scene, width, height.saturating_sub(rows(&fitting))).len();
+    for at in (0..made.len()).rev() {
+        let others = [&made[..at], &made[at + 1..]].concat();
+        let richer = drawn(&others);
+        if rows(&richer) + told <= height {
+            (made, fitting) = (others, richer);
+        }
+    }
+    fitting
 }
 
 /// Everything above the findings.
@@ -202,6 +228,28 @@ mod tests {
         let snapshot = app.snapshot().expect("one was pushed");
         Overview.draw(Scene { app: &app, snapshot, theme: Theme::default() }, area, &mut buffer);
         crate::once::text(&buffer)
+    }
+
+    #[test]
+    fn tokens_leave_only_where_there_are_no_free_rows_for_them() {
+        let mut snapshot = fixtures::bimodal();
+        snapshot.findings.push(fixtures::overload_finding());
+        let mut app = App::new(false);
+        app.update(Event::Feed(FeedEvent::Snapshot(Arc::new(snapshot))));
+        let mut without = 0;
+        for height in 16..40 {
+            let area = Rect::new(0, 0, 80, height);
+            let mut buffer = Buffer::empty(area);
+            let snapshot = app.snapshot().expect("one was pushed");
+            Overview.draw(Scene { app: &app, snapshot, theme: Theme::default() }, area, &mut buffer);
+            let text = crate::once::text(&buffer);
+            // Its two lines leave together.
+            let blank = text.lines().filter(|line| line.trim().is_empty()).count();
+            let blank = blank + usize::from(height).saturating_sub(text.lines().count());
+            assert!(text.contains("TOKENS") || blank < 2, "{blank} at {height} rows:\n{text}");
+            without += usize::from(!text.contains("TOKENS"));
+        }
+        assert!(without > 0, "somewhere there is no room for it");
     }
 
     #[test]

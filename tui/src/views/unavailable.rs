@@ -7,7 +7,7 @@ use ratatui::text::Line;
 
 use super::{Arrows, Scene, View, put};
 use crate::gaps::gaps;
-use crate::gpus::called;
+use crate::inventory::subject;
 use crate::line::{Row, span, wrap};
 use crate::plain::Clean;
 use crate::theme::Role;
@@ -56,7 +56,7 @@ fn lines(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
     let unavailable = &scene.snapshot.unavailable;
     let (off, missing): (Vec<_>, Vec<_>) = unavailable.iter().cloned().partition(Missing::is_by_choice);
     for gap in gaps(&missing) {
-        lines.push(heading(called(scene.snapshot, gap.entity).unwrap_or_else(|| gap.entity.to_owned())));
+        lines.push(heading(subject(scene.snapshot, gap.entity)));
         lines.extend(text(gap.reason, Role::Text));
         if !gap.cure.is_empty() {
             lines.extend(cure(gap.cure));

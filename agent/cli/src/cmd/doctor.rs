@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use perfwatch_model::Snapshot;
 use perfwatch_model::snapshot::AgentView;
 use perfwatch_tui::gaps::gaps;
-use perfwatch_tui::plain::plain;
+use perfwatch_tui::inventory::{inventory, subject};
+use perfwatch_tui::plain::{Clean, plain};
 
 use crate::failure::{Failure, print};
 use crate::settings::SettingFlags;
@@ -32,18 +32,18 @@ impl Doctor {
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&snapshot.unavailable)?))?;
         } else {
-            print(&report(&origin, &snapshot))?;
+            print(&report(&origin, &snapshot.into()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn report(origin: &str, snapshot: &Snapshot) -> String {
+fn report(origin: &str, snapshot: &Clean) -> String {
     let servers: Vec<_> = snapshot.servers.iter().map(|server| server.name.as_str()).collect();
     let servers = if servers.is_empty() { "none".to_owned() } else { servers.join(", ") };
     let mut text =
         format!("{origin}\nhost       {}, {} CPUs\nservers    {servers}\n", snapshot.host.name, snapshot.host.cpus);
-    for line in perfwatch_tui::inventory::inventory(snapshot) {
+    for line in inventory(snapshot) {
         text.push_str(&format!("{line}\n"));
     }
     text.push_str(&format!("history    {}\n", history(&snapshot.agent)));
@@ -56,7 +56,7 @@ fn report(origin: &str, snapshot: &Snapshot) -> String {
     }
     text.push_str("\nNot available here:\n");
     for gap in gaps(&snapshot.unavailable) {
-        text.push_str(&format!("\n  {}: {}\n", gap.entity, gap.reason));
+        text.push_str(&format!("\n  {}: {}\n", subject(snapshot, gap.entity), gap.reason));
         if !gap.cure.is_empty() {
             text.push_str(&format!("    to get it: {}\n", gap.cure));
         }

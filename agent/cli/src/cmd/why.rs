@@ -32,13 +32,14 @@ impl Why {
     }
 }
 
-/// The worst finding decides; without one, whether every rule could decide.
+/// The worst finding decides; without one, whether every rule could decide, and of all GPUs.
 fn code(snapshot: &Snapshot) -> u8 {
     match snapshot.findings.iter().map(|finding| finding.severity).max() {
         Some(Severity::Critical) => 12,
         Some(Severity::Warning) => 11,
         Some(Severity::Note) => 10,
         None if !snapshot.has_subjects() || !snapshot.undecided.is_empty() => 3,
+        None if perfwatch_tui::card::is_in_doubt(snapshot) => 3,
         None => 0,
     }
 }

@@ -54,6 +54,7 @@ enum Shown {
     Power,
     PowerLimit,
     CoreTemperature,
+    TemperatureMargin,
     MemoryTemperature,
     SmClock,
     SmClockLimit,
@@ -75,6 +76,8 @@ enum Shown {
     Uncorrected,
     CorrectedRows,
     UncorrectedRows,
+    CorrectedPages,
+    UncorrectedPages,
     DefaultPowerLimit,
     PcieGeneration,
     PcieGenerationMax,
@@ -86,13 +89,14 @@ enum Shown {
 type Label = (&'static str, &'static str);
 
 /// Each with its metric, and with the attribute that tells it from the metric's other series.
-const SHOWN: [(Shown, &MetricDef, Option<Label>); 32] = [
+const SHOWN: [(Shown, &MetricDef, Option<Label>); 35] = [
     (Shown::Utilization, &gpu::UTILIZATION, Some(("hw.gpu.task", "general"))),
     (Shown::MemoryUsed, &gpu::MEMORY_USAGE, None),
     (Shown::MemoryTotal, &gpu::MEMORY_LIMIT, None),
     (Shown::Power, &gpu::POWER, None),
     (Shown::PowerLimit, &gpu::POWER_LIMIT, None),
     (Shown::CoreTemperature, &gpu::TEMPERATURE, Some(("hw.sensor_location", "core"))),
+    (Shown::TemperatureMargin, &gpu::TEMPERATURE_MARGIN, None),
     (Shown::MemoryTemperature, &gpu::TEMPERATURE, Some(("hw.sensor_location", "memory"))),
     (Shown::SmClock, &gpu::CLOCK, Some(("perfwatch.gpu.clock", "sm"))),
     (Shown::SmClockLimit, &gpu::CLOCK_LIMIT, Some(("perfwatch.gpu.clock", "sm"))),
@@ -114,6 +118,8 @@ const SHOWN: [(Shown, &MetricDef, Option<Label>); 32] = [
     (Shown::Uncorrected, &gpu::ERRORS, Some(("error.type", "uncorrected"))),
     (Shown::CorrectedRows, &gpu::REMAPPED_ROWS, Some(("error.type", "corrected"))),
     (Shown::UncorrectedRows, &gpu::REMAPPED_ROWS, Some(("error.type", "uncorrected"))),
+    (Shown::CorrectedPages, &gpu::RETIRED_PAGES, Some(("error.type", "corrected"))),
+    (Shown::UncorrectedPages, &gpu::RETIRED_PAGES, Some(("error.type", "uncorrected"))),
     (Shown::DefaultPowerLimit, &gpu::POWER_LIMIT_DEFAULT, None),
     (Shown::PcieGeneration, &gpu::PCIE_GENERATION, None),
     (Shown::PcieGenerationMax, &gpu::PCIE_GENERATION_LIMIT, None),
@@ -315,6 +321,7 @@ impl Handles {
             power_limit_watts: read(Shown::PowerLimit),
             default_power_limit_watts: read(Shown::DefaultPowerLimit),
             temperature_celsius: read(Shown::CoreTemperature),
+            temperature_margin_celsius: read(Shown::TemperatureMargin),
             memory_temperature_celsius: read(Shown::MemoryTemperature),
             sm_clock_hertz: read(Shown::SmClock),
             sm_clock_limit_hertz: read(Shown::SmClockLimit),
@@ -327,6 +334,7 @@ impl Handles {
             xids: self.xids(tick),
             memory_errors: known(counts(Shown::Corrected, Shown::Uncorrected)),
             remapped_rows: known(counts(Shown::CorrectedRows, Shown::UncorrectedRows)),
+            retired_pages: known(counts(Shown::CorrectedPages, Shown::UncorrectedPages)),
             processes: Vec::new(),
             processes_unknown: None,
             pci_bus_id: None,

@@ -5,7 +5,7 @@ mod gpu;
 pub(crate) mod scene;
 mod slowest;
 
-use perfwatch_diagnose::Judgement;
+use perfwatch_diagnose::{Judgement, Recollection};
 use perfwatch_model::snapshot::{AgentView, PlaceView, SCHEMA_VERSION};
 use perfwatch_model::{Entity, EntityId, EntityKind, MetricDef, Reason, SeriesTable, Snapshot, Tick};
 
@@ -66,21 +66,15 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    /// `closed` are the metrics of probes that could not be opened; `experimental` says whether such rules are asked.
+    /// `closed` are the metrics of probes that could not be opened; `scenes` writes what is kept of the screen.
     pub(crate) fn new(
         host_name: String,
         started_mono_ns: u64,
         host: EntityId,
         closed: impl Iterator<Item = (&'static MetricDef, Reason)>,
-        experimental: bool,
+        scenes: SceneWriter,
     ) -> Self {
-        Self {
-            host_name,
-            started_mono_ns,
-            absences: Absences::new(host, closed),
-            teller: Teller::default(),
-            scenes: SceneWriter::new(experimental),
-        }
+        Self { host_name, started_mono_ns, absences: Absences::new(host, closed), teller: Teller::default(), scenes }
     }
 
     /// What ticks tell, and with it everything but what the agent knows of itself, which the caller fills in.
@@ -121,10 +115,16 @@ impl Assembler {
     }
 
     /// What is to be kept with a tick, so that a replay shows it as it was shown.
-    pub(crate) fn scene(&mut self, told: Snapshot, shown: &Snapshot, table: &SeriesTable) -> Vec<u8> {
+    pub(crate) fn scene(
+        &mut self,
+        told: Snapshot,
+        shown: &Snapshot,
+        known: &Recollection,
+        table: &SeriesTable,
+    ) -> Vec<u8> {
         let lives = |entity: &Entity| matches!(entity.kind, EntityKind::Server | EntityKind::Gpu);
         let living = table.entities().filter(|(_, entity)| lives(entity)).map(|(_, entity)| entity.to_string());
-        self.scenes.write(told, shown, &living.collect::<Vec<_>>())
+        self.scenes.write(told, shown, &living.collect::<Vec<_>>(), known)
     }
 }
 

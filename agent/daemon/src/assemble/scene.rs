@@ -7,6 +7,7 @@
 //! A difference is itself JSON. An object goes into the fields of an object, or by number into the items of a list;
 //! `[value]` stands for a new value, `[]` for a field that is gone.
 
+use perfwatch_diagnose::Recollection;
 use perfwatch_model::Snapshot;
 use perfwatch_model::snapshot::{GpuProcessView, ProbeView};
 use serde::{Deserialize, Serialize};
@@ -36,17 +37,24 @@ pub(crate) struct SceneWriter {
     /// By device: its processes in the last scene.
     processes: Vec<Vec<GpuProcessView>>,
     experimental: bool,
+    boot: String,
 }
 
 impl SceneWriter {
-    /// `experimental` says whether such rules are asked: a replay asks the same.
-    pub(crate) fn new(experimental: bool) -> Self {
-        Self { experimental, ..Self::default() }
+    /// `experimental` says whether such rules are asked: a replay asks the same. `boot` names the machine's.
+    pub(crate) fn new(experimental: bool, boot: String) -> Self {
+        Self { experimental, boot, ..Self::default() }
     }
 
     /// The scene of a tick: the way from what it tells (`told`) to what was shown. `living` are the servers and devices, in
-    /// order, as `kind:id`.
-    pub(crate) fn write(&mut self, mut told: Snapshot, shown: &Snapshot, living: &[String]) -> Vec<u8> {
+    /// order, as `kind:id`; `known` is what whoever goes on from here has to know.
+    pub(crate) fn write(
+        &mut self,
+        mut told: Snapshot,
+        shown: &Snapshot,
+        living: &[String],
+        known: &Recollection,
+    ) -> Vec<u8> {
         let whole = self.n.is_multiple_of(WHOLE_EVERY);
         let mut shown = shown.clone();
         leave_out_what_is_equal(&mut told, &mut shown);
@@ -54,9 +62,9 @@ impl SceneWriter {
         let same = |a: &ProbeView, b: &ProbeView| {
             a.name == b.name && a.every_s.total_cmp(&b.every_s).is_eq() && a.stretched == b.stretched
         };
-        let known = self.probes.len() == shown.agent.probes.len()
+        let are_known = self.probes.len() == shown.agent.probes.len()
             && self.probes.iter().zip(&shown.agent.probes).all(|(known, now)| same(known, now));
-        if whole || !known {
+        if whole || !are_known {
             self.probes.clone_from(&shown.agent.probes);
         } else {
             shown.agent.probes.clone_from(&self.probes);
@@ -65,9 +73,12 @@ impl SceneWriter {
             return Vec::new();
         };
         let difference = difference(&told, &shown).unwrap_or_default();
-        let mut now = serde_json::json!({ "living": living, "view": difference });
+        let mut now = serde_json::json!({ "living": living, "view": difference, "boot": self.boot });
         if self.experimental {
             now["experimental"] = true.into();
+        }
+        if !known.is_empty() {
+            now["known"] = serde_json::to_value(known).unwrap_or_default();
         }
         // What stands for it is the same in both, and so in no difference.
         let same: Vec<_> = stand_ins.into_iter().filter_map(|at| exchange(&mut self.last, &now, at)).collect();
@@ -205,6 +216,17 @@ impl SceneReader {
         self.now.get("experimental").and_then(Value::as_bool) == Some(true)
     }
 
+    /// In which boot of the machine it was; `None` where nothing is known, and of agents who did not tell what they knew.
+    pub(crate) fn boot(&self) -> Option<&str> {
+        self.now.get("boot")?.as_str()
+    }
+
+    /// What whoever goes on from here has to know.
+    pub(crate) fn known(&self) -> Recollection {
+        // What does not fit, as of a damaged scene, is nothing.
+        self.now.get("known").and_then(|known| Recollection::deserialize(known).ok()).unwrap_or_default()
+    }
+
     /// What was shown of a tick that tells this.
     pub(crate) fn shown(&self, told: Snapshot) -> Snapshot {
         let (Some(view), Ok(mut value)) = (self.now.get("view"), serde_json::to_value(&told)) else { return told };
@@ -335,7 +357,7 @@ mod tests {
         let mut bytes = Vec::new();
         for second in 0..150 {
             let (told, shown) = shown(second);
-            let scene = writer.write(told.clone(), &shown, &["server:a/1".to_owned()]);
+            let scene = writer.write(told.clone(), &shown, &["server:a/1".to_owned()], &Recollection::default());
             bytes.push(scene.len());
             let follows = reader.read(&scene);
             assert_eq!(follows == Follows::First, second == 0);
@@ -372,7 +394,7 @@ mod tests {
             if second % 40 > 35 {
                 shown.devices.truncate(1);
             }
-            let scene = writer.write(told.clone(), &shown, &[]);
+            let scene = writer.write(told.clone(), &shown, &[], &Recollection::default());
             bytes.push(scene.len());
             assert_ne!(reader.read(&scene), Follows::Unknown);
             assert_eq!(reader.shown(told), shown, "second {second}");
@@ -386,7 +408,7 @@ mod tests {
         let scenes: Vec<_> = (0..70)
             .map(|second| {
                 let (told, shown) = shown(second);
-                writer.write(told, &shown, &[])
+                writer.write(told, &shown, &[], &Recollection::default())
             })
             .collect();
         assert_eq!(reader.read(&scenes[5]), Follows::Unknown);

@@ -103,7 +103,8 @@ impl Pipeline {
         self.device_time.sample(&judgement, &mut self.table, &mut tick);
         tick.seal();
         let (told, shown) = self.view(&tick, &judgement);
-        tick.scene = self.assembler.scene(told, &shown, &self.table);
+        let known = self.engine.recollection(&self.table);
+        tick.scene = self.assembler.scene(told, &shown, &known, &self.table);
         let tick = Arc::new(tick);
         let table = self.history.push(Arc::clone(&tick), &self.table, now.mono_ns);
         let (ledgers, findings) = (ledgers(&judgement), judgement.findings.clone());

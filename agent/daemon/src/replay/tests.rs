@@ -3,6 +3,7 @@ use perfwatch_model::{Attr, AttrValue, Entity, EntityKind, Number, SeriesTable, 
 use perfwatch_store::{Commit, Journal, JournalOptions, NoShipper};
 
 use super::*;
+use crate::assemble::scene::SceneWriter;
 use crate::recording::{Asked, of_journal};
 
 const SECOND: u64 = 1_000_000_000;
@@ -68,38 +69,78 @@ fn a_tick_that_was_judged_otherwise_is_named_with_what_differs() {
     assert_eq!(then[0].to_string(), "critical forged server:shop/1");
 }
 
+/// Agents of whom the first sees one error of a GPU, in its second 100. Each lives from one second to another, and from one
+/// on all of them tell of it.
+fn agents(path: &Path, lives: &[(u64, u64)], told_from: u64) {
+    for &(start, end) in lives {
+        let mut journal = Journal::open(options(path));
+        let mut engine = Engine::new(Config::default());
+        engine.recall(crate::recalled::recollection(path, "this boot", tick(start - 1).end));
+        let mut scenes = SceneWriter::new(false, "this boot".to_owned());
+        let mut table = SeriesTable::new();
+        table.entity(Entity::new(EntityKind::Host, "here"));
+        let card = table.entity(Entity::new(EntityKind::Gpu, "GPU-1"));
+        let xids = table.series(&gpu::XIDS, card, &[Attr::int("perfwatch.gpu.xid.code", 79)]);
+        for second in start..=end {
+            let count = u64::from(second >= 100 && start <= 100);
+            let mut tick = Tick { values: vec![(xids, Number::Int(count))], ..tick(second) };
+            let judgement = engine.push(&tick, &table);
+            assert_eq!(judgement.findings.len(), usize::from(second >= told_from), "{second}");
+            let told = Teller::default().tell(&tick, &table, &judgement);
+            let living = ["host:here", "gpu:GPU-1"].map(str::to_owned);
+            tick.scene = scenes.write(told.clone(), &told, &living, &engine.recollection(&table));
+            keep(&mut journal, &tick, &table, &judgement.findings);
+        }
+        // What is left of a second when an agent ends is on no screen.
+        keep(&mut journal, &tick(end + 1), &table, &[]);
+    }
+}
+
 #[test]
-fn an_error_of_ten_minutes_ago_is_still_on_the_screen_wherever_one_goes() {
+fn an_error_of_ten_minutes_ago_is_still_on_the_screen_wherever_one_goes_and_whichever_agent_saw_it() {
+    // A finding rises in the third second of an agent at the earliest.
+    for (lives, told_from) in
+        [(&[(1, 800)][..], 102), (&[(1, 100), (105, 108), (115, 800)], 107), (&[(1, 140), (142, 800)], 102)]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        agents(&path, lives, told_from);
+        let mut replay = Replay::open(&path).expect("a journal");
+        let span = replay.span().expect("ticks");
+        let frames = replay.frames_to(span.last_seq - 50, 10).expect("whole");
+        assert_eq!(frames.len(), 10);
+        for frame in frames {
+            assert_eq!(frame.snapshot.findings[0].id, "gpu-unhealthy");
+            assert_ne!(frame.as_recorded, Some(false));
+        }
+        let whole = Replay::open(&path).expect("a journal").compare().expect("whole");
+        let judged = lives.iter().map(|(start, end)| (end - start + 1).saturating_sub(UNSURE)).sum();
+        assert_eq!((whole.compared, whole.differ), (judged, 0), "{:?}", whole.differing);
+        let cut = folder.path().join("cut.pwrec");
+        of_journal(&path, &cut, Asked::Newest(10 * SECOND)).expect("written");
+        let mut replay = Replay::open(&cut).expect("a recording");
+        let frame = replay.next_frame().expect("whole").expect("a tick");
+        assert_eq!(frame.snapshot.findings[0].id, "gpu-unhealthy", "though the error is not among its ticks");
+        let part = Replay::open(&cut).expect("a recording").compare().expect("whole");
+        assert!(part.compared > 0 && part.differ == 0, "{:?}", part.differing);
+    }
+}
+
+#[test]
+fn an_agent_of_another_boot_or_long_after_the_last_knows_of_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("journal.db");
+    agents(&path, &[(1, 140)], 102);
+    let knows = |boot: &str, second: u64| !crate::recalled::recollection(&path, boot, tick(second).end).is_empty();
+    assert!(knows("this boot", 142) && knows("this boot", 1000));
+    assert!(!knows("another", 142) && !knows("", 142));
+    assert!(!knows("this boot", 1041) && !knows("this boot", 100));
+    // Agents that ended before their first second was over.
     let mut journal = Journal::open(options(&path));
-    let mut table = SeriesTable::new();
-    table.entity(Entity::new(EntityKind::Host, "here"));
-    let card = table.entity(Entity::new(EntityKind::Gpu, "GPU-1"));
-    let xids = table.series(&gpu::XIDS, card, &[Attr::int("perfwatch.gpu.xid.code", 79)]);
-    let mut engine = Engine::new(Config::default());
-    for second in 1..=800 {
-        let count = u64::from(second >= 100);
-        let tick = Tick { values: vec![(xids, Number::Int(count))], ..tick(second) };
-        let findings = engine.push(&tick, &table).findings;
-        assert_eq!(findings.len(), usize::from(second >= 102), "{second}");
-        keep(&mut journal, &tick, &table, &findings);
+    for second in 145..150 {
+        keep(&mut journal, &tick(second), &SeriesTable::new(), &[]);
     }
-    drop(journal);
-    let mut replay = Replay::open(&path).expect("a journal");
-    let span = replay.span().expect("ticks");
-    let frames = replay.frames_to(span.first_seq + 700, 10).expect("whole");
-    for frame in frames {
-        assert_eq!(frame.snapshot.findings[0].id, "gpu-unhealthy");
-        assert_ne!(frame.as_recorded, Some(false));
-    }
-    let whole = Replay::open(&path).expect("a journal").compare().expect("whole");
-    assert_eq!((whole.compared, whole.differ), (800 - UNSURE, 0));
-    let cut = folder.path().join("cut.pwrec");
-    of_journal(&path, &cut, Asked::Newest(10 * SECOND)).expect("written");
-    let mut replay = Replay::open(&cut).expect("a recording");
-    let frame = replay.next_frame().expect("whole").expect("a tick");
-    assert_eq!(frame.snapshot.findings[0].id, "gpu-unhealthy", "though the error is not among its ticks");
+    assert!(knows("this boot", 160));
 }
 
 #[test]

@@ -78,15 +78,17 @@ pub(super) fn given<'a>(
 }
 
 /// What a device did in a tick, and which servers are on it: those whose processes, or what they started, hold memory on it; and
-/// those that were `given` it, as long as it cannot be seen that they are not.
+/// those that were `given` it, as long as it cannot be seen that they are not. Where there may be processes that are not listed,
+/// neither how many there are nor what all others had is known.
 pub(super) fn gpu_tick(device: &GpuDevice, owners: &Owners<'_>, given: &[EntityId]) -> GpuTick {
     let mut tick = GpuTick { slots: device.slots, sharing: device.sharing, ..GpuTick::unknown(device.entity) };
     let Reading::Value(processes) = &device.processes else {
         tick.servers = given.to_vec();
         return tick;
     };
-    tick.processes = u32::try_from(processes.len()).ok();
-    let (mut own, mut other) = (Some(0.0), Some(0.0));
+    let are_all = !device.may_have_others;
+    tick.processes = u32::try_from(processes.len()).ok().filter(|_| are_all);
+    let (mut own, mut other) = (Some(0.0), are_all.then_some(0.0));
     let (mut holders, mut strangers, mut unknown) = (Vec::new(), 0, 0);
     for process in processes {
         let sum = match owners.of(process.pid) {
@@ -109,7 +111,7 @@ pub(super) fn gpu_tick(device: &GpuDevice, owners: &Owners<'_>, given: &[EntityI
     holders.dedup();
     // Who was given a GPU and holds nothing on it is not on it, as long as every process there is somebody else's. What is there
     // and nobody's may still be its: workers that left their parent, another server that it stands in front of.
-    let absent = strangers + unknown == 0;
+    let absent = are_all && strangers + unknown == 0;
     let unseen: Vec<EntityId> = given.iter().copied().filter(|server| !holders.contains(server) && !absent).collect();
     if unknown == 0 && unseen.is_empty() {
         // Each is a mean of its own: together they may pass the whole.
@@ -149,6 +151,7 @@ mod tests {
             driver_version: Reading::Unavailable(UNKNOWN),
             slots: [perfwatch_model::GpuSlot::default(); SLOTS],
             sharing: Sharing::Alone,
+            may_have_others: false,
             processes: Reading::Value(processes.iter().map(process).collect()),
         }
     }
@@ -199,6 +202,19 @@ mod tests {
         assert_eq!((share(over.own_sm), share(over.other_sm)), (Some(29.0), Some(71.0)), "shares of all there was");
         let foreign = GpuDevice { processes: Reading::Unavailable(UNKNOWN), ..device("GPU-a", &[]) };
         assert_eq!(servers(&foreign, &all, None), GpuTick { sharing: Sharing::Alone, ..GpuTick::unknown(EntityId(9)) });
+    }
+
+    #[test]
+    fn where_there_may_be_others_neither_their_share_nor_their_number_is_known_and_who_was_given_the_gpu_may_be_one() {
+        let servers = by_pid(&[(ONE, vec![10]), (TWO, vec![20])]);
+        let owners = Owners::new(&servers, None);
+        let partly =
+            |processes: &[(u32, Option<f64>)]| GpuDevice { may_have_others: true, ..device("GPU-a", processes) };
+        let told = gpu_tick(&partly(&[(10, Some(0.5))]), &owners, &[]);
+        assert_eq!((told.servers, told.own_sm), (vec![ONE], Share::of(0.5)));
+        assert_eq!((told.other_sm, told.processes), (Share::UNKNOWN, None));
+        let told = gpu_tick(&partly(&[(10, Some(0.5))]), &owners, &[TWO]);
+        assert_eq!((told.servers, told.own_sm), (vec![ONE, TWO], Share::UNKNOWN));
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct GpuFacts {
     pub uncorrected: Fact<u64>,
     /// XID errors in the tick, by code.
     pub xids: Vec<(i64, u64)>,
+    /// Something that the driver counts is lower than an agent before this one told it: the device was reset meanwhile, or its
+    /// driver loaded anew.
+    pub began_anew: bool,
     /// Faults that it has, or has not; what cannot be told is not in it.
     pub faults: Vec<(String, bool)>,
     /// The tick in pieces that are as short as the units were measured, oldest first. Empty where the tick has nothing finer
@@ -97,6 +100,7 @@ impl GpuFacts {
             held_down: held_down::held_down(source, entity, handles),
             uncorrected: source.absent(&gpu::ERRORS, entity),
             xids: Vec::new(),
+            began_anew: false,
             faults: handles
                 .faults
                 .iter()
@@ -167,9 +171,25 @@ impl GpuFacts {
             // back.
             self.uncorrected = match known.insert(series, now).map(|before| now.checked_sub(before)) {
                 Some(Some(gained)) => Fact::known(gained, Quality::Counter),
-                Some(None) => Fact::missing("the counter went back: what it counts has restarted"),
+                Some(None) => {
+                    self.began_anew = true;
+                    Fact::missing("the counter went back: what it counts has restarted")
+                }
                 None => Fact::missing("the counter has no earlier value to compare with yet"),
             };
+        }
+    }
+
+    /// Looks whether the device began anew by what it has used since it did.
+    pub(super) fn read_energy(
+        &mut self,
+        source: &Source<'_>,
+        handles: &GpuHandles,
+        known: &mut BTreeMap<SeriesId, u64>,
+    ) {
+        let total = |series: SeriesId| Some((series, source.tick().value(series).and_then(Number::as_int)?));
+        if let Some((series, now)) = handles.energy.and_then(total) {
+            self.began_anew |= known.insert(series, now).is_some_and(|before| now < before);
         }
     }
 

@@ -94,6 +94,7 @@ pub(super) struct GpuHandles {
     pub(super) held_down: Vec<(String, SeriesId)>,
     pub(super) held_down_now: Vec<(String, SeriesId)>,
     pub(super) uncorrected: Option<SeriesId>,
+    pub(super) energy: Option<SeriesId>,
     /// By fault.
     pub(super) faults: Vec<(String, SeriesId)>,
     /// By code.
@@ -216,6 +217,7 @@ impl GpuHandles {
             (&gpu::MEMORY_LIMIT, &mut self.memory_total),
             (&gpu::MEMORY_RESERVED, &mut self.memory_reserved),
             (&gpu::POWER_LIMIT, &mut self.power_limit),
+            (&gpu::ENERGY, &mut self.energy),
             (&gpu::PCIE_GENERATION, &mut self.link_generation),
             (&gpu::PCIE_WIDTH, &mut self.link_width),
             (&gpu::PCIE_GENERATION_LIMIT, &mut self.link_generation_limit),

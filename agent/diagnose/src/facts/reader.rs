@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use perfwatch_model::{EntityId, MetricDef, Number, Quality, Reason, SeriesId, SeriesTable, Tick};
 
-use super::handles::Handles;
+use super::handles::{GpuHandles, Handles};
 use super::{Fact, Facts, GpuFacts, HostFacts, ServerFacts};
+use crate::recollection::DriverTotals;
 
 /// Turns each tick once into [`Facts`]. Remembers the totals of the tick before, because counters are differenced.
 ///
@@ -15,14 +16,32 @@ pub struct FactReader {
     handles: Handles,
     before: Vec<(SeriesId, Number)>,
     before_end_ns: Option<u64>,
-    /// Totals of GPUs' errors, as they last were, however long ago.
+    /// Totals that GPUs' errors are told by, as they last were, however long ago.
     errors: BTreeMap<SeriesId, u64>,
+    /// The same from before the first tick, of GPUs of which they are yet to be told, by entity.
+    recalled: BTreeMap<String, DriverTotals>,
 }
 
 impl FactReader {
     /// A reader that has seen nothing: counters are unknown in the first tick.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What the driver's totals of GPUs were before the first tick.
+    pub(crate) fn recall(&mut self, totals: BTreeMap<String, DriverTotals>) {
+        self.recalled = totals;
+    }
+
+    /// What the driver's totals of a GPU last were.
+    pub(crate) fn totals(&self, entity: EntityId, id: &str) -> DriverTotals {
+        let Some(handles) = self.handles.gpus.get(&entity) else { return DriverTotals::default() };
+        let last = |series: Option<SeriesId>| self.errors.get(&series?).copied();
+        let recalled = self.recalled.get(id).copied().unwrap_or_default();
+        DriverTotals {
+            uncorrected: last(handles.uncorrected).or(recalled.uncorrected),
+            energy: last(handles.energy).or(recalled.energy),
+        }
     }
 
     /// The facts of the next tick, which must be sealed.
@@ -50,13 +69,38 @@ impl FactReader {
         let mut gpus = Vec::with_capacity(self.handles.gpus.len());
         for (entity, handles) in &self.handles.gpus {
             let mut gpu = GpuFacts::read(&source, *entity, handles);
+            let id = || table.entity_of(*entity).map(ToString::to_string).unwrap_or_default();
+            recall(&mut self.recalled, id, handles, &mut self.errors);
             gpu.read_errors(&source, handles, &mut self.errors, first);
+            gpu.read_energy(&source, handles, &mut self.errors);
             gpus.push(gpu);
         }
         self.before.clone_from(&tick.values);
         self.before_end_ns = Some(tick.end.mono_ns);
         Facts { end: tick.end, dt_ns: tick.dt_ns, host, servers, gpus }
     }
+}
+
+/// Begins with what was recalled of a GPU, as far as there are series for it: it may be some ticks until all have been told.
+fn recall(
+    recalled: &mut BTreeMap<String, DriverTotals>,
+    id: impl Fn() -> String,
+    handles: &GpuHandles,
+    errors: &mut BTreeMap<SeriesId, u64>,
+) {
+    if recalled.is_empty() {
+        return;
+    }
+    let id = id();
+    let Some(DriverTotals { uncorrected, energy }) = recalled.get_mut(&id) else { return };
+    for (series, total) in [(handles.uncorrected, uncorrected), (handles.energy, energy)] {
+        if let Some(series) = series
+            && let Some(total) = total.take()
+        {
+            errors.entry(series).or_insert(total);
+        }
+    }
+    recalled.retain(|_, totals| *totals != DriverTotals::default());
 }
 
 /// A tick and the totals before it.

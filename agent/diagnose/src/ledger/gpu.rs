@@ -20,10 +20,22 @@ const TRANSFER: &str = idle_cause(State::Transfer);
 const LATE_NS: u64 = 250_000_000;
 /// What a busy device did.
 const BUSY: [&str; 5] = [COMPUTE, MEMORY_BANDWIDTH, SM_STALLED, SM_IDLE_RESIDENT, BUSY_UNKNOWN];
+/// What of it goes at the pace of the SMs' clock. The memory has a clock of its own, which is not held down with that one.
+const CLOCKED: [&str; 4] = [COMPUTE, SM_STALLED, SM_IDLE_RESIDENT, BUSY_UNKNOWN];
 
 /// Time of a ledger in which the device was busy, for whomever and however slowly.
 pub fn busy_ns(ledger: &Ledger) -> u64 {
     BUSY.iter().chain(&[OTHER_TENANT, THROTTLED]).map(|label| ledger.ns(label)).sum()
+}
+
+/// Time of one of these, with what the clocks' being held down took of it.
+pub fn with_lost_to_clocks(ledger: &Ledger, label: &str) -> f64 {
+    let ns = ledger.ns(label) as f64;
+    let left: u64 = CLOCKED.iter().map(|label| ledger.ns(label)).sum();
+    if !CLOCKED.contains(&label) || left == 0 {
+        return ns;
+    }
+    ns * (left + ledger.ns(THROTTLED)) as f64 / left as f64
 }
 
 /// The ledger of a GPU's tick, made of pieces as short as it was measured: 100 ms with GPM. In each, as nested differences:
@@ -40,8 +52,8 @@ pub fn busy_ns(ledger: &Ledger) -> u64 {
 /// - `starved.transfer`: of `host_compute`, what copies over the link take at least beyond all the rest of the tick;
 /// - `other_tenant`: of busy time the share that processes had which belong to none of the watched servers on the device, by
 ///   the SMs' time of each process; not under MPS, where processes overlap, and not of an instance of MIG, which has no other;
-/// - `throttled`: of what is left of it, what the clocks' being held down cost: `min(θ, busy) · (1 − f / f_max)`, θ the longest
-///   of the overlapping reasons.
+/// - `throttled`: of what is left of it but `memory_bandwidth`, what the clocks' being held down cost:
+///   `min(θ / busy, 1) · (1 − f / f_max)` of that, θ the longest of the overlapping reasons.
 ///
 /// Without GPM busy time is `busy_unknown`: the driver's utilisation says that something ran, not how much of the device. Its own
 /// samples of it tell pieces apart; what is in none of them has the tick's.
@@ -70,9 +82,9 @@ pub fn gpu_ledger(facts: &GpuFacts) -> Option<(Ledger, Bounds)> {
         None if !facts.servers.is_empty() => parts.at_best(&BUSY, Quality::Inferred),
         None => {}
     }
-    let lost = throttled_ns(facts, parts.ns(&BUSY));
+    let lost = share_of(parts.ns(&CLOCKED), lost_to_clocks(facts, parts.ns(&BUSY)));
     // What a clock would have made of the time is a model, however well the time is known.
-    parts.carve(THROTTLED, lost, &BUSY, Quality::Modelled, None);
+    parts.carve(THROTTLED, lost, &CLOCKED, Quality::Modelled, None);
     Some(parts.ledger(whole))
 }
 
@@ -128,12 +140,12 @@ fn share_of(whole: u64, share: f64) -> u64 {
     ((whole as f64 * share.clamp(0.0, 1.0)).round() as u64).min(whole)
 }
 
-/// Busy time that the clocks' being held down cost; 0 where that cannot be told.
-fn throttled_ns(facts: &GpuFacts, busy: u64) -> u64 {
-    let (Some(clock), Some(limit)) = (facts.sm_clock.get(), facts.sm_clock_limit.get()) else { return 0 };
-    if !facts.ended_busy() {
-        return 0;
+/// Share of what goes at the pace of the SMs' clock that its being held down cost; 0 where that cannot be told.
+fn lost_to_clocks(facts: &GpuFacts, busy: u64) -> f64 {
+    let (Some(clock), Some(limit)) = (facts.sm_clock.get(), facts.sm_clock_limit.get()) else { return 0.0 };
+    if !facts.ended_busy() || limit <= 0.0 {
+        return 0.0;
     }
     let held_down = facts.longest_held_down().map_or(0, |(_, ns)| ns.min(busy));
-    if limit <= 0.0 { 0 } else { share_of(held_down, 1.0 - clock / limit) }
+    held_down as f64 / busy.max(1) as f64 * (1.0 - clock / limit).max(0.0)
 }

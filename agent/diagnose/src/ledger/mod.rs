@@ -9,7 +9,7 @@ mod parts;
 mod request;
 
 pub use cpu::{Stalls, cpu_ledger, stalls};
-pub use gpu::{DRAM_PEAK, TENSOR_PEAK, busy_ns, gpu_ledger};
+pub use gpu::{DRAM_PEAK, TENSOR_PEAK, busy_ns, gpu_ledger, with_lost_to_clocks};
 pub use parts::Bounds;
 pub use request::request_ledger;
 

@@ -1,4 +1,4 @@
-//! A GPU computes as fast as it can.
+//! A GPU computes as fast as its clocks let it.
 
 use perfwatch_model::{Evidence, MetricDef, Severity};
 
@@ -14,7 +14,7 @@ impl Rule<GpuWindow> for GpuComputeBound {
     }
 
     fn summary(&self) -> &'static str {
-        "A GPU computes as fast as it can"
+        "A GPU computes as fast as its clocks let it"
     }
 
     fn needs(&self) -> &'static [&'static MetricDef] {
@@ -35,8 +35,8 @@ fn diagnose(window: &GpuWindow) -> Diagnosis {
     Diagnosis {
         severity: Severity::Note,
         detail: format!(
-            "It was busy for {busy} of the time, and {of_busy} of that computed at the rate that its pipes have: larger batches will \
-             not make it faster.",
+            "It was busy for {busy} of the time, and {of_busy} of that computed at the rate that its pipes have: larger \
+             batches will not make it faster."
         ),
         evidence: bound::evidence(window, "gpu.compute_of_busy", COMPUTE).into_iter().chain(rest(window)).collect(),
         remedies: vec![

@@ -78,8 +78,9 @@ fn diagnose(window: &GpuWindow) -> Diagnosis {
     let free = window.memory_free.get().unwrap_or(0) as f64;
     let left_s = free / grown.max(1.0) * span_s;
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    let left = if left_s < 1.0 { "less than a second".to_owned() } else { format!("{left_s:.0} s") };
     let detail = format!(
-        "{} of the memory is in use and {:.0} MiB came in {:.0} s: at this rate the remaining {:.0} MiB last {left_s:.0} s.",
+        "{} of the memory is in use and {:.0} MiB came in {:.0} s: at this rate the remaining {:.0} MiB last {left}.",
         percent(window.memory.get().unwrap_or(0.0)),
         mib(grown),
         span_s,

@@ -111,16 +111,30 @@ fn diagnose(window: &GpuWindow) -> Diagnosis {
     Diagnosis { severity, detail, evidence: evidence(window), remedies }
 }
 
+/// Who made the power limit lower than the GPU comes with. The lowest of the limits is the one that holds.
+enum Limiter {
+    Platform,
+    Somebody,
+    Nobody,
+}
+
 /// A busy GPU at the limit that it comes with is well used: what that costs is told, and who wants it back has to change the work
 /// or the limit.
 fn at_power_limit(window: &GpuWindow) -> Diagnosis {
-    let is_lowered = window.faults.iter().any(|fault| fault == "power_limit_lowered");
+    let has = |fault: &str| window.faults.iter().any(|known| known == fault);
+    let limiter = if has("power_limit_by_platform") {
+        Limiter::Platform
+    } else if has("power_limit_lowered") {
+        Limiter::Somebody
+    } else {
+        Limiter::Nobody
+    };
     let limit = window.power_limit.get().map(|watts| format!(" of {watts:.0} W")).unwrap_or_default();
     let cap = percent(window.held_down_for("sw_power_cap").get().unwrap_or(0.0));
-    let meaning = if is_lowered {
-        "and that is below the one that it comes with: capacity is given away"
-    } else {
-        "which is normal under full load at the limit that it comes with"
+    let meaning = match limiter {
+        Limiter::Platform => "and that is below the one that is set: the machine that it is in caps its power",
+        Limiter::Somebody => "and that is below the one that it comes with: capacity is given away",
+        Limiter::Nobody => "which is normal under full load at the limit that it comes with",
     };
     let detail = format!(
         "The GPU was at its power limit{limit} for {cap} of the time{}, {meaning}{}{}.",
@@ -128,17 +142,21 @@ fn at_power_limit(window: &GpuWindow) -> Diagnosis {
         clock(window),
         cost(window)
     );
-    let raise = if is_lowered {
-        remedy(
+    let raise = match limiter {
+        Limiter::Platform => remedy(
+            "check the power cap of the chassis (its BMC, the rack's power management); of a laptop the power profile, and whether \
+             it runs on battery",
+            "the limit that is set on the GPU is higher, so raising that one changes nothing (`nvidia-smi -q -d POWER` shows both)",
+        ),
+        Limiter::Somebody => remedy(
             "set the limit back to the default (`nvidia-smi -q -d POWER` shows both), once it is known why it was lowered",
             "somebody chose it: for the power or the cooling of the machine or the rack",
-        )
-    } else {
-        remedy(
+        ),
+        Limiter::Nobody => remedy(
             "leave it, unless capacity is short; a limit below the highest that the card allows can be raised \
              (`nvidia-smi -q -d POWER`, `-pl WATTS`)",
             "the highest clock is for loads that draw less; the last watts give the least",
-        )
+        ),
     };
     let less_work = remedy(
         "use fewer bits per weight (FP8, INT8), or batches that read weights once for more requests",
@@ -158,7 +176,8 @@ fn clock(window: &GpuWindow) -> String {
     share.unwrap_or_default()
 }
 
-/// What that took of the busy time, in words. It is as much as it would be if all work went with the clock of the SMs.
+/// What that took of the busy time, in words. It is as much as it would be if all of it went with the clock of the SMs but
+/// what moved data as fast as the memory can; what waits for the memory in between loses less.
 fn cost(window: &GpuWindow) -> String {
     let ledger = window.ledger.as_ref().filter(|ledger| busy_ns(ledger) > 0);
     let share = ledger.map(|ledger| ledger.ns(THROTTLED) as f64 / busy_ns(ledger) as f64);

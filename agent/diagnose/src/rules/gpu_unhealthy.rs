@@ -4,15 +4,18 @@ mod driver;
 mod xid;
 
 use perfwatch_model::metrics::gpu;
-use perfwatch_model::{MetricDef, Quality, Reason, Severity};
+use perfwatch_model::{MetricDef, Quality, Reason, Remedy, Severity};
 
 use super::{Diagnosis, Rule, Verdict, remedy};
 use crate::window::{REMEMBERED_NS, evidence, seconds};
 use crate::{Fact, GpuWindow};
 
-pub(crate) use xid::is_of_program;
+pub(crate) use xid::says_nothing;
 
 pub(super) struct GpuUnhealthy;
+
+/// Why anything is done about an XID error.
+const REPORTED: &str = "the driver reports it when a GPU, or what runs on it, fails";
 
 const ID: &str = "gpu-unhealthy";
 const SUMMARY: &str = "A GPU or its driver is broken, or about to be";
@@ -23,8 +26,12 @@ const NEEDS: &[&MetricDef] = &[&gpu::FAULT, &gpu::ERRORS, &gpu::XIDS];
 const RESET: &str =
     "stop every program that has the GPU open, monitors and this agent among them, then run `nvidia-smi --gpu-reset`";
 
+/// The same of one that can wait.
+const RESET_LATER: &str = "reset it when its users can be stopped: every program that has it open, monitors and this agent among them, \
+     then `nvidia-smi --gpu-reset`";
+
 /// What each fault means and what to do, worst first.
-const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
+const FAULTS: [(&str, Severity, &str, &str, &str); 10] = [
     (
         "lost",
         Severity::Critical,
@@ -74,9 +81,15 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
         "row_remap_pending",
         Severity::Warning,
         "a row of its memory is to be replaced at the next reset",
-        "reset it when its users can be stopped: every program that has it open, monitors and this agent among them, \
-         then `nvidia-smi --gpu-reset`",
+        RESET_LATER,
         "until then the faulty row stays in use",
+    ),
+    (
+        "page_retirement_pending",
+        Severity::Warning,
+        "a page of its memory is to be taken out of use when its driver is loaded next",
+        RESET_LATER,
+        "a reset loads it anew; until then the faulty page stays in use",
     ),
     (
         "pcie_link_degraded",
@@ -86,8 +99,9 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 9] = [
         "copies between host and device take that much longer",
     ),
 ];
-/// Faults that somebody set, which say nothing of the device's health: told as readings alone.
-pub const SETTINGS: [&str; 2] = ["power_limit_lowered", "clocks_locked"];
+/// Faults that somebody set, of the device or of the machine that it is in, which say nothing of the device's health: told as
+/// readings alone.
+pub const SETTINGS: [&str; 3] = ["power_limit_lowered", "power_limit_by_platform", "clocks_locked"];
 
 impl Rule<GpuWindow> for GpuUnhealthy {
     fn id(&self) -> &'static str {
@@ -102,6 +116,11 @@ impl Rule<GpuWindow> for GpuUnhealthy {
         NEEDS
     }
 
+    /// Faults and incidents are not less true of a GPU that was seen for a second.
+    fn is_of_the_moment(&self) -> bool {
+        true
+    }
+
     fn judge(&self, window: &GpuWindow) -> Verdict {
         let has = |fault: &str| match fault {
             "uncorrected" => window.uncorrected > 0,
@@ -109,12 +128,12 @@ impl Rule<GpuWindow> for GpuUnhealthy {
         };
         let of_device = FAULTS.iter().filter(|(fault, ..)| has(fault)).map(|(fault, severity, said, action, why)| {
             let when = if *fault == "uncorrected" { lately(window.uncorrected) } else { String::new() };
-            (*severity, format!("{said}{when}"), (*action).to_owned(), *why)
+            (*severity, format!("{said}{when}"), Some(*action), *why)
         });
         let of_driver = window.xids.iter().map(|(code, count)| {
             let (severity, said, action) = xid::meaning(*code);
             let said = format!("XID {code}{}: {said}", lately(*count));
-            (severity, said, action, "the driver reports it when a GPU, or what runs on it, fails")
+            (severity, said, action, REPORTED)
         });
         let mut found: Vec<_> = of_device.chain(of_driver).collect();
         found.sort_by_key(|(severity, ..)| std::cmp::Reverse(*severity));
@@ -142,9 +161,22 @@ impl Rule<GpuWindow> for GpuUnhealthy {
             severity: *severity,
             detail: format!("The GPU is not well: {}.", said.join("; ")),
             evidence: evidence.collect(),
-            remedies: found.iter().map(|(_, _, action, why)| remedy(action.clone(), why)).collect(),
+            remedies: remedies(&found, window),
         })
     }
+}
+
+/// What there is to do, each once: several faults may ask for the same.
+fn remedies(found: &[(Severity, String, Option<&'static str>, &'static str)], window: &GpuWindow) -> Vec<Remedy> {
+    let mut all: Vec<Remedy> = Vec::new();
+    let actions = found.iter().filter_map(|(_, _, action, why)| Some(remedy((*action)?, why)));
+    let look_up = (!window.xids.is_empty()).then(|| remedy(xid::look_up(window.xids.keys().copied()), REPORTED));
+    for remedy in actions.chain(look_up) {
+        if all.iter().all(|known| known.action != remedy.action) {
+            all.push(remedy);
+        }
+    }
+    all
 }
 
 /// Within what time, and how often when it was not once.

@@ -47,12 +47,15 @@ pub const GPU_RULES: &[&dyn Rule<GpuWindow>] = &[
     &gpu_memory_bandwidth_bound::GpuMemoryBandwidthBound,
 ];
 
+/// Which of them it is that looks at what a GPU went through.
+pub(crate) const UNHEALTHY: usize = 0;
+
 /// Every rule about the machine: it looks at the newest tick alone, which says how the machine is.
 pub const HOST_RULES: &[&dyn Rule<HostFacts>] = &[&gpu_unhealthy::GpuUnhealthy];
 
 pub(crate) use gpu_starved_by_host::is_starvation;
 pub use gpu_unhealthy::SETTINGS;
-pub(crate) use gpu_unhealthy::is_of_program;
+pub(crate) use gpu_unhealthy::says_nothing;
 
 /// Something that can be wrong with what a `Window` shows: a server, a GPU, the machine (of which one tick is enough).
 pub trait Rule<Window>: Sync {
@@ -70,7 +73,13 @@ pub trait Rule<Window>: Sync {
         false
     }
 
-    /// Looks at one window. The engine asks only when it is full; what is asked of one tick needs no history.
+    /// True for a rule that looks at no more than how things are at the end of the window, and is asked from the first
+    /// tick on.
+    fn is_of_the_moment(&self) -> bool {
+        false
+    }
+
+    /// Looks at one window. The engine asks only when it is full, but for what is of the moment.
     fn judge(&self, window: &Window) -> Verdict;
 }
 
@@ -167,6 +176,11 @@ mod tests {
         for (from, count) in [(0, sorts[0]), (sorts[0], sorts[1]), (sorts[0] + sorts[1], sorts[2])] {
             assert_eq!(ids(from).take(count).collect::<BTreeSet<_>>().len(), count, "two rules share an id");
         }
+    }
+
+    #[test]
+    fn the_rule_that_looks_at_what_a_gpu_went_through_is_where_it_is_said_to_be() {
+        assert_eq!(GPU_RULES[UNHEALTHY].id(), "gpu-unhealthy");
     }
 
     #[test]

@@ -15,7 +15,9 @@ pub use memory::{MemoryAt, MemoryTrail};
 use super::{covers, evidence, seconds, sum};
 use crate::Fact;
 use crate::facts::GpuFacts;
-use crate::ledger::{BUSY_UNKNOWN, Bounds, IDLE_UNKNOWN, NO_DEMAND, OTHER_TENANT, UNKNOWN, busy_ns, gpu_ledger};
+use crate::ledger::{
+    BUSY_UNKNOWN, Bounds, IDLE_UNKNOWN, NO_DEMAND, OTHER_TENANT, UNKNOWN, busy_ns, gpu_ledger, with_lost_to_clocks,
+};
 use crate::rules::{SETTINGS, is_starvation};
 
 /// One GPU in one tick: its facts and the ledger made of them.
@@ -150,13 +152,14 @@ impl GpuWindow {
         self.of_ledger(|ledger| busy_ns(ledger) as f64 / ledger.interval_ns() as f64)
     }
 
-    /// Share of the busy time that went into something. Unknown where nothing says what the device did.
+    /// Share of the busy time that went into something, by whomever, and at whatever clock: what others had of it and what
+    /// clocks took count for what they were taken from. Unknown where nothing says what the device did.
     pub fn of_busy(&self, label: &str) -> Fact<f64> {
-        let busy = self.ledger.as_ref().map_or(0, busy_ns);
+        let busy = self.ledger.as_ref().map_or(0, |ledger| busy_ns(ledger) - ledger.ns(OTHER_TENANT));
         if self.ledger.as_ref().is_some_and(|ledger| ledger.ns(BUSY_UNKNOWN) * 10 > busy) {
             return Fact::missing("which units were busy is not known: it takes GPM, from Hopper on");
         }
-        self.of_ledger(|ledger| ledger.ns(label) as f64 / busy.max(1) as f64)
+        self.of_ledger(|ledger| with_lost_to_clocks(ledger, label) / busy.max(1) as f64)
     }
 
     /// Share of the window in which the device worked for others than the watched servers on it. Unknown without a server, and

@@ -27,6 +27,21 @@ impl World {
         Self { table, gpu, engine: Engine::new(Config::default()), second: 0 }
     }
 
+    /// Another agent goes on, which looks the GPU up anew.
+    pub(crate) fn start_anew(&mut self) {
+        let known = self.engine.recollection(&self.table);
+        let Self { table, gpu, engine, .. } = Self::new();
+        (self.table, self.gpu, self.engine) = (table, gpu, engine);
+        self.engine.recall(known);
+    }
+
+    /// The next second, in which nothing was seen of the GPU.
+    pub(crate) fn push_unseen(&mut self) {
+        self.table.retire(self.gpu);
+        self.push(&[]);
+        self.gpu = self.table.entity(Entity::new(EntityKind::Gpu, "GPU-a"));
+    }
+
     /// The next second. Of each GPU it is known that it has not fallen off the bus.
     pub(crate) fn push(&mut self, values: &[Value]) -> Judgement {
         self.second += 1;

@@ -54,6 +54,13 @@ pub const POWER_LIMIT_DEFAULT: MetricDef =
 pub const ENERGY: MetricDef = MetricDef::counter("hw.energy", Joules, "Energy drawn since the driver was loaded.");
 /// By `hw.sensor_location` (core, memory).
 pub const TEMPERATURE: MetricDef = MetricDef::gauge("hw.temperature", Celsius, "Temperature of the device.");
+/// Of the core. Below 0 where it is warmer than that.
+pub const TEMPERATURE_MARGIN: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.temperature.margin",
+    Celsius,
+    "How far the temperature is below the one from which the clocks are held down.",
+)
+.full();
 /// By `perfwatch.gpu.clock` (sm, memory).
 pub const CLOCK: MetricDef = MetricDef::gauge("perfwatch.gpu.clock.frequency", Hertz, "Clock frequency now.");
 /// By `perfwatch.gpu.clock` (sm, memory).
@@ -129,7 +136,7 @@ pub const PCIE_GENERATION_LIMIT: MetricDef = MetricDef::gauge(
 /// Lanes.
 pub const PCIE_WIDTH: MetricDef =
     MetricDef::gauge("perfwatch.gpu.pcie.width", Count("{lane}"), "Lanes that the PCIe link has now.").full();
-/// What slot and device have in common.
+/// What slot and device have in common; where nothing is known of the slot, the most that there were since the agent began.
 pub const PCIE_WIDTH_LIMIT: MetricDef = MetricDef::gauge(
     "perfwatch.gpu.pcie.width.limit",
     Count("{lane}"),
@@ -160,9 +167,16 @@ pub const REMAPPED_ROWS: MetricDef = MetricDef::gauge(
     "Rows of the memory that were replaced for such errors in the life of the device.",
 )
 .full();
+/// By `error.type` (corrected, uncorrected). Before Ampere, whose devices replace rows.
+pub const RETIRED_PAGES: MetricDef = MetricDef::gauge(
+    "perfwatch.gpu.retired_pages",
+    Count("{page}"),
+    "Pages of the memory that were taken out of use for such errors in the life of the device.",
+)
+.full();
 /// By `perfwatch.gpu.fault` (`lost`, `reset_required`, `unresponsive`, `driver_failed`, `row_remap_pending`, `row_remap_failed`,
-/// `recovery_needed`, `pcie_link_degraded`; and what somebody has set: `power_limit_lowered`, `clocks_locked`). Of the machine, where
-/// a driver that fails or is silent shows no device.
+/// `page_retirement_pending`, `recovery_needed`, `pcie_link_degraded`; and what somebody has set: `power_limit_lowered`,
+/// `power_limit_by_platform`, `clocks_locked`). Of the machine, where a driver that fails or is silent shows no device.
 pub const FAULT: MetricDef = MetricDef::gauge(
     "perfwatch.gpu.fault.active",
     Ratio,
@@ -197,6 +211,7 @@ pub const ALL: &[&MetricDef] = &[
     &POWER_LIMIT_DEFAULT,
     &ENERGY,
     &TEMPERATURE,
+    &TEMPERATURE_MARGIN,
     &CLOCK,
     &CLOCK_LIMIT,
     &THROTTLE_ACTIVE,
@@ -216,6 +231,7 @@ pub const ALL: &[&MetricDef] = &[
     &PCIE_REPLAYS,
     &ERRORS,
     &REMAPPED_ROWS,
+    &RETIRED_PAGES,
     &FAULT,
     &STATUS,
     &XIDS,

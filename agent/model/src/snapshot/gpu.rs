@@ -23,6 +23,10 @@ pub struct GpuView {
     pub default_power_limit_watts: Option<f64>,
     /// Core temperature.
     pub temperature_celsius: Option<f64>,
+    /// How far that is below the temperature from which the clocks are held down, below 0 where it is above; absent where the
+    /// driver tells neither.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub temperature_margin_celsius: Option<f64>,
     /// Temperature of the memory; absent where it has no sensor of its own.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub memory_temperature_celsius: Option<f64>,
@@ -57,6 +61,9 @@ pub struct GpuView {
     /// Rows of its memory that were replaced for such errors in the life of the device.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remapped_rows: Option<ErrorCountsView>,
+    /// Pages of its memory that were taken out of use for such errors, where the device cannot replace rows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retired_pages: Option<ErrorCountsView>,
     /// Processes that hold memory on it: of hundreds those that hold most.
     pub processes: Vec<GpuProcessView>,
     /// How many more do.

@@ -123,7 +123,7 @@ pub struct GpuTick {
     pub servers: Vec<EntityId>,
     /// How its processes share it.
     pub sharing: Sharing,
-    /// Processes that hold memory on it; `None` where the driver does not tell, or tells pids of another namespace.
+    /// Processes that hold memory on it; `None` where the driver does not tell, or may not tell of all.
     pub processes: Option<u32>,
     /// Share of the SMs' time that those servers' processes had.
     pub own_sm: Share,

@@ -21,6 +21,11 @@ impl Unnamed {
         self.seq
     }
 
+    /// When it ended.
+    pub fn end(&self) -> Stamp {
+        self.end
+    }
+
     /// What was on the screen beside what the tick tells.
     pub fn scene(&self) -> &[u8] {
         &self.stored.scene

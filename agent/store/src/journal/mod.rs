@@ -335,6 +335,9 @@ impl Journal {
         }
         let Some(disk) = &mut self.disk else { return Ok(0) };
         let Some(file) = &disk.file else { return Err(Failure::Trouble("no journal could be made".into())) };
+        if seq.is_multiple_of(RETRY_EVERY) && place::is_gone(&disk.options.path) {
+            return self.begin_anew("somebody removed it", table, shipper);
+        }
         // After an outage more comes at once than the room that is left to a tick.
         let growth = self.shared.totals().growth() + self.judged.writing().bytes() + shipper.outgoing().bytes();
         if seq.is_multiple_of(TIDY_EVERY) || file.has_grown(growth) || self.waiting.len() > 1 {
@@ -354,10 +357,10 @@ impl Journal {
         }
     }
 
-    /// Sets a damaged file aside. Memory knows everything that must not be lost, so a new one can take over at once.
+    /// Sets a damaged file aside, or what is left of one that was removed. Memory knows everything that must not be lost, so a new one can take over at once.
     fn begin_anew(&mut self, reason: &str, table: &SeriesTable, shipper: &mut dyn Shipper) -> Result<u64, Failure> {
         let Some(disk) = &mut self.disk else { return Ok(0) };
-        tracing::error!(path = %disk.options.path.display(), reason, "journal damaged");
+        tracing::error!(path = %disk.options.path.display(), reason, "journal lost");
         disk.file = None;
         place::set_aside(&disk.options, "corrupt").map_err(Failure::Trouble)?;
         disk.peeked = None;

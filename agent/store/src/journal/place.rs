@@ -59,6 +59,11 @@ pub fn holds_something_else(path: &Path) -> bool {
     read && !is_database && head.iter().any(|byte| *byte != 0) && !beside(path, ".lock").exists()
 }
 
+/// Whether somebody removed the journal: what is written to one that is open is nowhere then.
+pub(super) fn is_gone(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Whether something was written there.
 pub(super) fn holds_anything(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|about| about.len() > 0)
@@ -93,8 +98,7 @@ pub(super) fn set_aside(options: &JournalOptions, why: &str) -> Result<PathBuf, 
     let path = options.path.as_path();
     let numbered = |number: u32| beside(path, &format!(".{why}-{}-{number}", options.now_wall_ns / 1_000_000_000));
     let target = (1..1_000).map(numbered).find(|target| !target.exists()).unwrap_or_else(|| numbered(0));
-    fs::rename(path, &target).map_err(|error| format!("cannot move {} away: {error}", path.display()))?;
-    for part in ["-wal", "-shm"] {
+    for part in ["", "-wal", "-shm"] {
         match fs::rename(beside(path, part), beside(&target, part)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -2,6 +2,8 @@
 
 use perfwatch_model::{Reading, Reason};
 
+use super::short::{Short, Step};
+
 /// Reads are not made when they are asked for: by so much two may be further apart than the requests were.
 const LATE_S: f64 = 1.5;
 /// The driver's clock and the agent's go apart, and its counters are renewed now and then.
@@ -14,12 +16,16 @@ pub(crate) enum Bound {
     PerSecond(f64),
     /// Whatever time that was.
     AtOnce(u64),
+    /// By what a link can move in a second; and it may have 32 bits.
+    Link(f64),
 }
 
 impl Bound {
     fn most(self, ns: u64) -> u64 {
         match self {
             Self::PerSecond(rate) => (rate * (ns as f64 / 1e9 * SLACK + LATE_S)) as u64,
+            // What a link cannot move, twice: headers may be counted too.
+            Self::Link(rate) => Self::PerSecond(2.0 * rate).most(ns),
             Self::AtOnce(most) => most,
         }
     }
@@ -27,10 +33,16 @@ impl Bound {
 
 /// A raw value, and when it was asked for.
 #[derive(Clone, Copy, Debug)]
-struct Read {
-    raw: u64,
-    at_ns: u64,
+pub(super) struct Read {
+    pub(super) raw: u64,
+    pub(super) at_ns: u64,
 }
+
+/// Why there is nothing of a counter that was full who knows how often.
+pub(super) const FULL_TOO_SOON: Reason = Reason::fixed(
+    "the driver counts these bytes in 32 bits, which this link can fill faster than they are read",
+    "none here; from Hopper on GPM tells them",
+);
 
 /// Makes a counter of NVML's, which restarts when the driver is loaded anew, one that only rises.
 ///
@@ -43,6 +55,7 @@ pub(crate) struct Counter {
     last: Option<Read>,
     total: u64,
     suspect: Option<Read>,
+    short: Short,
 }
 
 impl Counter {
@@ -51,10 +64,18 @@ impl Counter {
         let now = Read { raw, at_ns };
         let most_since = |before: Read| bound.most(at_ns.saturating_sub(before.at_ns));
         let suspect = self.suspect.take();
+        let step = if let Bound::Link(rate) = bound { self.short.step(now, rate) } else { Step::Plain };
         let more = match self.last {
             None => raw,
+            Some(_) if step == Step::Unknown => {
+                self.last = Some(now);
+                return Reading::Unavailable(FULL_TOO_SOON);
+            }
             Some(last) if raw >= last.raw && raw - last.raw <= most_since(last) => raw - last.raw,
             Some(last) => {
+                if let (Step::Wrapped(more), None) = (&step, suspect) {
+                    return self.believe(now, *more);
+                }
                 let is_same_side = |before: &Read| (before.raw < last.raw) == (raw < last.raw);
                 let goes_on = |before: &Read| raw >= before.raw && raw - before.raw <= most_since(*before);
                 let Some(before) = suspect.filter(|before| is_same_side(before) && goes_on(before)) else {
@@ -65,14 +86,18 @@ impl Counter {
                 if is_restart { raw } else { raw - before.raw }
             }
         };
-        self.last = Some(now);
+        self.believe(now, more)
+    }
+
+    fn believe(&mut self, read: Read, more: u64) -> Reading<u64> {
+        self.last = Some(read);
         self.total = self.total.saturating_add(more);
         Reading::Value(self.total)
     }
 
-    /// True as soon as a raw value was believed.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.last.is_some()
+    /// True as soon as it told more than 0.
+    pub(crate) fn has_counted(&self) -> bool {
+        self.total > 0
     }
 
     fn suspect(&mut self, read: Read, text: String) -> Reading<u64> {

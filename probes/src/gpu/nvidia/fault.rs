@@ -52,16 +52,21 @@ pub(crate) const NO_THREAD: Reason = Reason::fixed(
     "restart perfwatch; if it happens again, report it with the output of `perfwatch doctor`",
 );
 
+/// The device, or its driver, has no such reading.
+pub(crate) const NOT_SUPPORTED: Reason =
+    Reason::fixed("this device does not support the reading", "none: the driver offers it on other products");
+
 /// Pids of another namespace must not be looked up in ours.
 pub(crate) const FOREIGN_PIDS: Reason = Reason::fixed(
-    "NVML reports pids of the host, and this agent runs in a pid namespace of its own",
-    "run it in the host's pid namespace (`--pid=host`, Kubernetes `hostPID: true`)",
+    "this agent runs in a pid namespace of its own, and nothing shows that the pids that NVML reports are of it",
+    "run it in the host's pid namespace (`--pid=host`, Kubernetes `hostPID: true`); or, with a driver that tells pids by namespace, \
+     in the servers' (`shareProcessNamespace: true`) and as their user or with CAP_SYS_PTRACE",
 );
 
 /// Why a process' share of the memory is unknown.
 pub(crate) const MEMORY_NOT_ATTRIBUTED: Reason = Reason::fixed(
     "the driver does not attribute memory to processes here",
-    "none: WSL and some vGPUs do not support it",
+    "none on WSL and some vGPUs, which do not support it; in a pid namespace of its own: a newer driver, or the host's namespace",
 );
 
 /// The same, with what it says of the driver.
@@ -230,9 +235,7 @@ pub(crate) fn at_call(error: &NvmlError, call: &'static str) -> Reason {
         None => Reason::new(make(), cure),
     };
     match error {
-        NvmlError::NotSupported | NvmlError::FunctionNotFound => {
-            Reason::fixed("this device does not support the reading", "none: the driver offers it on other products")
-        }
+        NvmlError::NotSupported | NvmlError::FunctionNotFound => NOT_SUPPORTED,
         NvmlError::FailedToLoadSymbol(_) => {
             naming(&|| format!("the installed driver is too old: it has no `{call}`"), "update the NVIDIA driver")
         }

@@ -5,8 +5,9 @@ use nvml_wrapper::{Device, FieldIdScheme, Nvml};
 use nvml_wrapper_sys::bindings::{nvmlFieldValue_t, nvmlValue_t, nvmlValueType_t};
 use perfwatch_model::{Reading, Reason};
 
-use super::counter::Bound;
+use super::counter::{Bound, FULL_TOO_SOON};
 use super::fault;
+use super::short;
 
 pub(crate) const CALL: &str = "nvmlDeviceGetFieldValues";
 
@@ -20,8 +21,8 @@ pub(super) const MOST_COUNTED: u64 = 1 << 62;
 const BLANK: u64 = 1 << 47;
 const BLANK_ERRORS: u64 = u32::MAX as u64;
 
-/// Twice what a `PCIe` link of the sixth generation moves in a second in one direction, in bytes.
-const MOST_PCIE: f64 = 256e9;
+/// What a `PCIe` link of the sixth generation moves in a second in one direction, in bytes.
+const MOST_PCIE: f64 = 128e9;
 /// Twice what the links between two devices move in a second in one direction, KiB.
 const MOST_NVLINK: f64 = 3.6e12 / 1024.0;
 
@@ -65,6 +66,12 @@ pub(crate) enum Field {
     RemapPending,
     /// 1 when a row could not be replaced.
     RemapFailed,
+    /// Pages of the memory taken out of use for corrected errors, in the life of the device: before Ampere, in place of rows.
+    RetiredCorrected,
+    /// The same for uncorrected ones.
+    RetiredUncorrected,
+    /// 1 when a page is to be taken out of use when the driver is loaded next.
+    RetirementPending,
     /// What the driver asks for: 0 nothing, 1 a reset, 2 a reboot, 3 and 4 draining.
     RecoveryAction,
 }
@@ -95,6 +102,9 @@ pub(crate) const SLOW: &[Field] = &[
     Field::RemappedUncorrected,
     Field::RemapPending,
     Field::RemapFailed,
+    Field::RetiredCorrected,
+    Field::RetiredUncorrected,
+    Field::RetirementPending,
     Field::RecoveryAction,
 ];
 
@@ -119,6 +129,9 @@ impl Field {
             Self::RemappedUncorrected => (143, 143),
             Self::RemapPending => (144, 144),
             Self::RemapFailed => (145, 145),
+            Self::RetiredCorrected => (29, 29),
+            Self::RetiredUncorrected => (30, 30),
+            Self::RetirementPending => (31, 31),
             Self::RecoveryAction => (230, 230),
         };
         match scheme {
@@ -132,23 +145,32 @@ impl Field {
         match self {
             Self::MemoryTemperature => 200,
             Self::RemappedCorrected | Self::RemappedUncorrected => 1 << 20,
-            Self::RemapPending | Self::RemapFailed => 1,
+            // There is room for 64 in the list that the device keeps of them.
+            Self::RetiredCorrected | Self::RetiredUncorrected => 64,
+            Self::RemapPending | Self::RemapFailed | Self::RetirementPending => 1,
             Self::RecoveryAction => 100,
             // Counters: what is above has been seen for a value that there is none of.
             _ => MOST_COUNTED,
         }
     }
 
-    /// How far it can rise, if it is a counter.
-    pub(super) const fn bound(self) -> Bound {
+    /// How far it can rise, if it is a counter, on a device whose `PCIe` link moves so many bytes in a second.
+    pub(super) const fn bound(self, link_rate: Option<f64>) -> Bound {
         match self {
             Self::SwPowerCap | Self::SyncBoost | Self::SwThermal | Self::HwThermal | Self::HwPowerBrake => {
                 Bound::PerSecond(1e9)
             }
-            Self::PcieTransmit | Self::PcieReceive => Bound::PerSecond(MOST_PCIE),
+            Self::PcieTransmit | Self::PcieReceive => Bound::Link(match link_rate {
+                Some(rate) => rate,
+                None => MOST_PCIE,
+            }),
             Self::NvlinkTransmit | Self::NvlinkReceive => Bound::PerSecond(MOST_NVLINK),
             _ => Bound::AtOnce(1 << 32),
         }
+    }
+
+    const fn is_of_link(self) -> bool {
+        matches!(self, Self::PcieTransmit | Self::PcieReceive)
     }
 
     const fn can_be(self, value: u64) -> bool {
@@ -211,13 +233,14 @@ impl Batch {
             .any(|value| nvml_try(value.nvmlReturn).map_or_else(|error| fault::is_answer(&error), |()| true))
     }
 
-    /// What came, after [`Batch::ask`] went well.
-    pub(crate) fn tell(&self, into: &mut FieldReadings) {
+    /// What came, after [`Batch::ask`] went well, of a device whose `PCIe` link moves so many bytes in a second.
+    pub(crate) fn tell(&self, link_rate: Option<f64>, into: &mut FieldReadings) {
+        let is_full_too_soon = link_rate.is_none_or(short::is_too_fast);
         for (field, value) in self.fields.iter().zip(&self.asked) {
             into[*field as usize] = match nvml_try(value.nvmlReturn) {
-                // In 32 bits they are full after a second or two of work (`nvml.h`: "can be wrapped").
-                Ok(()) if is_narrow(value) && matches!(field, Field::PcieTransmit | Field::PcieReceive) => {
-                    Reading::Unavailable(NARROW)
+                // `nvml.h`: "can be wrapped".
+                Ok(()) if is_full_too_soon && is_short(value) && field.is_of_link() => {
+                    Reading::Unavailable(FULL_TOO_SOON)
                 }
                 Ok(()) => match decode(value.valueType, value.value).filter(|decoded| field.can_be(*decoded)) {
                     Some(decoded) => Reading::Value(decoded),
@@ -236,9 +259,7 @@ impl Batch {
     }
 }
 
-const NARROW: Reason = Reason::fixed("the driver counts these bytes in 32 bits, which are full too soon", "none");
-
-fn is_narrow(value: &nvmlFieldValue_t) -> bool {
+fn is_short(value: &nvmlFieldValue_t) -> bool {
     matches!(value.valueType, 1 | 5 | 6)
 }
 
@@ -289,6 +310,8 @@ mod tests {
         assert!([0, 1, 1 << 32].iter().all(|value| Field::EccCorrected.can_be(*value)));
         assert!([u64::from(u32::MAX), 1 << 47, u64::MAX].iter().all(|value| !Field::EccCorrected.can_be(*value)));
         assert!(Field::HwThermal.can_be(u64::from(u32::MAX)) && !Field::HwThermal.can_be(1 << 47));
+        assert!(Field::RetiredUncorrected.can_be(64));
+        assert!([65, u64::from(u32::MAX), 1 << 47].iter().all(|value| !Field::RetiredUncorrected.can_be(*value)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::{
-    nvmlGpmMetric_t, nvmlGpmMetric_t__bindgen_ty_1, nvmlGpmMetricsGet_t, nvmlGpmSample_t,
+    nvmlDevice_t, nvmlGpmMetric_t, nvmlGpmMetric_t__bindgen_ty_1, nvmlGpmMetricsGet_t, nvmlGpmSample_t,
 };
 use perfwatch_model::{Reading, Reason, Stamp};
 
@@ -12,7 +12,6 @@ use super::fault;
 use super::readings::DeviceReadings;
 use super::traffic::{self, RATES, Rates};
 
-pub(crate) const TAKE: &str = "nvmlGpmSampleGet";
 pub(crate) const COMPARE: &str = "nvmlGpmMetricsGet";
 
 /// NVML refreshes its counters each 100 ms, and shorter intervals are invalid (`nvml.h`). Samples that are due 100 ms after each
@@ -86,16 +85,21 @@ pub(crate) fn stood_still(since: Stamp) -> Reason {
     )
 }
 
-/// Why there is nothing at all.
+/// Why there is nothing at all. A driver that does not know the question leaves open what the device could.
 const NO_GPM: Reason = Reason::fixed(
-    "this device does not support GPM: it is older than Hopper, or shared in a way that hides it",
-    "none here; its utilisation, power and clocks are still shown",
+    "this device does not support GPM, as far as its driver tells: it is older than Hopper, shared in a way that hides it, or the \
+     driver is older than GPM",
+    "none before Hopper, or where it is hidden: utilisation, power and clocks are still shown; from Hopper on, update the driver",
 );
 
 /// The two samples of a device.
 pub(crate) struct Gpm<'nvml> {
     nvml: &'nvml Nvml,
     activity: Activity,
+    /// The GPU's, of which samples are taken, or of an instance of it: the driver is not asked for GPM with an instance's handle,
+    /// which has been seen to break that handle.
+    gpu: nvmlDevice_t,
+    instance: Option<u32>,
     samples: [nvmlGpmSample_t; 2],
     /// Which of them the next one is compared with.
     older: usize,
@@ -107,16 +111,24 @@ pub(crate) struct Gpm<'nvml> {
 }
 
 impl<'nvml> Gpm<'nvml> {
-    /// Makes room for two samples, where the device supports them.
+    /// Makes room for two samples of a GPU, or of a MIG instance of it, where the GPU supports them.
     ///
     /// # Errors
     /// It does not, or cannot say so.
     #[allow(unsafe_code, reason = "the wrapper's samples are allocated anew each time")]
-    pub(crate) fn open(nvml: &'nvml Nvml, device: &Device<'nvml>, activity: &Activity) -> Result<Self, Reason> {
+    pub(crate) fn open(
+        nvml: &'nvml Nvml,
+        device: &Device<'nvml>,
+        instance: Option<u32>,
+        activity: &Activity,
+    ) -> Result<Self, Reason> {
         activity.enter("nvmlGpmQueryDeviceSupport");
         match device.gpm_support() {
             Ok(true) => {}
-            Ok(false) | Err(NvmlError::NotSupported) => return Err(NO_GPM),
+            Ok(false)
+            | Err(NvmlError::NotSupported | NvmlError::FunctionNotFound | NvmlError::FailedToLoadSymbol(_)) => {
+                return Err(NO_GPM);
+            }
             Err(error) => return Err(fault::at_call(&error, "nvmlGpmQueryDeviceSupport")),
         }
         let failed = |error: NvmlError| fault::at_call(&error, "nvmlGpmSampleAlloc");
@@ -148,7 +160,10 @@ impl<'nvml> Gpm<'nvml> {
         }
         activity.enter("nvmlGpmSampleAlloc");
         let activity = activity.clone();
-        let mut gpm = Self { nvml, activity, samples: [none; 2], older: 0, older_ns: None, newer_ns: None, asked };
+        // SAFETY: it lives as long as the library's session, which outlives this.
+        let gpu = unsafe { device.handle() };
+        let (samples, older, older_ns, newer_ns) = ([none; 2], 0, None, None);
+        let mut gpm = Self { nvml, activity, gpu, instance, samples, older, older_ns, newer_ns, asked };
         for sample in &mut gpm.samples {
             // SAFETY: `sample` is a valid place for the pointer; what is allocated is freed once, when this is dropped.
             nvml_try(unsafe { alloc(sample) }).map_err(failed)?;
@@ -156,9 +171,13 @@ impl<'nvml> Gpm<'nvml> {
         Ok(gpm)
     }
 
+    /// The call by which a sample is taken.
+    pub(crate) const fn take_call(&self) -> &'static str {
+        if self.instance.is_some() { "nvmlGpmMigSampleGet" } else { "nvmlGpmSampleGet" }
+    }
+
     /// Takes a sample. False when the last one is too near for another.
-    #[allow(unsafe_code, reason = "the wrapper offers no way to fill a sample again")]
-    pub(crate) fn take(&mut self, device: &Device<'_>, now_ns: u64) -> Result<bool, NvmlError> {
+    pub(crate) fn take(&mut self, now_ns: u64) -> Result<bool, NvmlError> {
         let since = self.older_ns.map(|taken| now_ns.saturating_sub(taken));
         if since.is_some_and(|ns| ns < SHORTEST_NS) {
             return Ok(false);
@@ -167,11 +186,8 @@ impl<'nvml> Gpm<'nvml> {
             self.older_ns = None;
         }
         self.newer_ns = None;
-        let take = nvml_sym(self.nvml.lib().nvmlGpmSampleGet.as_ref())?;
         let into = if self.older_ns.is_none() { self.older } else { 1 - self.older };
-        // SAFETY: the device and the sample are this library's, and alive.
-        let taken = nvml_try(unsafe { take(device.handle(), self.samples[into]) });
-        if let Err(error) = taken {
+        if let Err(error) = self.fill(self.samples[into]) {
             // Half a sample is compared with nothing.
             self.older_ns = None;
             return Err(error);
@@ -182,6 +198,16 @@ impl<'nvml> Gpm<'nvml> {
             self.newer_ns = Some(now_ns);
         }
         Ok(true)
+    }
+
+    #[allow(unsafe_code, reason = "the wrapper offers no way to fill a sample again")]
+    fn fill(&self, sample: nvmlGpmSample_t) -> Result<(), NvmlError> {
+        let lib = self.nvml.lib();
+        // SAFETY: the device and the sample are this library's, and alive.
+        match self.instance {
+            None => nvml_try(unsafe { nvml_sym(lib.nvmlGpmSampleGet.as_ref())?(self.gpu, sample) }),
+            Some(id) => nvml_try(unsafe { nvml_sym(lib.nvmlGpmMigSampleGet.as_ref())?(self.gpu, id, sample) }),
+        }
     }
 
     /// What happened between the last two samples. `None` while there is only one, and where the driver did not refresh its

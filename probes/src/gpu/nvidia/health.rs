@@ -2,9 +2,10 @@
 
 use perfwatch_model::metrics::gpu;
 use perfwatch_model::{Attr, EntityId, SeriesId};
-use perfwatch_model::{MetricDef, Sample};
+use perfwatch_model::{MetricDef, Reading, Sample};
 
 use super::fields::Field;
+use super::link::Best;
 use super::readings::{DeviceFault, DeviceReadings};
 use super::series::TYPE;
 
@@ -28,8 +29,10 @@ pub(crate) enum Sign {
 pub(crate) enum Comparison {
     /// The `PCIe` link is slower than it could be, and the device is busy. While it is idle the last verdict stands.
     SlowLink,
-    /// The power limit is below the one that the device comes with.
+    /// The power limit that is set is below the one that the device comes with.
     LowPowerLimit,
+    /// The power limit that holds is below the one that is set.
+    PowerCap,
     /// The clocks are held below those that the device comes with.
     LockedClocks,
 }
@@ -60,18 +63,20 @@ const STATES: [(State, &str); 4] = [
     (State::Failed, "failed"),
 ];
 
-/// Faults that are told of a device, with how each is known and the state it puts the device in. What somebody has set leaves it
-/// as it is.
-const FAULTS: [(Sign, &str, State); 10] = [
+/// Faults that are told of a device, with how each is known and the state it puts the device in. What somebody has set, of
+/// the device or of the machine that it is in, leaves it as it is.
+const FAULTS: [(Sign, &str, State); 12] = [
     (Sign::Device(DeviceFault::Lost), "lost", State::Failed),
     (Sign::Device(DeviceFault::ResetRequired), "reset_required", State::Failed),
     (Sign::Silence, "unresponsive", State::Failed),
     (Sign::Driver, "driver_failed", State::Failed),
     (Sign::Field(Field::RemapPending), "row_remap_pending", State::Degraded),
     (Sign::Field(Field::RemapFailed), "row_remap_failed", State::PredictedFailure),
+    (Sign::Field(Field::RetirementPending), "page_retirement_pending", State::Degraded),
     (Sign::Field(Field::RecoveryAction), "recovery_needed", State::Degraded),
     (Sign::Compared(Comparison::SlowLink), "pcie_link_degraded", State::Degraded),
     (Sign::Compared(Comparison::LowPowerLimit), "power_limit_lowered", State::Ok),
+    (Sign::Compared(Comparison::PowerCap), "power_limit_by_platform", State::Ok),
     (Sign::Compared(Comparison::LockedClocks), "clocks_locked", State::Ok),
 ];
 
@@ -99,6 +104,8 @@ pub(super) struct Health {
     status: [SeriesId; STATES.len()],
     was_busy: bool,
     slow_link: Option<bool>,
+    /// Most lanes that its link ever had.
+    best_link: Best,
     /// What the device last said of itself. It stands for as long as nothing can be asked of the device.
     said: Option<Sign>,
 }
@@ -110,6 +117,7 @@ impl Health {
             status: STATES.map(|(_, state)| out.series(&gpu::STATUS, entity, &[Attr::fixed("hw.state", state), TYPE])),
             was_busy: false,
             slow_link: None,
+            best_link: Best::default(),
             said: None,
         }
     }
@@ -124,7 +132,8 @@ impl Health {
             Sign::Silence => Some(false),
             Sign::Field(field) => readings.fields[field as usize].as_value().map(|value| *value != 0),
             Sign::Compared(Comparison::SlowLink) => self.slow_link,
-            Sign::Compared(Comparison::LowPowerLimit) => readings.settings.is_power_lowered(&readings.power_limit_w),
+            Sign::Compared(Comparison::LowPowerLimit) => readings.settings.is_power_lowered(),
+            Sign::Compared(Comparison::PowerCap) => readings.settings.is_power_capped(&readings.power_limit_w),
             Sign::Compared(Comparison::LockedClocks) => readings.settings.are_clocks_locked(readings),
         };
         let mut worst = 0;
@@ -153,6 +162,11 @@ impl Health {
         }
     }
 
+    /// The most lanes that the device's link can have, as far as that is known.
+    pub(super) fn width_limit(&self, readings: &DeviceReadings) -> Reading<u64> {
+        readings.link.width_limit(self.best_link)
+    }
+
     /// Whether the device fell off the bus, by the last that was heard of it.
     pub(super) fn is_lost(&self) -> bool {
         self.said == Some(Sign::Device(DeviceFault::Lost))
@@ -166,9 +180,10 @@ impl Health {
 
     /// One busy sample may be of a moment in which the link was only about to wake.
     fn look_at_link(&mut self, readings: &DeviceReadings) {
+        self.best_link = readings.link.best(self.best_link);
         let is_busy = readings.utilization.as_value().is_some_and(|share| *share >= BUSY);
         if is_busy && self.was_busy {
-            self.slow_link = readings.link.is_slow();
+            self.slow_link = readings.link.is_slow(self.best_link);
         }
         self.was_busy = is_busy;
     }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use nvml_wrapper::{Device, Nvml};
+use nvml_wrapper::{Device, FieldIdScheme};
 use perfwatch_model::tick::SLOTS;
 use perfwatch_model::{GpuSlot, Reading, Reason, Stamp};
 
-use super::activity::Activity;
 use super::clock::monotonic_ns;
 use super::fields::{self, Batch};
 use super::gpm::{self, Doubt, Gpm};
 use super::mig::Part;
+use super::port::Port;
 use super::power::Meter;
 use super::readings::DeviceReadings;
 use super::spans::Spans;
@@ -26,6 +26,8 @@ pub(super) struct Held<'nvml> {
     pub(super) fast: Batch,
     pub(super) slow: Batch,
     pub(super) gpm: Result<Gpm<'nvml>, Reason>,
+    /// What is known of the slot that it is in.
+    pub(super) above: Option<Port>,
     /// Whether it is still cut into the same instances.
     pub(super) is_to_be_looked_at: bool,
     /// Why its XID errors are not told.
@@ -49,6 +51,8 @@ pub(super) struct Past {
     pub(super) limits: Turn,
     pub(super) processes: Turn,
     pub(super) link_due_ns: u64,
+    /// Calls that failed since one was answered.
+    pub(super) unanswered: u32,
     /// XID errors that were told to the last session, and not yet by an answer.
     pub(super) xids: Vec<u32>,
     /// It fell off the bus: it is asked one thing each time, and no more until that is answered.
@@ -59,7 +63,7 @@ impl Past {
     pub(super) fn new(uuid: Arc<str>) -> Self {
         let (spans, traffic, samples) = (Spans::default(), Traffic::default(), Samples::default());
         let (meter, tenants, limits, processes) = Default::default();
-        let (told, doubt, xids, is_lost, link_due_ns) = (None, Doubt::default(), Vec::new(), false, 0);
+        let (told, doubt, xids, is_lost, link_due_ns, unanswered) = (None, Doubt::default(), Vec::new(), false, 0, 0);
         Self {
             uuid,
             spans,
@@ -72,6 +76,7 @@ impl Past {
             limits,
             processes,
             link_due_ns,
+            unanswered,
             xids,
             is_lost,
         }
@@ -84,11 +89,26 @@ impl Past {
 }
 
 impl<'nvml> Held<'nvml> {
-    pub(super) fn open(nvml: &'nvml Nvml, device: Device<'nvml>, uuid: &str, part: Part, activity: &Activity) -> Self {
-        let scheme = nvml.field_id_scheme();
-        let gpm = Gpm::open(nvml, &device, activity);
+    pub(super) fn new(
+        scheme: FieldIdScheme,
+        device: Device<'nvml>,
+        uuid: &str,
+        part: Part,
+        gpm: Result<Gpm<'nvml>, Reason>,
+        above: Option<Port>,
+    ) -> Self {
         let (fast, slow) = (Batch::new(fields::FAST, scheme), Batch::new(fields::SLOW, scheme));
-        Self { device, part, fast, slow, gpm, is_to_be_looked_at: false, deaf: None, past: Past::new(uuid.into()) }
+        Self {
+            device,
+            part,
+            fast,
+            slow,
+            gpm,
+            above,
+            is_to_be_looked_at: false,
+            deaf: None,
+            past: Past::new(uuid.into()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use nvml_wrapper::{Device, Nvml};
 use perfwatch_model::Reason;
 
 use super::activity::Activity;
+use super::fault;
 
 /// Devices have seven slices; a driver that says many more is not believed.
 const MOST_INSTANCES: u32 = 64;
@@ -27,6 +28,12 @@ pub(crate) const OF_THE_PARTS: Reason = Reason::fixed(
 /// Why an instance that was destroyed has no reading, until the next look at what there is.
 pub(crate) const GONE: Reason = Reason::fixed("this MIG instance is gone", "wait for the next second");
 
+/// Why GPM tells nothing of a compute instance that has others beside it.
+const NOT_ALONE: Reason = Reason::fixed(
+    "GPM tells of a GPU instance, and this is one of several compute instances in it",
+    "none here; its memory and its processes are still shown",
+);
+
 /// What a device is a part of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -43,10 +50,13 @@ pub(crate) struct Instance<'nvml> {
     pub(crate) device: Device<'nvml>,
     pub(crate) uuid: String,
     pub(crate) name: String,
+    /// The number of the GPU instance that it is, or why GPM cannot be asked for it.
+    pub(crate) number: Result<u32, Reason>,
 }
 
 /// The instances of a GPU that is called `parent`; none where it is not in MIG mode.
 pub(crate) fn instances<'nvml>(
+    nvml: &Nvml,
     device: &Device<'nvml>,
     parent: &str,
     activity: &Activity,
@@ -54,10 +64,28 @@ pub(crate) fn instances<'nvml>(
     let mut found = Vec::new();
     let is_cut = each(device, activity, |device, uuid| {
         let name = name(&device, parent, activity);
-        found.push(Instance { device, uuid, name });
+        let number = gpu_instance(nvml, &device, activity);
+        found.push(Instance { device, uuid, name, number });
     });
+    let ids: Vec<_> = found.iter().map(|instance: &Instance<'_>| instance.number.clone().ok()).collect();
+    for Instance { number, .. } in &mut found {
+        if number.as_ref().is_ok_and(|id| ids.iter().filter(|other| **other == Some(*id)).count() > 1) {
+            *number = Err(NOT_ALONE);
+        }
+    }
     // An error amid them hides neither the GPU nor the instances before it.
     is_cut.unwrap_or(!found.is_empty()).then_some(found)
+}
+
+#[allow(unsafe_code, reason = "the wrapper does not offer it")]
+fn gpu_instance(nvml: &Nvml, instance: &Device<'_>, activity: &Activity) -> Result<u32, Reason> {
+    const CALL: &str = "nvmlDeviceGetGpuInstanceId";
+    activity.enter(CALL);
+    let mut id = 0;
+    let asked = nvml_sym(nvml.lib().nvmlDeviceGetGpuInstanceId.as_ref())
+        // SAFETY: the device is one of this library's, and the number outlives the call.
+        .and_then(|call| nvml_try(unsafe { call(instance.handle(), &raw mut id) }));
+    asked.map(|()| id).map_err(|error| fault::at_call(&error, CALL))
 }
 
 /// Whether a GPU is cut otherwise than it was: instances come and go without a word. A driver that fails says nothing of that.

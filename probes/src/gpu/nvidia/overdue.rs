@@ -40,6 +40,9 @@ pub(super) struct Overdue {
     pub(super) is_starting: bool,
     /// Why the try before this one failed, which stands until it has come to its end.
     before: Option<Failure>,
+    /// It is a fault. One answer that comes too late is none: a program that starts or ends on a GPU holds the driver up for
+    /// as long.
+    is_fault: bool,
 }
 
 impl Overdue {
@@ -49,18 +52,30 @@ impl Overdue {
         let others = doing.device.as_ref().map(|uuid| waiting(uuid, doing.call));
         let is_starting = doing.is_starting && now.mono_ns.saturating_sub(asked.mono_ns) < LONGEST_START_NS;
         let before = before.filter(|_| is_starting);
+        let is_fault = took_ns.is_some();
         let reason = match &before {
             Some(failure) => failure.reason.clone(),
             None if is_starting => starting(asked, doing.call),
-            None => unresponsive(asked, doing.call, took_ns),
+            None if is_fault => unresponsive(asked, doing.call, took_ns),
+            None => late(asked, doing.call),
         };
-        Self { asked, sent_ns, reason, others, doing, is_slow: false, is_starting, before }
+        Self { asked, sent_ns, reason, others, doing, is_slow: false, is_starting, before, is_fault }
     }
 
     /// A driver that took so long the last time, and will answer.
     pub(super) fn slow(asked: Stamp, sent_ns: u64, doing: Doing, took_ns: u64) -> Self {
         let (others, before) = (None, None);
-        Self { asked, sent_ns, doing, reason: slow(took_ns), others, is_slow: true, is_starting: false, before }
+        let reason = slow(took_ns);
+        Self { asked, sent_ns, doing, reason, others, is_slow: true, is_starting: false, before, is_fault: false }
+    }
+
+    /// There is no answer to it for the next sample either, unless it is one of a driver that is known to be slow.
+    pub(super) fn miss(&mut self) {
+        let is_fault = !self.is_slow && !self.is_starting;
+        if is_fault && !self.is_fault {
+            self.reason = unresponsive(self.asked, self.doing.call, None);
+        }
+        self.is_fault = is_fault;
     }
 
     /// Whether it is longer ago than a driver takes that is slow, and answers: by its own clock, as ticks may be late.
@@ -73,8 +88,7 @@ impl Overdue {
         if let Some(before) = &self.before {
             return before.clone();
         }
-        let sign = (!self.is_slow && !self.is_starting).then_some(Sign::Silence);
-        Failure { reason: self.reason.clone(), sign }
+        Failure { reason: self.reason.clone(), sign: self.is_fault.then_some(Sign::Silence) }
     }
 
     /// What is told of a device, and whether it is why.
@@ -82,8 +96,7 @@ impl Overdue {
         match (&self.others, &self.doing.device) {
             (Some(others), Some(uuid)) if **uuid != *device.uuid => (others, None),
             _ if self.before.is_some() => (&self.reason, self.before.as_ref().map(of_known)),
-            _ if self.is_slow || self.is_starting => (&self.reason, None),
-            _ => (&self.reason, Some(Sign::Silence)),
+            _ => (&self.reason, self.is_fault.then_some(Sign::Silence)),
         }
     }
 }
@@ -109,6 +122,14 @@ fn unresponsive(since: Stamp, call: &str, took_ns: Option<u64>) -> Reason {
     }
 }
 
+/// The same of one that may only be late.
+fn late(since: Stamp, call: &str) -> Reason {
+    Reason::new(
+        format!("the driver has not answered since {}: in `{call}`", fault::time(since)),
+        "wait for the next second: a program that starts or ends on a GPU holds the driver up",
+    )
+}
+
 /// The same of one that is not expected to answer yet.
 fn starting(since: Stamp, call: &str) -> Reason {
     Reason::new(
@@ -121,7 +142,7 @@ fn starting(since: Stamp, call: &str) -> Reason {
 fn waiting(uuid: &str, call: &str) -> Reason {
     Reason::new(
         format!("waits for {uuid}: `{call}` has not returned"),
-        "look at that GPU; those beside it are read again when the call returns",
+        "wait until that call returns, and look at that GPU: those beside it are read again then",
     )
 }
 
@@ -132,6 +153,7 @@ fn slow(took_ns: u64) -> Reason {
             "the driver is slow: its last answer took {} ms, so that readings are those of a second ago",
             took_ns / 1_000_000
         ),
-        "find out who else asks it all the time (`nvidia-smi` is as slow then); persistence mode (`nvidia-smi -pm 1`) helps",
+        "wait for the next second; find out who else asks it all the time (`nvidia-smi` is as slow then), and use persistence \
+         mode (`nvidia-smi -pm 1`)",
     )
 }

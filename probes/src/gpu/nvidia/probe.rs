@@ -18,6 +18,11 @@ use super::series::DeviceSeries;
 use crate::Probe;
 use crate::gpu::{GpuContext, GpuDevice, GpuProbe, Sharing};
 
+/// An answer that is late weighs as much as two that are not: a driver may be late in each second sample alone, when lists
+/// of processes are read, and is expected to be. After one that was late by itself a single sample is a second old.
+const LATE: u32 = 2;
+/// So far it goes: what has been does not count for long.
+const LATEST: u32 = 4;
 /// Ticks come a little early or late.
 const JITTER_NS: u64 = TICK_NS / 2;
 
@@ -28,8 +33,10 @@ pub(crate) struct NvidiaProbe {
     requests: Option<SyncSender<Request>>,
     reports: Receiver<Report>,
     overdue: Option<Overdue>,
-    /// How long the last answer took, where it came too late.
+    /// How long the last answer took that came too late, as long as the next are expected to.
     slow_ns: Option<u64>,
+    /// How late answers have been: up by [`LATE`] with each that was, down by one with each that was not.
+    lateness: u32,
     /// How long it took, where that was longer than a tick: then there is no reading that could be told.
     too_slow_ns: Option<u64>,
     /// Why the driver showed no device when it was last begun with; the last answer had none.
@@ -72,6 +79,7 @@ impl NvidiaProbe {
             reports,
             overdue: None,
             slow_ns: None,
+            lateness: 0,
             too_slow_ns: None,
             silent_since: None,
             failed: None,
@@ -109,6 +117,7 @@ impl NvidiaProbe {
                     if is_no_more_slow || overdue.is_starting || (!overdue.is_slow && overdue.doing != doing) {
                         *overdue = Overdue::silent(overdue.asked, overdue.sent_ns, now, doing, known);
                     }
+                    overdue.miss();
                     return Err(overdue.of_machine());
                 }
                 Err(TryRecvError::Disconnected) => return Err(fault::NO_THREAD.into()),
@@ -118,6 +127,7 @@ impl NvidiaProbe {
         match self.reports.recv_timeout(self.context.budget) {
             Ok(mut report) => {
                 (self.slow_ns, self.too_slow_ns, self.silent_since) = (None, None, None);
+                self.lateness = self.lateness.saturating_sub(1);
                 self.take_state(&mut report, out);
                 self.failed = report.failure.take();
                 let Some(failure) = self.failed.clone() else { return Ok(report) };
@@ -164,7 +174,15 @@ impl NvidiaProbe {
     fn take_late(&mut self, mut late: Report, sent_ns: u64, out: &mut Sample<'_>) -> Option<Report> {
         let budget_ns = u64::try_from(self.context.budget.as_nanos()).unwrap_or(u64::MAX);
         // An answer that is older than a tick is of no use: who takes that long each time does not answer.
-        self.slow_ns = Some(late.took_ns).filter(|took_ns| (budget_ns..TICK_NS).contains(took_ns));
+        if (budget_ns..TICK_NS).contains(&late.took_ns) {
+            self.slow_ns = Some(late.took_ns);
+            self.lateness = (self.lateness + LATE).min(LATEST);
+        } else if late.took_ns < budget_ns {
+            self.lateness = self.lateness.saturating_sub(1);
+            self.slow_ns = self.slow_ns.filter(|_| self.lateness >= LATE);
+        } else {
+            self.slow_ns = None;
+        }
         self.too_slow_ns = Some(late.took_ns).filter(|took_ns| *took_ns >= TICK_NS);
         self.take_state(&mut late, out);
         // Ticks may be late as well.
@@ -235,6 +253,7 @@ impl NvidiaProbe {
                 driver_version: description.driver_version,
                 slots: [GpuSlot::default(); SLOTS],
                 processes: Reading::Unavailable(NOT_READ),
+                may_have_others: !self.context.host_pids,
                 sharing: Sharing::Unknown,
             });
         }

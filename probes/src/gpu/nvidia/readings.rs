@@ -12,9 +12,12 @@ use super::exchange::Failure;
 use super::fault;
 use super::fields::{self, Batch, FieldReadings};
 use super::gpm::{self, Gpm, Measured, UnitReadings};
+use super::headroom::Headroom;
 use super::health::Sign;
 use super::link::LinkReadings;
+use super::memory;
 use super::mig::{self, Part};
+use super::port::Port;
 use super::power;
 use super::settings::SettingReadings;
 use super::spans::Spans;
@@ -59,6 +62,7 @@ pub(crate) struct DeviceReadings {
     pub(crate) power_limit_w: Reading<f64>,
     pub(crate) energy_mj: Reading<u64>,
     pub(crate) temperature_c: Reading<f64>,
+    pub(crate) headroom: Headroom,
     pub(crate) sm_clock_hz: Reading<u64>,
     pub(crate) memory_clock_hz: Reading<u64>,
     pub(crate) sm_clock_limit_hz: Reading<u64>,
@@ -69,6 +73,8 @@ pub(crate) struct DeviceReadings {
     pub(crate) link: LinkReadings,
     pub(crate) settings: SettingReadings,
     pub(crate) fields: FieldReadings,
+    /// When those were asked for that are read each time, `CLOCK_MONOTONIC`.
+    pub(crate) fields_ns: u64,
     /// The fields that are read seldom were read for this sample.
     pub(crate) slow_is_new: bool,
     pub(crate) units: UnitReadings,
@@ -105,6 +111,7 @@ impl DeviceReadings {
             power_limit_w: Reading::Unavailable(reason.clone()),
             energy_mj: Reading::Unavailable(reason.clone()),
             temperature_c: Reading::Unavailable(reason.clone()),
+            headroom: Headroom::absent(reason),
             sm_clock_hz: Reading::Unavailable(reason.clone()),
             memory_clock_hz: Reading::Unavailable(reason.clone()),
             sm_clock_limit_hz: Reading::Unavailable(reason.clone()),
@@ -115,6 +122,7 @@ impl DeviceReadings {
             link: LinkReadings::absent(reason),
             settings: SettingReadings::absent(reason),
             fields: std::array::from_fn(|_| Reading::Unavailable(reason.clone())),
+            fields_ns: 0,
             slow_is_new: false,
             units: std::array::from_fn(|_| Reading::Unavailable(reason.clone())),
             moved: [None; RATES.len()],
@@ -155,6 +163,9 @@ impl DeviceFault {
     }
 }
 
+/// Calls that must have failed, one after the other, for that.
+const NOTHING_BUT_ERRORS: u32 = 3;
+
 /// How the calls of one sample went, over all devices.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -170,16 +181,19 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// What the device that was read said of itself; the next one begins without.
-    pub(crate) fn take_fault(&mut self) -> Option<DeviceFault> {
-        self.of_device = (0, 0);
+    /// What the device that was read said of itself; the next one begins without. `unanswered` counts its calls that failed, from
+    /// one time to the next, since one was answered.
+    pub(crate) fn take_fault(&mut self, unanswered: &mut u32) -> Option<DeviceFault> {
+        let (answered, failed) = std::mem::take(&mut self.of_device);
+        *unanswered = if answered > 0 { 0 } else { unanswered.saturating_add(failed) };
         self.fault.take()
     }
 
-    /// The same where everything was asked that is asked each time: then that nothing was answered says something, too.
-    pub(crate) fn take_fault_of_all(&mut self) -> Option<DeviceFault> {
-        let is_failing = matches!(self.of_device, (0, 1..));
-        self.take_fault().or(is_failing.then_some(DeviceFault::Failing))
+    /// The same where everything was asked that is asked each time: then that nothing was answered says something, too, where it
+    /// was more than a call or two. Of a MIG instance there is one each time.
+    pub(crate) fn take_fault_of_all(&mut self, unanswered: &mut u32) -> Option<DeviceFault> {
+        let fault = self.take_fault(unanswered);
+        fault.or((*unanswered >= NOTHING_BUT_ERRORS).then_some(DeviceFault::Failing))
     }
 
     /// Why NVML has to be initialised anew, if it has to: a call said so, or every call failed with `unknown error`.
@@ -225,6 +239,7 @@ impl Reader<'_, '_> {
         self.read_memory(into);
         let degrees = self.call("nvmlDeviceGetTemperature", || device.temperature(TemperatureSensor::Gpu));
         into.temperature_c = at_most(degrees, MOST_C, "°C").map(f64::from);
+        into.headroom.read(self);
         into.sm_clock_hz = hertz(self.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::SM)));
         into.memory_clock_hz = hertz(self.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::Memory)));
         into.throttle_mask = self.call("nvmlDeviceGetCurrentClocksThrottleReasons", || {
@@ -249,11 +264,14 @@ impl Reader<'_, '_> {
     /// How much memory there is, and how much of it is in use.
     pub(crate) fn read_memory(&mut self, into: &mut DeviceReadings) {
         let device = self.device;
-        match self.call("nvmlDeviceGetMemoryInfo_v2", || device.memory_info()) {
+        match self.call(memory::call(device), || memory::ask(device)) {
             Reading::Value(memory) => {
                 into.memory_used = used(memory.used, memory.total);
                 into.memory_total = total(memory.total);
-                into.memory_reserved = used(memory.reserved, memory.total);
+                into.memory_reserved = match memory.reserved {
+                    Some(reserved) => used(reserved, memory.total),
+                    None => Reading::Unavailable(memory::NOT_APART),
+                };
             }
             Reading::Unavailable(reason) => {
                 into.memory_used = Reading::Unavailable(reason.clone());
@@ -264,7 +282,7 @@ impl Reader<'_, '_> {
     }
 
     /// Everything of a batch with one call.
-    pub(crate) fn read_fields(&mut self, nvml: &Nvml, batch: &mut Batch, into: &mut FieldReadings) {
+    pub(crate) fn read_fields(&mut self, nvml: &Nvml, batch: &mut Batch, into: &mut DeviceReadings) {
         let device = self.device;
         match self.call(fields::CALL, || batch.ask(nvml, device)) {
             Reading::Value(()) => {
@@ -273,16 +291,15 @@ impl Reader<'_, '_> {
                     let (answered, failed) = self.tally.of_device;
                     self.tally.of_device = (answered.saturating_sub(1), failed + 1);
                 }
-                batch.tell(into);
+                batch.tell(into.link.rate(), &mut into.fields);
             }
-            Reading::Unavailable(reason) => batch.tell_absent(&reason, into),
+            Reading::Unavailable(reason) => batch.tell_absent(&reason, &mut into.fields),
         }
     }
 
     /// Samples which units were busy, into `spans`, and what went over the links, into `traffic`.
     pub(crate) fn sample_units(&mut self, gpm: &mut Gpm<'_>, now_ns: u64, spans: &mut Spans, traffic: &mut Traffic) {
-        let device = self.device;
-        let told = match self.call(gpm::TAKE, || gpm.take(device, now_ns)) {
+        let told = match self.call(gpm.take_call(), || gpm.take(now_ns)) {
             Reading::Value(true) => self.call(gpm::COMPARE, || gpm.compare()),
             Reading::Value(false) => return,
             Reading::Unavailable(reason) => Reading::Unavailable(reason),
@@ -298,14 +315,15 @@ impl Reader<'_, '_> {
     }
 
     /// What changes when somebody changes it.
-    pub(crate) fn read_limits(&mut self, into: &mut DeviceReadings) {
+    pub(crate) fn read_limits(&mut self, port: &mut Option<Port>, into: &mut DeviceReadings) {
         let device = self.device;
         into.power_limit_w =
             power::watts(self.call("nvmlDeviceGetEnforcedPowerLimit", || device.enforced_power_limit()));
         into.sm_clock_limit_hz = hertz(self.call("nvmlDeviceGetMaxClockInfo", || device.max_clock_info(Clock::SM)));
         into.memory_clock_limit_hz =
             hertz(self.call("nvmlDeviceGetMaxClockInfo", || device.max_clock_info(Clock::Memory)));
-        into.link.read_limits(self);
+        into.headroom.read_limit(self);
+        into.link.read_limits(self, port);
         into.settings.read(self);
     }
 

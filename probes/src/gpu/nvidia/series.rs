@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use perfwatch_model::metrics::gpu;
 use perfwatch_model::{Attr, EntityId, MetricDef, Number, Reading, Reason, Sample, SeriesId};
 
-use super::counter::Counter;
+use super::counter::{Bound, Counter};
 use super::fields::{self, Field};
 use super::gpm::Unit;
 use super::health::{Health, Sign};
@@ -28,6 +28,7 @@ pub(super) struct DeviceSeries {
     power_limit_default: SeriesId,
     energy: SeriesId,
     temperature: SeriesId,
+    temperature_margin: SeriesId,
     sm_clock: SeriesId,
     memory_clock: SeriesId,
     sm_clock_limit: SeriesId,
@@ -39,7 +40,8 @@ pub(super) struct DeviceSeries {
     energy_counter: Counter,
     memory_temperature: SeriesId,
     counted: [Counted; COUNTED.len()],
-    remapped: [SeriesId; 2],
+    /// Parts of the memory that were given up.
+    given_up: [SeriesId; GIVEN_UP.len()],
     health: Health,
     /// By code: how many there were since the start.
     xids: BTreeMap<u32, (SeriesId, u64)>,
@@ -72,7 +74,10 @@ impl Counted {
         self.total = match (&readings.fields[self.field as usize], self.moved) {
             (_, Some(bytes)) => told_by_gpm(bytes, readings),
             (Reading::Value(raw), None) => {
-                let total = self.counter.total(*raw, readings.at_ns, self.field.bound(), self.metric.name);
+                let bound = self.field.bound(readings.link.rate());
+                // What a link can have moved goes by when it was read, not by when that was asked for.
+                let at_ns = if matches!(bound, Bound::Link(_)) { readings.fields_ns } else { readings.at_ns };
+                let total = self.counter.total(*raw, at_ns, bound, self.metric.name);
                 total.map(|total| total.saturating_mul(self.scale))
             }
             (Reading::Unavailable(reason), None) => Reading::Unavailable(reason.clone()),
@@ -94,6 +99,14 @@ const COUNTED: [(Field, &MetricDef, Option<Label>, u64); 12] = [
     (Field::NvlinkReceive, &gpu::NVLINK_IO, Some(RECEIVE), 1024),
     (Field::EccCorrected, &gpu::ERRORS, Some(CORRECTED), 1),
     (Field::EccUncorrected, &gpu::ERRORS, Some(UNCORRECTED), 1),
+];
+
+/// Parts of the memory that were given up: what they are, and for which errors.
+const GIVEN_UP: [(Field, &MetricDef, Label); 4] = [
+    (Field::RemappedCorrected, &gpu::REMAPPED_ROWS, CORRECTED),
+    (Field::RemappedUncorrected, &gpu::REMAPPED_ROWS, UNCORRECTED),
+    (Field::RetiredCorrected, &gpu::RETIRED_PAGES, CORRECTED),
+    (Field::RetiredUncorrected, &gpu::RETIRED_PAGES, UNCORRECTED),
 ];
 
 /// What is told of the `PCIe` link.
@@ -147,6 +160,7 @@ impl DeviceSeries {
             power_limit_default: series(&gpu::POWER_LIMIT_DEFAULT, &[]),
             energy: series(&gpu::ENERGY, &[TYPE]),
             temperature: series(&gpu::TEMPERATURE, &[Attr::fixed("hw.sensor_location", "core")]),
+            temperature_margin: series(&gpu::TEMPERATURE_MARGIN, &[]),
             sm_clock: series(&gpu::CLOCK, std::slice::from_ref(&sm)),
             memory_clock: series(&gpu::CLOCK, std::slice::from_ref(&memory)),
             sm_clock_limit: series(&gpu::CLOCK_LIMIT, &[sm]),
@@ -166,8 +180,7 @@ impl DeviceSeries {
                 total: Reading::Unavailable(NOT_READ),
                 moved: None,
             }),
-            remapped: [CORRECTED, UNCORRECTED]
-                .map(|label| series(&gpu::REMAPPED_ROWS, labelled(Some(label)).as_slice())),
+            given_up: GIVEN_UP.map(|(_, metric, label)| series(metric, labelled(Some(label)).as_slice())),
             units: UNITS.map(|(_, metric, label)| series(metric, labelled(label).as_slice())),
             health,
             xids: BTreeMap::new(),
@@ -176,13 +189,15 @@ impl DeviceSeries {
     }
 
     /// Counts what GPM says went over the links, of an answer that came too late as well. Whichever of it and the driver's own
-    /// counter was there first goes on alone: the two did not begin together. Links of which GPM told nothing but 0 may be none.
+    /// counter told more than 0 first goes on alone: the two did not begin together. Where both told nothing but 0 there may be no
+    /// link, and of links that there are, drivers have been seen to answer 0 for ever.
     pub(super) fn count_traffic(&mut self, readings: &DeviceReadings) {
         for ((field, _), bytes) in RATES.iter().zip(readings.moved) {
             let Some(bytes) = bytes else { continue };
             let counted = self.counted.iter_mut().find(|counted| counted.field == *field);
             let Some(Counted { counter, moved, .. }) = counted else { continue };
-            let alone = !counter.has_begun() && readings.fields[*field as usize].as_value().is_none();
+            let is_silent = readings.fields[*field as usize].as_value().is_none_or(|raw| *raw == 0);
+            let alone = !counter.has_counted() && is_silent;
             if moved.is_some() || (alone && bytes > 0) {
                 *moved = Some(moved.unwrap_or(0).saturating_add(bytes));
             }
@@ -227,12 +242,18 @@ impl DeviceSeries {
         put(&gpu::POWER_LIMIT_DEFAULT, self.power_limit_default, float(&readings.settings.power_limit_default_w));
         put(&gpu::ENERGY, self.energy, energy.map(Number::Int));
         put(&gpu::TEMPERATURE, self.temperature, float(&readings.temperature_c));
+        put(
+            &gpu::TEMPERATURE_MARGIN,
+            self.temperature_margin,
+            float(&readings.headroom.below(&readings.temperature_c)),
+        );
         put(&gpu::CLOCK, self.sm_clock, int(&readings.sm_clock_hz));
         put(&gpu::CLOCK, self.memory_clock, int(&readings.memory_clock_hz));
         put(&gpu::CLOCK_LIMIT, self.sm_clock_limit, int(&readings.sm_clock_limit_hz));
         put(&gpu::CLOCK_LIMIT, self.memory_clock_limit, int(&readings.memory_clock_limit_hz));
         let link = &readings.link;
-        let link = [&link.generation, &link.width, &link.generation_limit, &link.width_limit];
+        let width_limit = self.health.width_limit(readings);
+        let link = [&link.generation, &link.width, &link.generation_limit, &width_limit];
         for ((metric, series), reading) in LINK.into_iter().zip(self.link).zip(link) {
             put(metric, series, int(reading));
         }
@@ -315,14 +336,13 @@ impl DeviceSeries {
                 Reading::Unavailable(reason) => absent.absent(counted.metric, reason.clone()),
             }
         }
-        let rows = [Field::RemappedCorrected, Field::RemappedUncorrected];
-        for (field, series) in rows.into_iter().zip(self.remapped) {
+        // A device replaces rows or retires pages: that it does not do the other as well is no absence.
+        let does_one = GIVEN_UP.iter().any(|(field, ..)| readings.fields[*field as usize].as_value().is_some());
+        for ((field, metric, _), series) in GIVEN_UP.into_iter().zip(self.given_up) {
             match &readings.fields[field as usize] {
-                Reading::Value(rows) => {
-                    out.gauge_int(series, *rows);
-                    absent.present(&gpu::REMAPPED_ROWS);
-                }
-                Reading::Unavailable(reason) => absent.absent(&gpu::REMAPPED_ROWS, reason.clone()),
+                Reading::Value(parts) => out.gauge_int(series, *parts),
+                Reading::Unavailable(_) if does_one => {}
+                Reading::Unavailable(reason) => absent.absent(metric, reason.clone()),
             }
         }
         for ((unit, metric, _), series) in UNITS.into_iter().zip(self.units) {

@@ -14,11 +14,14 @@ use super::clock::{cpu_ns, monotonic_ns};
 use super::events::Events;
 use super::exchange::{Description, Failure, Refused, Report, Request, send};
 use super::fault;
+use super::gpm::Gpm;
 use super::health::Sign;
 use super::held::{Held, Past};
+use super::lists::Layout;
 use super::mig::{self, Instance, Part};
 use super::pace::Pace;
 use super::plugged::Plugged;
+use super::port::Port;
 use super::readings::{DeviceFault, DeviceReadings, Reader, Tally};
 use super::retry::Retry;
 use super::traffic::RATES;
@@ -52,6 +55,8 @@ pub(super) struct Session<'nvml> {
     context: &'nvml GpuContext,
     activity: &'nvml Activity,
     nvml: &'nvml Nvml,
+    /// How the driver lays out the processes of a device.
+    layout: Layout,
     devices: Vec<Held<'nvml>>,
     events: Result<Events<'nvml>, Reason>,
     /// A device that was lost is back, and in no set.
@@ -97,6 +102,8 @@ impl<'nvml> Session<'nvml> {
             Ok(version) => Reading::Value(version),
             Err(error) => Reading::Unavailable(fault::at_call(&error, "nvmlSystemGetDriverVersion")),
         };
+        let layout = Layout::of(driver.as_value().map(String::as_str));
+        let scheme = nvml.field_id_scheme();
         let mut devices = Vec::new();
         let mut inventory = Vec::new();
         let mut failed = Vec::new();
@@ -126,13 +133,21 @@ impl<'nvml> Session<'nvml> {
                         parent: None,
                         uuid,
                     };
-                    let instances = mig::instances(&device, &whole.name, activity);
+                    let instances = mig::instances(nvml, &device, &whole.name, activity);
                     let uuids = |of: &Vec<Instance<'_>>| of.iter().map(|instance| instance.uuid.clone()).collect();
                     let part = instances.as_ref().map_or(Part::Whole, |instances| Part::Cut(uuids(instances)));
-                    devices.push(Held::open(nvml, device, &whole.uuid, part, activity));
+                    let gpm = Gpm::open(nvml, &device, None, activity);
+                    let instances = instances.into_iter().flatten().map(|instance| {
+                        let of_it = |id: u32| Gpm::open(nvml, &device, Some(id), activity);
+                        let gpm = instance.number.clone().and_then(of_it);
+                        (instance, gpm)
+                    });
+                    let instances: Vec<_> = instances.collect();
+                    let above = whole.pci.as_value().and_then(|bus_id| Port::above(&context.pci_devices, bus_id));
+                    devices.push(Held::new(scheme, device, &whole.uuid, part, gpm, above));
                     inventory.push(whole.clone());
-                    for Instance { device, uuid, name } in instances.into_iter().flatten() {
-                        devices.push(Held::open(nvml, device, &uuid, Part::Instance, activity));
+                    for (Instance { device, uuid, name, .. }, gpm) in instances {
+                        devices.push(Held::new(scheme, device, &uuid, Part::Instance, gpm, None));
                         inventory.push(Description { parent: Some(whole.uuid.clone()), uuid, name, ..whole.clone() });
                     }
                 }
@@ -164,6 +179,7 @@ impl<'nvml> Session<'nvml> {
             context,
             activity,
             nvml,
+            layout,
             devices,
             events,
             is_to_listen_anew: false,
@@ -247,6 +263,7 @@ impl<'nvml> Session<'nvml> {
                 let (device, part) = (&held.device, &held.part);
                 let mut reader = Reader { device, activity: self.activity, tally: &mut tally, part };
                 reader.sample_units(gpm, monotonic_ns(), &mut held.past.spans, &mut held.past.traffic);
+                let _ = tally.take_fault(&mut held.past.unanswered);
             }
         }
         let now = monotonic_ns();
@@ -290,7 +307,7 @@ impl<'nvml> Session<'nvml> {
             if held.past.is_lost {
                 if let Some(reason) = reader.is_lost() {
                     into.lose(&reason);
-                    into.fault = tally.take_fault();
+                    into.fault = tally.take_fault(&mut held.past.unanswered);
                     continue;
                 }
                 held.past.forget();
@@ -303,13 +320,14 @@ impl<'nvml> Session<'nvml> {
                 reader.read_memory(into);
             } else {
                 reader.read_fast(into);
-                // One that is slow is looked at all the time: it may be awake when the device is next busy.
-                if request.at.mono_ns >= held.past.link_due_ns || into.link.is_slow() == Some(true) {
+                // One that may be slow is looked at all the time: it may be awake when the device is next busy.
+                if request.at.mono_ns >= held.past.link_due_ns || into.link.may_be_slow() {
                     into.link.read(&mut reader);
                     held.past.link_due_ns = request.at.mono_ns.saturating_add(LINK_EVERY_NS);
                 }
                 held.past.meter.read(&mut reader, into);
-                reader.read_fields(self.nvml, &mut held.fast, &mut into.fields);
+                into.fields_ns = monotonic_ns();
+                reader.read_fields(self.nvml, &mut held.fast, into);
                 // Of a GPU that is cut into instances it is not told.
                 if held.gpm.is_err() && *part == Part::Whole {
                     held.past.samples.read(&mut reader, self.nvml, request.at);
@@ -319,7 +337,7 @@ impl<'nvml> Session<'nvml> {
             let moved = held.past.traffic.told();
             // Links are the whole device's.
             into.moved = if held.part == Part::Instance { [None; RATES.len()] } else { moved };
-            into.fault = tally.take_fault_of_all();
+            into.fault = tally.take_fault_of_all(&mut held.past.unanswered);
             held.past.is_lost = into.fault == Some(DeviceFault::Lost);
         }
         let pass = Pass { at: request.at, began_ns, may_take: self.context.budget / 2, is_first: new };
@@ -345,10 +363,10 @@ impl<'nvml> Session<'nvml> {
             activity.turn_to(Some(&held.past.uuid));
             let (device, part, into) = (&held.device, &held.part, &mut into[at]);
             let mut reader = Reader { device, activity, tally: &mut *tally, part };
-            reader.read_limits(into);
-            reader.read_fields(nvml, &mut held.slow, &mut into.fields);
+            reader.read_limits(&mut held.above, into);
+            reader.read_fields(nvml, &mut held.slow, into);
             into.slow_is_new = true;
-            into.fault = tally.take_fault().or(into.fault);
+            into.fault = tally.take_fault(&mut held.past.unanswered).or(into.fault);
             // When the answer was sent.
             held.is_to_be_looked_at = !pass.is_first;
         });
@@ -356,7 +374,7 @@ impl<'nvml> Session<'nvml> {
 
     /// Reads who uses the devices, of those whose turn it is.
     fn read_processes(&mut self, pass: &Pass, into: &mut [DeviceReadings], tally: &mut Tally) {
-        let (nvml, activity, host_pids) = (self.nvml, self.activity, self.context.host_pids);
+        let (nvml, activity, context, layout) = (self.nvml, self.activity, self.context, self.layout);
         let at_once = self.devices.len().div_ceil(2);
         let turn = Held::turn_of_processes;
         pass.each(&mut self.devices, at_once, PROCESSES_EVERY_NS, turn, |at, held| {
@@ -368,9 +386,9 @@ impl<'nvml> Session<'nvml> {
                 return;
             }
             let mut reader = Reader { device, activity, tally: &mut *tally, part };
-            held.past.tenants.read(&mut reader, nvml, pass.at, host_pids, into);
+            held.past.tenants.read(&mut reader, layout, context, pass.at, into);
             into.processes_are_new = true;
-            into.fault = tally.take_fault().or(into.fault);
+            into.fault = tally.take_fault(&mut held.past.unanswered).or(into.fault);
         });
     }
 

@@ -3,8 +3,8 @@
 use nvml_wrapper::enum_wrappers::device::Clock;
 use perfwatch_model::{Reading, Reason};
 
-use super::power;
 use super::readings::{DeviceReadings, Reader};
+use super::{fault, power};
 
 /// Limits are kept in whole watts; what is closer than this is the same.
 const LOWERED: f64 = 0.99;
@@ -21,6 +21,8 @@ struct Given {
 /// What is set, and its defaults.
 #[derive(Clone, Debug)]
 pub(crate) struct SettingReadings {
+    /// What somebody set, or nobody: what holds is no more than this, and may be less.
+    power_limit_set_w: Reading<f64>,
     pub(crate) power_limit_default_w: Reading<f64>,
     graphics: Option<Given>,
     memory: Option<Given>,
@@ -29,12 +31,15 @@ pub(crate) struct SettingReadings {
 impl SettingReadings {
     /// None of them, for this reason.
     pub(crate) fn absent(reason: &Reason) -> Self {
-        Self { power_limit_default_w: Reading::Unavailable(reason.clone()), graphics: None, memory: None }
+        let absent = || Reading::Unavailable(reason.clone());
+        Self { power_limit_set_w: absent(), power_limit_default_w: absent(), graphics: None, memory: None }
     }
 
     /// Reads them.
     pub(crate) fn read(&mut self, reader: &mut Reader<'_, '_>) {
         let device = reader.device;
+        self.power_limit_set_w =
+            power::watts(reader.call("nvmlDeviceGetPowerManagementLimit", || device.power_management_limit()));
         self.power_limit_default_w = power::watts(
             reader.call("nvmlDeviceGetPowerManagementDefaultLimit", || device.power_management_limit_default()),
         );
@@ -42,10 +47,20 @@ impl SettingReadings {
         self.memory = given(reader, Clock::Memory);
     }
 
-    /// Whether the device may draw less than it comes with.
-    pub(super) fn is_power_lowered(&self, enforced_w: &Reading<f64>) -> Option<bool> {
-        let default = self.power_limit_default_w.as_value().filter(|watts| **watts > 0.0)?;
-        Some(*enforced_w.as_value()? < LOWERED * default)
+    /// Whether somebody set a lower limit than the device comes with.
+    pub(super) fn is_power_lowered(&self) -> Option<bool> {
+        is_lower(&self.power_limit_set_w, &self.power_limit_default_w)
+    }
+
+    /// Whether the machine holds the device below what is set: the limit that holds is the least of all that there are, of the
+    /// chassis and of a laptop's battery too. Where none can be set there is only what the device comes with.
+    pub(super) fn is_power_capped(&self, enforced_w: &Reading<f64>) -> Option<bool> {
+        match &self.power_limit_set_w {
+            Reading::Unavailable(reason) if *reason == fault::NOT_SUPPORTED => {
+                is_lower(enforced_w, &self.power_limit_default_w)
+            }
+            set => is_lower(enforced_w, set),
+        }
     }
 
     /// Whether the clocks are held below what the device comes with: by clocks set for applications, which newer devices do not
@@ -64,6 +79,11 @@ impl SettingReadings {
     }
 }
 
+fn is_lower(watts: &Reading<f64>, than: &Reading<f64>) -> Option<bool> {
+    let than = than.as_value().filter(|watts| **watts > 0.0)?;
+    Some(*watts.as_value()? < LOWERED * than)
+}
+
 fn given(reader: &mut Reader<'_, '_>, clock: Clock) -> Option<Given> {
     let device = reader.device;
     let now = reader.call("nvmlDeviceGetApplicationsClock", || device.applications_clock(clock));
@@ -78,13 +98,16 @@ mod tests {
 
     #[test]
     fn a_limit_is_lowered_by_more_than_one_percent() {
-        let settings = SettingReadings {
-            power_limit_default_w: Reading::Value(700.0),
-            ..SettingReadings::absent(&Reason::fixed("", ""))
-        };
-        let lowered = [700.0, 694.0, 692.0].map(|limit| settings.is_power_lowered(&Reading::Value(limit)));
-        assert_eq!(lowered, [false, false, true].map(Some));
-        assert_eq!(SettingReadings::absent(&Reason::fixed("", "")).is_power_lowered(&Reading::Value(1.0)), None);
+        let nothing = || SettingReadings::absent(&Reason::fixed("", ""));
+        let of_700 = || SettingReadings { power_limit_default_w: Reading::Value(700.0), ..nothing() };
+        let set = |watts| SettingReadings { power_limit_set_w: Reading::Value(watts), ..of_700() };
+        assert_eq!([700.0, 694.0, 692.0].map(|watts| set(watts).is_power_lowered()), [false, false, true].map(Some));
+        assert_eq!([of_700().is_power_lowered(), nothing().is_power_lowered()], [None, None]);
+        let capped = |settings: SettingReadings| settings.is_power_capped(&Reading::Value(500.0));
+        assert_eq!([capped(set(500.0)), capped(set(600.0))], [false, true].map(Some));
+        let laptop = SettingReadings { power_limit_set_w: Reading::Unavailable(fault::NOT_SUPPORTED), ..of_700() };
+        assert_eq!(capped(laptop), Some(true), "nobody can set it");
+        assert_eq!([capped(of_700()), capped(nothing())], [None, None], "what is set was not told this time");
     }
 
     #[test]

@@ -2,29 +2,20 @@
 
 use std::ffi::c_uint;
 
-use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
-use nvml_wrapper::{Device, Nvml};
-use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlProcessInfo_t, nvmlProcessUtilizationSample_t, nvmlReturn_t};
+use nvml_wrapper::Device;
+use nvml_wrapper::error::{NvmlError, nvml_sym};
+use nvml_wrapper_sys::bindings::{nvmlProcessInfo_t, nvmlProcessUtilizationSample_t};
 use perfwatch_model::{Reading, Reason, Stamp};
 
 use super::fault;
+use super::lists::{self, Layout, Room, fill};
 use super::mig::Part;
+use super::namespace::Namespace;
 use super::readings::{DeviceReadings, Reader};
-use crate::gpu::{GpuProcess, Sharing};
+use crate::gpu::{GpuContext, GpuProcess, Sharing};
 
-const COMPUTE: &str = "nvmlDeviceGetComputeRunningProcesses_v3";
-const GRAPHICS: &str = "nvmlDeviceGetGraphicsRunningProcesses_v3";
-const MPS: &str = "nvmlDeviceGetMPSComputeRunningProcesses_v3";
 const SHARES: &str = "nvmlDeviceGetProcessUtilization";
 
-/// Rows that there is room for at first; most devices have fewer processes.
-const FIRST_ROOM: usize = 64;
-/// Room beside what a list is said to take: processes start between one call and the next.
-const SPARE_ROOM: usize = 16;
-/// What is said to be longer is no list of processes.
-const MOST_ROWS: usize = 65_536;
-/// A list that grows faster than it can be asked for is given up until the next time.
-const TRIES: usize = 4;
 /// How much further than the agent's clock the driver's may have gone since the last look.
 const LEAP_NS: u64 = 60_000_000_000;
 
@@ -37,6 +28,12 @@ const NO_SHARES: Reason = Reason::fixed(
     "none: MIG, WSL and vGPUs do not support it; GPM and utilisation still tell the device's",
 );
 
+/// Why it is where the lists have our pids and the samples do not: drivers have been seen to translate only the lists.
+const FOREIGN_SHARES: Reason = Reason::fixed(
+    "the driver tells the SMs' time by pids of another namespace",
+    "run the agent in the host's pid namespace (`--pid=host`, Kubernetes `hostPID: true`)",
+);
+
 /// Why its memory is, where the driver says what it cannot be.
 const TOO_MUCH: Reason = Reason::fixed(
     "the driver attributes more memory to the process than the device has",
@@ -46,19 +43,21 @@ const TOO_MUCH: Reason = Reason::fixed(
 /// `NVML_VALUE_NOT_AVAILABLE`.
 const NOT_ATTRIBUTED: u64 = u64::MAX;
 
-const NO_PROCESS: nvmlProcessInfo_t =
-    nvmlProcessInfo_t { pid: 0, usedGpuMemory: NOT_ATTRIBUTED, gpuInstanceId: 0, computeInstanceId: 0 };
 const NO_SAMPLE: nvmlProcessUtilizationSample_t =
     nvmlProcessUtilizationSample_t { pid: 0, timeStamp: 0, smUtil: 0, memUtil: 0, encUtil: 0, decUtil: 0 };
 
 /// The buffers of one device's lists, and how far its samples were read.
 #[derive(Default)]
 pub(crate) struct Tenants {
+    room: Vec<Room>,
     compute: Vec<nvmlProcessInfo_t>,
     graphics: Vec<nvmlProcessInfo_t>,
     mps: Vec<nvmlProcessInfo_t>,
     uses: Vec<Use>,
+    namespace: Namespace,
     shares: Shares,
+    /// How much memory the device has, by the last that was told.
+    total: Option<u64>,
 }
 
 /// What a process holds in an instance of the device, or on all of it.
@@ -77,55 +76,88 @@ enum Unknown {
 }
 
 impl Tenants {
-    /// Reads the lists. Each process is told once: under MPS the same one is in more than one list. Without `host_pids` only how
-    /// the device is shared is told.
+    /// Reads the lists. Each process is told once: under MPS the same one is in more than one list. Where the pids are another
+    /// namespace's only how the device is shared is told, as far as it can be.
     pub(crate) fn read(
         &mut self,
         reader: &mut Reader<'_, '_>,
-        nvml: &Nvml,
+        layout: Layout,
+        context: &GpuContext,
         at: Stamp,
-        host_pids: bool,
         into: &mut DeviceReadings,
     ) {
-        let (lib, device) = (nvml.lib(), reader.device);
-        let compute = reader.call(COMPUTE, || {
-            let call = nvml_sym(lib.nvmlDeviceGetComputeRunningProcesses_v3.as_ref())?;
-            list(*call, device, &mut self.compute)
-        });
-        let graphics = reader.call(GRAPHICS, || {
-            let call = nvml_sym(lib.nvmlDeviceGetGraphicsRunningProcesses_v3.as_ref())?;
-            list(*call, device, &mut self.graphics)
-        });
-        let mps = reader.call(MPS, || {
-            let call = nvml_sym(lib.nvmlDeviceGetMPSComputeRunningProcesses_v3.as_ref())?;
-            list(*call, device, &mut self.mps)
-        });
-        for (reading, rows) in [(&graphics, &mut self.graphics), (&mps, &mut self.mps)] {
-            if reading.as_value().is_none() {
-                rows.clear();
-            }
-        }
-        into.sharing = match &compute {
-            _ if matches!(reader.part, Part::Cut(_)) => Sharing::Mig,
-            Reading::Value(()) => sharing(&mut self.compute, mps.as_value().map(|()| self.mps.len())),
-            Reading::Unavailable(_) => Sharing::Unknown,
-        };
-        match compute {
-            _ if !host_pids => into.processes = Reading::Unavailable(fault::FOREIGN_PIDS),
+        let device = reader.device;
+        let compute = lists::COMPUTE.read(reader, layout, &mut self.room, &mut self.compute);
+        lists::GRAPHICS.read(reader, layout, &mut self.room, &mut self.graphics);
+        let mps = lists::MPS.read(reader, layout, &mut self.room, &mut self.mps);
+        let is_cut = matches!(reader.part, Part::Cut(_));
+        into.sharing = if is_cut { Sharing::Mig } else { Sharing::Unknown };
+        if let Reading::Unavailable(reason) = compute {
             // It is the list that model servers are in; without it the others would pass a part off as the whole.
-            Reading::Unavailable(reason) => into.processes = Reading::Unavailable(reason),
-            Reading::Value(()) => {
-                let shares = match reader.part {
-                    Part::Whole => match reader.call(SHARES, || self.shares.read(nvml, device, at)) {
-                        Reading::Value(known) => known,
-                        Reading::Unavailable(reason) => Some(reason),
-                    },
-                    // Drivers tell how long the list is, and then that the question is none.
-                    Part::Cut(_) | Part::Instance => Some(NO_SHARES),
-                };
-                self.merge(shares.as_ref(), into);
-            }
+            into.processes = Reading::Unavailable(reason);
+            return;
         }
+        self.total = into.memory_total.as_value().copied().or(self.total);
+        self.gather(context.host_pids);
+        let are_known = context.host_pids || self.find_own(context);
+        if !is_cut {
+            let mps = mps.as_value().map(|()| self.mps.len());
+            into.sharing = sharing(&mut self.compute, mps, context.host_pids);
+        }
+        if !are_known {
+            into.processes = Reading::Unavailable(fault::FOREIGN_PIDS);
+            return;
+        }
+        let namespace = (!context.host_pids).then_some(&self.namespace);
+        let shares = match reader.part {
+            Part::Whole => match reader.call(SHARES, || self.shares.read(device, at, namespace)) {
+                Reading::Value(None) if !context.host_pids && !self.shares.are_of(&self.uses) => Some(FOREIGN_SHARES),
+                Reading::Value(known) => known,
+                Reading::Unavailable(reason) => Some(reason),
+            },
+            // Drivers tell how long the list is, and then that the question is none.
+            Part::Cut(_) | Part::Instance => Some(NO_SHARES),
+        };
+        self.merge(shares.as_ref(), into);
+    }
+
+    /// Puts what the lists tell together, by pid.
+    fn gather(&mut self, host_pids: bool) {
+        let total = self.total;
+        self.uses.clear();
+        let lists = self.compute.iter().chain(&self.graphics).chain(&self.mps);
+        self.uses.extend(lists.filter(|process| process.pid != 0).map(|process| Use {
+            pid: process.pid,
+            instance: process.gpuInstanceId,
+            bytes: match process.usedGpuMemory {
+                NOT_ATTRIBUTED => Err(Unknown::NotAttributed),
+                // Kernel modules that translate pids have looked for the memory by the translated one, and found none.
+                0 if !host_pids => Err(Unknown::NotAttributed),
+                bytes if total.is_some_and(|total| bytes > total) => Err(Unknown::TooMuch),
+                bytes => Ok(bytes),
+            },
+        }));
+        self.sort();
+    }
+
+    /// Of equal ones the largest that is known comes first.
+    fn sort(&mut self) {
+        self.uses.sort_unstable_by_key(|one| (one.pid, one.instance, std::cmp::Reverse(one.bytes.ok())));
+    }
+
+    /// Finds the processes in our own pid namespace; false where the pids are of another.
+    fn find_own(&mut self, context: &GpuContext) -> bool {
+        if !self.namespace.has_all(&context.proc, self.uses.iter().map(|one| one.pid)) {
+            return false;
+        }
+        for one in &mut self.uses {
+            one.pid = self.namespace.process(one.pid);
+        }
+        for one in &mut self.compute {
+            one.pid = self.namespace.process(one.pid);
+        }
+        self.sort();
+        true
     }
 
     /// One row per pid. Under MPS the same use of memory is in more than one list, and the larger number counts; what a process
@@ -136,20 +168,7 @@ impl Tenants {
             Reading::Unavailable(_) => Vec::new(),
         };
         rows.clear();
-        let total = into.memory_total.as_value().copied();
-        self.uses.clear();
-        let lists = self.compute.iter().chain(&self.graphics).chain(&self.mps);
-        self.uses.extend(lists.filter(|process| process.pid != 0).map(|process| Use {
-            pid: process.pid,
-            instance: process.gpuInstanceId,
-            bytes: match process.usedGpuMemory {
-                NOT_ATTRIBUTED => Err(Unknown::NotAttributed),
-                bytes if total.is_some_and(|total| bytes > total) => Err(Unknown::TooMuch),
-                bytes => Ok(bytes),
-            },
-        }));
-        // Of equal ones the largest that is known comes first.
-        self.uses.sort_unstable_by_key(|one| (one.pid, one.instance, std::cmp::Reverse(one.bytes.ok())));
+        let total = self.total;
         self.uses.dedup_by_key(|one| (one.pid, one.instance));
         rows.extend(self.uses.chunk_by(|one, other| one.pid == other.pid).map(|of_one| GpuProcess {
             pid: of_one[0].pid,
@@ -173,54 +192,17 @@ fn all_of(uses: &[Use], total: Option<u64>) -> Result<u64, Unknown> {
     if total.is_some_and(|total| bytes > total) { Err(Unknown::TooMuch) } else { Ok(bytes) }
 }
 
-/// How the processes of the compute list share the device, where the list of MPS has so many.
-fn sharing(compute: &mut [nvmlProcessInfo_t], mps: Option<usize>) -> Sharing {
+/// How the processes of the compute list share the device, where the list of MPS has so many. Where the lists may lack some, that
+/// there is nobody else cannot be known.
+fn sharing(compute: &mut [nvmlProcessInfo_t], mps: Option<usize>, are_all: bool) -> Sharing {
     compute.sort_unstable_by_key(|process| process.pid);
     let several = compute.windows(2).any(|pair| pair[0].pid != pair[1].pid);
     match mps {
         Some(1..) => Sharing::Mps,
-        _ if !several => Sharing::Alone,
-        Some(0) => Sharing::TimeSliced,
-        None => Sharing::Unknown,
+        _ if !several && are_all => Sharing::Alone,
+        Some(0) if several => Sharing::TimeSliced,
+        _ => Sharing::Unknown,
     }
-}
-
-type ListCall = unsafe extern "C" fn(nvmlDevice_t, *mut c_uint, *mut nvmlProcessInfo_t) -> nvmlReturn_t;
-
-/// The wrapper's lists are allocated anew each time, and that of MPS fails when a process starts meanwhile.
-#[allow(unsafe_code, reason = "the wrapper offers no way to fill a list again")]
-fn list(call: ListCall, device: &Device<'_>, rows: &mut Vec<nvmlProcessInfo_t>) -> Result<(), NvmlError> {
-    // SAFETY: the device is one of this library's; `fill` hands out a buffer of `room` rows.
-    fill(rows, NO_PROCESS, |out, room| unsafe { call(device.handle(), room, out) })
-}
-
-/// Fills a buffer that is kept. `call` is given the room there is, and says in its place how much it takes.
-fn fill<T: Copy>(
-    rows: &mut Vec<T>,
-    empty: T,
-    mut call: impl FnMut(*mut T, &mut c_uint) -> nvmlReturn_t,
-) -> Result<(), NvmlError> {
-    let mut room = rows.capacity().max(FIRST_ROOM);
-    for _ in 0..TRIES {
-        rows.clear();
-        rows.resize(room, empty);
-        let mut count = c_uint::try_from(room).unwrap_or(c_uint::MAX);
-        match nvml_try(call(rows.as_mut_ptr(), &mut count)) {
-            Ok(()) => {
-                rows.truncate(count as usize);
-                return Ok(());
-            }
-            Err(NvmlError::InsufficientSize(_)) if (count as usize) < MOST_ROWS => {
-                room = room.max(count as usize + SPARE_ROOM);
-            }
-            Err(error) => {
-                rows.clear();
-                return Err(error);
-            }
-        }
-    }
-    rows.clear();
-    Err(NvmlError::InsufficientSize(None))
 }
 
 /// The samples of what processes had of the SMs' time.
@@ -240,14 +222,20 @@ struct Shares {
 }
 
 impl Shares {
-    /// Asks for what is new; says why there is nothing to be told, if there is not.
+    /// Asks for what is new; says why there is nothing to be told, if there is not. `namespace` names the processes of threads.
     #[allow(unsafe_code, reason = "the wrapper's list is allocated anew each time")]
-    fn read(&mut self, nvml: &Nvml, device: &Device<'_>, at: Stamp) -> Result<Option<Reason>, NvmlError> {
+    fn read(
+        &mut self,
+        device: &Device<'_>,
+        at: Stamp,
+        namespace: Option<&Namespace>,
+    ) -> Result<Option<Reason>, NvmlError> {
         // The driver's times are those of the wall's clock, which somebody has put back: nothing would be new for that long.
         if self.seen.is_some_and(|seen| at.wall_ns < seen.wall_ns) {
             *self = Self { samples: std::mem::take(&mut self.samples), ..Self::default() };
         }
-        let call = *nvml_sym(nvml.lib().nvmlDeviceGetProcessUtilization.as_ref())?;
+        let process = |pid: u32| namespace.map_or(pid, |namespace| namespace.process(pid));
+        let call = *nvml_sym(device.nvml().lib().nvmlDeviceGetProcessUtilization.as_ref())?;
         let since = self.since_us;
         // SAFETY: the device is one of this library's; `fill` hands out a buffer of `room` rows.
         let ask = |out, room: &mut c_uint| unsafe { call(device.handle(), out, room, since) };
@@ -260,6 +248,9 @@ impl Shares {
                 return Ok(Some(NO_SHARES));
             }
             Err(error) => return Err(error),
+        }
+        for sample in &mut self.samples {
+            sample.pid = process(sample.pid);
         }
         Ok((!self.take(at)).then_some(FIRST_LOOK))
     }
@@ -285,6 +276,12 @@ impl Shares {
         }
         self.since_us = newest;
         true
+    }
+
+    /// Whether all that did anything are among these: else the pids may be of another namespace.
+    fn are_of(&self, uses: &[Use]) -> bool {
+        let is_listed = |pid: u32| uses.binary_search_by_key(&pid, |one| one.pid).is_ok();
+        self.samples.iter().all(|sample| sample.smUtil == 0 || is_listed(sample.pid))
     }
 
     /// The mean of a process' samples over all periods: where it has none, it did nothing. Rows of one time are one sample.
@@ -386,37 +383,16 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_grows_meanwhile_is_asked_for_again_and_one_without_end_is_none() {
-        let mut rows = Vec::new();
-        let mut lengths = [70, 200, 100].into_iter();
-        let mut asked = 0;
-        let filled = fill(&mut rows, 0_u32, |_, room| {
-            asked += 1;
-            let length = lengths.next().expect("no more calls");
-            let fits = *room >= length;
-            *room = length;
-            if fits { 0 } else { 7 }
-        });
-        assert!(filled.is_ok() && rows.len() == 100 && asked == 3, "{filled:?}");
-        let endless = fill(&mut rows, 0, |_, room| {
-            *room += 1;
-            7
-        });
-        assert!(matches!(endless, Err(NvmlError::InsufficientSize(_))) && rows.is_empty());
-        let absurd = fill(&mut rows, 0, |_, room| {
-            *room = u32::MAX;
-            7
-        });
-        assert!(absurd.is_err() && rows.capacity() < 1000);
-    }
-
-    #[test]
     fn a_device_is_shared_by_mps_by_turns_or_not_at_all() {
-        let of = |pids: &[u32], mps| {
-            sharing(&mut pids.iter().map(|&pid| nvmlProcessInfo_t { pid, ..NO_PROCESS }).collect::<Vec<_>>(), mps)
+        let row = |pid| nvmlProcessInfo_t { pid, usedGpuMemory: 0, gpuInstanceId: 0, computeInstanceId: 0 };
+        let of = |pids: &[u32], mps, are_all| {
+            sharing(&mut pids.iter().map(|&pid| row(pid)).collect::<Vec<_>>(), mps, are_all)
         };
-        assert_eq!((of(&[], Some(0)), of(&[7, 7], Some(0))), (Sharing::Alone, Sharing::Alone));
-        assert_eq!((of(&[7, 8], Some(0)), of(&[7], Some(1))), (Sharing::TimeSliced, Sharing::Mps));
-        assert_eq!((of(&[7, 8], None), of(&[7], None)), (Sharing::Unknown, Sharing::Alone));
+        assert_eq!([of(&[], Some(0), true), of(&[7, 7], Some(0), true), of(&[7], None, true)], [Sharing::Alone; 3]);
+        assert_eq!((of(&[7, 8], Some(0), true), of(&[7], Some(1), true)), (Sharing::TimeSliced, Sharing::Mps));
+        assert_eq!(of(&[7, 8], None, true), Sharing::Unknown);
+        // Others may be there that are not in the lists.
+        assert_eq!([of(&[], Some(0), false), of(&[7], Some(0), false), of(&[7], None, false)], [Sharing::Unknown; 3]);
+        assert_eq!((of(&[7, 8], Some(0), false), of(&[7], Some(1), false)), (Sharing::TimeSliced, Sharing::Mps));
     }
 }

@@ -4,6 +4,7 @@ use perfwatch_model::snapshot::PcieView;
 use ratatui::text::{Line, Span};
 
 use super::graphs::{Graph, Room, drawn, largest, trails};
+use super::words;
 use crate::gpus::Gpu;
 use crate::history::{GpuTrails, Trail, both_ways};
 use crate::line::span;
@@ -13,16 +14,29 @@ use crate::views::Scene;
 
 /// The largest value of a graph that shows only its shape is not quite as high as it, so that a steady one is no wall.
 const HEADROOM: f64 = 1.25;
-/// Graphs that are no links.
-const UNITS: usize = 4;
+/// Rank of what a graph shows, in words: it leaves before its numbers do.
+const EXPLAINED: u8 = 5;
+/// Graphs that are no links, that of whether any kernel ran apart.
+pub(super) const UNITS: usize = 3;
 
 /// What is drawn beside the units.
 #[derive(Clone, Copy)]
 pub(super) struct Activity {
     /// Whether any kernel ran, even where the units say more.
-    pub(super) busy: bool,
+    pub(super) utilization: bool,
+    /// Units, so many that matter most.
+    pub(super) units: usize,
     /// Links.
-    pub(super) links: bool,
+    pub(super) links: Links,
+}
+
+/// Which links are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Links {
+    All,
+    /// Over which anything went of late.
+    Working,
+    None,
 }
 
 /// Units and links.
@@ -30,15 +44,15 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, what: Activity, room: Room)
     let view = gpu.view;
     let units = view.activity.unwrap_or_default();
     let trails = trails(scene, gpu);
-    let share = |name, metric, trail: fn(&GpuTrails) -> &Trail, value, role| Graph {
+    let share = |name, metric, trail: fn(&GpuTrails) -> &Trail, value, what: &'static str| Graph {
         name,
         metric,
         trail: trails.map(trail),
         top: Some(1.0),
-        role,
+        role: Role::Ok,
         value,
         written: units::percent,
-        notes: Vec::new(),
+        notes: vec![(EXPLAINED, span(what, scene.theme.style(Role::Dim)))],
     };
     let link = |name, metric, trail: fn(&GpuTrails) -> &Trail, transmit, receive, lanes| Graph {
         name,
@@ -52,10 +66,10 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, what: Activity, room: Room)
     };
     let (pcie, nvlink) = (view.pcie.unwrap_or_default(), view.nvlink.unwrap_or_default());
     let graphs = [
-        share("busy", "hw.gpu.utilization", |trails| &trails.utilization, view.utilization, Role::Ok),
-        share("SM", "perfwatch.gpu.sm.active", |trails| &trails.sm, units.sm_active, Role::Ok),
-        share("tensor", "perfwatch.gpu.tensor.active", |trails| &trails.tensor, units.tensor_active, Role::Ok),
-        share("DRAM", "perfwatch.gpu.dram.active", |trails| &trails.dram, units.dram_active, Role::Ok),
+        share("util", "hw.gpu.utilization", |trails| &trails.utilization, view.utilization, "a kernel ran"),
+        share("SM", "perfwatch.gpu.sm.active", |trails| &trails.sm, units.sm_active, "of SMs had work"),
+        share("tensor", "perfwatch.gpu.tensor.active", |trails| &trails.tensor, units.tensor_active, "of its cycles"),
+        share("DRAM", "perfwatch.gpu.dram.active", |trails| &trails.dram, units.dram_active, "of its cycles"),
         link(
             "PCIe",
             "hw.gpu.io",
@@ -73,14 +87,20 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, what: Activity, room: Room)
             (0, Vec::new()),
         ),
     ];
-    let mut graphs = Vec::from(graphs);
-    if !what.links {
-        graphs.truncate(UNITS);
-    }
-    if !what.busy && units.sm_active.is_some() {
-        graphs.remove(0);
-    }
-    drawn(scene, gpu, &graphs, room)
+    let at_work = |graph: &Graph<'_>| {
+        let moved = |rate: f64| rate >= 1.0;
+        graph.value.is_some_and(moved) || graph.trail.and_then(largest).is_some_and(moved)
+    };
+    let is_drawn = |at: usize, graph: &Graph<'_>| match (at, what.links) {
+        (0, _) => what.utilization || units.sm_active.is_none(),
+        (at, _) if at <= UNITS => at <= what.units,
+        (_, Links::All) => true,
+        (_, Links::Working) => at_work(graph),
+        (_, Links::None) => false,
+    };
+    let drawn_ones = graphs.into_iter().enumerate().filter(|(at, graph)| is_drawn(*at, graph));
+    let graphs: Vec<_> = drawn_ones.map(|(_, graph)| graph).collect();
+    drawn(scene, gpu, &graphs, words::why, room)
 }
 
 /// Other units, in words.
@@ -93,7 +113,7 @@ pub(super) fn other_units(scene: Scene<'_>, gpu: &Gpu<'_>) -> Vec<Vec<Span<'stat
         ("FP32", pipes.fp32),
         ("FP64", pipes.fp64),
         ("integers", pipes.int),
-        ("any context", units.graphics_active),
+        ("kernel resident", units.graphics_active),
     ];
     let item = |(name, share): (&str, Option<f64>)| {
         vec![Span::styled(format!("{name} "), scene.theme.style(Role::Dim)), Span::raw(units::percent(share?))].into()

@@ -4,9 +4,10 @@ use perfwatch_model::snapshot::GpuView;
 use ratatui::text::Line;
 use unicode_width::UnicodeWidthStr;
 
-use super::activity::{self, Activity};
-use super::graphs::{self, LABEL, Room};
-use super::{memory, supply, trouble};
+use super::activity::{self, Activity, Links, UNITS};
+use super::graphs::{self, LABEL, Room, labelled};
+use super::trouble::{self, Told};
+use super::{memory, supply};
 use crate::gpus::{Gpu, bare, gpus, short_name};
 use crate::line::{Row, cut, flow, span};
 use crate::parts::device_parts;
@@ -25,9 +26,13 @@ use crate::widgets::ledger_bar::{self, Detail};
 pub(super) struct Plan {
     /// Blank lines between parts.
     air: bool,
-    /// What to try, of each finding.
+    /// What to try, of each finding that hurts.
     tries: usize,
-    /// Rows of a sentence or a reason.
+    /// Rows of the sentence of such a finding, and of each thing to try.
+    told: usize,
+    /// What to try, of each other finding.
+    hints: usize,
+    /// Rows of any other sentence, or of a reason.
     words: usize,
     /// Units without a graph.
     other_units: bool,
@@ -39,14 +44,16 @@ pub(super) struct Plan {
     supply: usize,
     /// Errors of the memory, XID errors.
     errors: bool,
+    /// How much of its memory is in use.
+    memory: bool,
     /// Processes.
     processes: usize,
-    /// Units.
-    units: bool,
+    /// Units, so many that matter most.
+    units: usize,
     /// Whether any kernel ran, where the units say more.
-    busy: bool,
+    utilization: bool,
     /// Links.
-    links: bool,
+    links: Links,
     /// How far off a part of the ledger may be, though it takes a row more.
     bounds: bool,
     /// Rows for the legend of the ledger.
@@ -58,25 +65,28 @@ pub(super) struct Plan {
 const EVERYTHING: Plan = Plan {
     air: true,
     tries: 3,
+    told: LONGEST,
+    hints: 3,
     words: LONGEST,
     other_units: true,
     graph: TALLEST,
     axis: true,
     supply: 4,
     errors: true,
+    memory: true,
     processes: 16,
-    units: true,
-    busy: true,
-    links: true,
+    units: UNITS,
+    utilization: true,
+    links: Links::All,
     bounds: true,
     legend: 3,
     names: false,
 };
 
-/// What leaves when there is not room for all, first to last.
+/// What leaves when there is not room for all, first to last. What is wrong, and what to try first, stays until no graph is left.
 const SACRIFICES: &[fn(&mut Plan)] = &[
-    |plan| plan.tries = 1,
-    |plan| plan.words = 3,
+    |plan| (plan.tries, plan.hints) = (1, 1),
+    |plan| (plan.told, plan.words) = (3, 3),
     |plan| plan.graph = 3,
     |plan| plan.graph = 2,
     |plan| plan.processes = 8,
@@ -87,12 +97,13 @@ const SACRIFICES: &[fn(&mut Plan)] = &[
     |plan| plan.bounds = false,
     |plan| plan.processes = 4,
     |plan| plan.axis = false,
-    |plan| plan.tries = 0,
+    |plan| plan.links = Links::Working,
     |plan| plan.errors = false,
+    |plan| plan.hints = 0,
     |plan| plan.words = 1,
     |plan| plan.processes = 2,
-    |plan| plan.busy = false,
-    |plan| plan.links = false,
+    |plan| plan.utilization = false,
+    |plan| plan.links = Links::None,
     |plan| plan.processes = 0,
     |plan| plan.supply = 3,
     |plan| plan.supply = 2,
@@ -100,13 +111,24 @@ const SACRIFICES: &[fn(&mut Plan)] = &[
     |plan| plan.legend = 2,
     |plan| plan.supply = 0,
     |plan| plan.legend = 1,
-    |plan| plan.units = false,
+    |plan| plan.units = 2,
+    |plan| plan.units = 1,
+    |plan| plan.units = 0,
+    |plan| plan.told = 2,
+    |plan| plan.legend = 0,
+    |plan| plan.memory = false,
+    |plan| plan.told = 1,
+    |plan| plan.tries = 0,
 ];
 
 /// What comes back where a sacrifice made more room than was wanted, again and again as far as that goes: nothing is cut above
 /// free rows.
-const RETURNS: &[fn(&mut Plan)] =
-    &[|plan| plan.words = (plan.words + 1).min(LONGEST), |plan| plan.tries = (plan.tries + 1).min(EVERYTHING.tries)];
+const RETURNS: &[fn(&mut Plan)] = &[
+    |plan| plan.told = (plan.told + 1).min(LONGEST),
+    |plan| plan.words = (plan.words + 1).min(LONGEST),
+    |plan| plan.tries = (plan.tries + 1).min(EVERYTHING.tries),
+    |plan| plan.hints = (plan.hints + 1).min(EVERYTHING.hints),
+];
 
 /// Rows that no sentence or reason is longer than, unless the screen is very narrow.
 const LONGEST: usize = 8;
@@ -151,7 +173,8 @@ pub(super) fn fitting(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize, rows: usize
 
 /// All of it, of whatever height.
 pub(super) fn whole(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
-    let all = Plan { processes: usize::MAX, words: usize::MAX, tries: usize::MAX, names: true, ..EVERYTHING };
+    let most = usize::MAX;
+    let all = Plan { processes: most, told: most, words: most, tries: most, hints: most, names: true, ..EVERYTHING };
     let of_height = |graph| lines(scene, gpu, Plan { graph, ..all }, width);
     let fitting = (2..=TALLEST).rev().map(of_height).find(|lines| lines.len() <= rows);
     fitting.unwrap_or_else(|| of_height(1))
@@ -162,12 +185,14 @@ fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, plan: Plan, width: usize) -> Vec<Line<
     let (left, right) = if two { (LEFT, width - LEFT) } else { (width, width) };
     let (title, names) = title(scene, gpu, plan.names, width);
     let mut lines = vec![title];
-    lines.extend(trouble::lines(scene, gpu, plan.tries, plan.words, width));
+    let hurting = Told { tries: plan.tries, rows: plan.told };
+    let others = Told { tries: plan.hints, rows: plan.words };
+    lines.extend(trouble::lines(scene, gpu, hurting, others, width));
     lines.extend(ledger(scene, gpu, plan, width));
     let room = Room { rows: plan.graph, reason: plan.words, width: left };
     let mut graphs = Vec::new();
-    if plan.units {
-        let what = Activity { busy: plan.busy, links: plan.links };
+    if plan.units > 0 {
+        let what = Activity { utilization: plan.utilization, units: plan.units, links: plan.links };
         graphs.push(activity::lines(scene, gpu, what, room));
     }
     if plan.other_units
@@ -183,9 +208,12 @@ fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, plan: Plan, width: usize) -> Vec<Line<
     {
         part.extend(graphs::axis(scene, gpu, left));
     }
-    let mut rest = vec![memory::lines(scene, gpu, plan.processes, right)];
+    let mut rest = Vec::new();
+    if plan.memory {
+        rest.push(memory::lines(scene, gpu, plan.processes, right));
+    }
     if plan.errors {
-        rest.push(trouble::errors(scene, gpu, right));
+        rest.push(trouble::errors(scene, gpu, Room { width: right, ..room }));
     }
     rest.push(instances(scene, gpu, right));
     rest.push(names);
@@ -241,9 +269,8 @@ fn title(scene: Scene<'_>, gpu: &Gpu<'_>, all: bool, width: usize) -> (Line<'sta
     let title = rule(scene, &heading, &notes.join(", "), width);
     let mut rest = Vec::new();
     if all && names.iter().any(|name| !notes.contains(name)) {
-        let label = vec![span(format!("{:<width$}", "names", width = LABEL - 2), scene.theme.style(Role::Text))];
         let names = names.into_iter().map(|name| span(name, scene.theme.style(Role::Dim)));
-        rest = flow(label.into_iter().chain(names).collect(), 1, width);
+        rest = labelled(scene, "names", names.collect(), width);
     }
     (title, rest)
 }
@@ -300,9 +327,5 @@ fn instances(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize) -> Vec<Line<'static>
             span(name, scene.theme.style(Role::Text))
         })
         .collect();
-    if items.is_empty() {
-        return Vec::new();
-    }
-    let label = span(format!("{:<width$}", "instances", width = LABEL - 2), scene.theme.style(Role::Text));
-    flow([vec![label], items].concat(), 1, width)
+    labelled(scene, "instances", items, width)
 }

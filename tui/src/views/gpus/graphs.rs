@@ -2,10 +2,9 @@
 
 use ratatui::text::{Line, Span};
 
-use super::words;
 use crate::gpus::Gpu;
 use crate::history::{GpuTrails, LENGTH, Trail};
-use crate::line::{Row, cut, span, spans_width, wrap_in};
+use crate::line::{Row, cut, flow, span, spans_width, wrap_in};
 use crate::theme::Role;
 use crate::units;
 use crate::views::Scene;
@@ -76,8 +75,25 @@ pub(super) fn trails<'a>(scene: Scene<'a>, gpu: &Gpu<'_>) -> Option<&'a GpuTrail
     scene.app.history().gpus.get(&gpu.device.id)
 }
 
+/// Items beside a name, in the columns of the graphs; nothing where there is none.
+pub(super) fn labelled(
+    scene: Scene<'_>,
+    name: &str,
+    items: Vec<Vec<Span<'static>>>,
+    width: usize,
+) -> Vec<Line<'static>> {
+    let mut lines = flow(items, LABEL + 1, width);
+    if let Some(indent) = lines.first_mut().and_then(|line| line.spans.first_mut()) {
+        *indent = Span::styled(format!(" {name:<LABEL$}"), scene.theme.style(Role::Text));
+    }
+    lines
+}
+
+/// Why there is no value of a metric.
+pub(super) type Why = fn(Scene<'_>, &Gpu<'_>, &str) -> Option<String>;
+
 /// Each graph with name and numbers; where there is no value, the reason, once for neighbours that share it.
-pub(super) fn drawn(scene: Scene<'_>, gpu: &Gpu<'_>, graphs: &[Graph<'_>], room: Room) -> Vec<Line<'static>> {
+pub(super) fn drawn(scene: Scene<'_>, gpu: &Gpu<'_>, graphs: &[Graph<'_>], why: Why, room: Room) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let mut missing: Vec<(Vec<&'static str>, Option<String>)> = Vec::new();
     for graph in graphs {
@@ -90,7 +106,7 @@ pub(super) fn drawn(scene: Scene<'_>, gpu: &Gpu<'_>, graphs: &[Graph<'_>], room:
         if graph.trail.is_some_and(|trail| trail.iter().any(f64::is_finite)) {
             lines.extend(one(scene, graph, room));
         }
-        let why = words::why(scene, gpu, graph.metric);
+        let why = why(scene, gpu, graph.metric);
         match missing.last_mut().filter(|(_, known)| *known == why) {
             Some((names, _)) => names.push(graph.name),
             None => missing.push((vec![graph.name], why)),
@@ -100,7 +116,8 @@ pub(super) fn drawn(scene: Scene<'_>, gpu: &Gpu<'_>, graphs: &[Graph<'_>], room:
     lines
 }
 
-fn absent(scene: Scene<'_>, names: &[&str], why: Option<String>, room: Room) -> Vec<Line<'static>> {
+/// What is not known, and why.
+pub(super) fn absent(scene: Scene<'_>, names: &[&str], why: Option<String>, room: Room) -> Vec<Line<'static>> {
     let why = why.unwrap_or_else(|| "not reported".to_owned());
     let names = names.join(", ");
     let before = if names.len() < LABEL { LABEL } else { names.len() + 2 };

@@ -44,6 +44,14 @@ pub(super) fn lines(scene: Scene<'_>, gpus: &[Gpu<'_>], width: usize, rows: usiz
     lines
 }
 
+/// Below the list, why a GPU that could not be opened is not in it.
+pub(super) fn unseen(scene: Scene<'_>, width: usize) -> Option<Line<'static>> {
+    let why = crate::gpus::unseen(scene.snapshot)?;
+    let mark = Span::styled(format!(" {}", mark(scene, Role::Crit)), scene.theme.style(Role::Crit));
+    let why = Span::styled(format!(" {why}"), scene.theme.style(Role::Text));
+    Some(cut(vec![Span::raw(" "), mark, why], width.saturating_sub(1)))
+}
+
 /// The titles, and how many GPUs have no line.
 fn header(scene: Scene<'_>, table: &Table, hidden: usize, width: usize) -> Line<'static> {
     let mut line = table.header(scene.theme);
@@ -82,7 +90,7 @@ fn table(scene: Scene<'_>, gpus: &[Gpu<'_>], width: usize) -> Table {
     let last = |at: usize| gpus.get(at + 1).is_none_or(|next| !next.instance);
     let names = (0..gpus.len()).map(|at| name(scene, &gpus[at], at == selected, last(at), NAME[wide]));
     let mut columns = vec![Column::text("  GPU", 0, names.collect())];
-    columns.extend(column("busy", if units_known { 9 } else { 2 }, &|gpu| share(gpu.view.utilization)));
+    columns.extend(column("util", if units_known { 9 } else { 2 }, &|gpu| share(gpu.view.utilization)));
     columns.extend(column("SM", 2, &|gpu| share(activity(gpu).sm_active)));
     columns.extend(column("tensor", 7, &|gpu| share(activity(gpu).tensor_active)));
     columns.extend(column("DRAM", 8, &|gpu| share(activity(gpu).dram_active)));
@@ -98,11 +106,11 @@ fn table(scene: Scene<'_>, gpus: &[Gpu<'_>], width: usize) -> Table {
         Some(Span::styled(format!("{}{limit}", units::digits(gpu.view.power_watts?)), text))
     }));
     let degree = theme.pick("°C", "'C");
-    columns.extend(column(degree, 4, &|gpu| Some(Span::styled(units::digits(gpu.view.temperature_celsius?), text))));
+    columns.extend(column(degree, 4, &|gpu| heat(scene, gpu)));
     columns.extend(column("clock", 10, &|gpu| Some(Span::styled(units::hertz(gpu.view.sm_clock_hertz?), text))));
     // What says nothing of itself has its reason in the place of its numbers, so that it takes no room from the others.
     let numbers = columns.len() > 1;
-    let silent: Vec<bool> = gpus.iter().map(|gpu| numbers && is_silent(gpu)).collect();
+    let silent: Vec<bool> = gpus.iter().map(|gpu| numbers && gpu.is_unread()).collect();
     let longest = if numbers { STATE[wide] } else { width / 2 };
     let states =
         gpus.iter().zip(&silent).map(|(gpu, silent)| if *silent { Vec::new() } else { state(scene, gpu, longest) });
@@ -161,7 +169,23 @@ fn memory(scene: Scene<'_>, gpu: &Gpu<'_>) -> Option<Span<'static>> {
     Some(Span::styled(text, scene.theme.style(role)))
 }
 
-/// The fault that a GPU has, or what holds its clocks down, whichever is worse; nothing when all is well.
+/// Degrees, with a mark from where on the device slows itself down.
+fn heat(scene: Scene<'_>, gpu: &Gpu<'_>) -> Option<Span<'static>> {
+    let degrees = units::digits(gpu.view.temperature_celsius?);
+    if gpu.view.temperature_margin_celsius.is_none_or(|margin| margin.round() > 0.0) {
+        return Some(Span::styled(degrees, scene.theme.style(Role::Text)));
+    }
+    let text = format!("{}{degrees}", mark(scene, Role::Warn));
+    Some(Span::styled(text, scene.theme.style(Role::Warn)))
+}
+
+/// Why nothing is read of a GPU that has no fault of its own.
+fn unread(scene: Scene<'_>, gpu: &Gpu<'_>) -> Option<String> {
+    words::why(scene, gpu, "hw.gpu.utilization").filter(|_| gpu.is_unread())
+}
+
+/// The fault that a GPU has, or what holds its clocks down, whichever is worse, or why nothing is read of it;
+/// nothing when all is well.
 fn state(scene: Scene<'_>, gpu: &Gpu<'_>, longest: usize) -> Vec<Span<'static>> {
     let theme = scene.theme;
     let held_down = words::worst_reason(gpu.view, theme, longest);
@@ -176,27 +200,16 @@ fn state(scene: Scene<'_>, gpu: &Gpu<'_>, longest: usize) -> Vec<Span<'static>> 
         let text = format!("{} {short}", mark(scene, role));
         return vec![Span::styled(truncate(&text, longest), theme.style(role))];
     }
-    held_down.map(|(text, role)| Span::styled(text, theme.style(role))).into_iter().collect()
+    let unread = || unread(scene, gpu).map(|why| (truncate(&why, longest), Role::Dim));
+    held_down.or_else(unread).map(|(text, role)| Span::styled(text, theme.style(role))).into_iter().collect()
 }
 
-/// Whether nothing is known of what it does: it is lost, or its driver does not answer.
-fn is_silent(gpu: &Gpu<'_>) -> bool {
-    let view = gpu.view;
-    let readings = [
-        view.utilization,
-        view.activity.and_then(|activity| activity.sm_active),
-        view.power_watts,
-        view.temperature_celsius,
-        view.sm_clock_hertz,
-        view.memory_used_bytes.map(|bytes| bytes as f64),
-    ];
-    !view.faults.is_empty() && readings.iter().all(Option::is_none)
-}
-
-/// The worst fault of a GPU of which nothing else is known, in words.
+/// Of a GPU of which nothing else is known the worst fault in words, else why that is.
 fn reason(scene: Scene<'_>, gpu: &Gpu<'_>) -> Vec<Span<'static>> {
     let theme = scene.theme;
-    let Some((short, words, role)) = words::worst_fault(gpu.view).map(words::fault) else { return Vec::new() };
+    let Some((short, words, role)) = words::worst_fault(gpu.view).map(words::fault) else {
+        return unread(scene, gpu).map(|why| Span::styled(why, theme.style(Role::Dim))).into_iter().collect();
+    };
     vec![
         Span::styled(mark(scene, role), theme.style(role)),
         Span::styled(format!(" {short}"), theme.style(role)),

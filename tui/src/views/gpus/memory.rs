@@ -28,7 +28,7 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, most: usize, width: usize) 
     }
     if processes.is_empty() {
         let text = match (&gpu.view.processes_unknown, gpu.view.memory_used_bytes) {
-            (Some(why), _) => format!("processes: n/a ({why})"),
+            (Some(why), _) => format!("processes: n/a ({})", words::besides(scene, gpu, why.clone())),
             (None, Some(0)) => "no process holds any of it".to_owned(),
             (None, Some(_)) if gpu.cut => "the processes of its instances hold it".to_owned(),
             (None, Some(_)) => "no process is seen that holds it: the driver itself does".to_owned(),
@@ -78,12 +78,12 @@ fn bar(scene: Scene<'_>, gpu: &Gpu<'_>, processes: &[&GpuProcessView], width: us
     let label = span(format!("{:<LABEL$}", "memory"), theme.style(Role::Text));
     let dim = theme.style(Role::Dim);
     let Some(limit) = gpu.view.memory_limit_bytes.filter(|limit| *limit > 0) else {
-        let why = words::why(scene, gpu, "hw.gpu.memory.limit").unwrap_or_else(|| "not reported".to_owned());
+        let why = words::why_besides(scene, gpu, "hw.gpu.memory.limit").unwrap_or_else(|| "not reported".to_owned());
         return Row::new().left(0, [label, span(format!("n/a  {why}"), dim)].concat()).line(width);
     };
     let of = units::bytes(limit as f64);
     let Some(used) = gpu.view.memory_used_bytes else {
-        let why = words::why(scene, gpu, "hw.gpu.memory.usage").unwrap_or_else(|| "not reported".to_owned());
+        let why = words::why_besides(scene, gpu, "hw.gpu.memory.usage").unwrap_or_else(|| "not reported".to_owned());
         return Row::new().left(0, [label, span(format!("n/a of {of}  {why}"), dim)].concat()).line(width);
     };
     let share = used as f64 / limit as f64;

@@ -5,6 +5,7 @@ use ratatui::text::{Line, Span};
 use super::graphs::{Graph, Room, drawn, trails};
 use super::words;
 use crate::gpus::Gpu;
+use crate::held_down::held_down;
 use crate::line::span;
 use crate::theme::Role;
 use crate::units;
@@ -19,8 +20,9 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, most: usize, room: Room) ->
     let trails = trails(scene, gpu);
     let dimmed = |text: Option<String>| vec![(1, span(text.unwrap_or_default(), scene.theme.style(Role::Dim)))];
     let reasons = words::held_down(view);
-    let longest = view.throttled.iter().map(|one| one.share).reduce(f64::max);
+    let held = held_down(scene.snapshot, gpu.device);
     let hurts = reasons.first().map_or(Role::Ok, |(reason, _)| words::reason(reason).1);
+    let memory = dimmed(view.memory_temperature_celsius.map(|degrees| format!("memory {} °C", units::digits(degrees))));
     let graphs = [
         Graph {
             name: "heat",
@@ -30,9 +32,7 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, most: usize, room: Room) ->
             role: Role::Accent,
             value: view.temperature_celsius,
             written: |degrees| format!("{} °C", units::digits(degrees)),
-            notes: dimmed(
-                view.memory_temperature_celsius.map(|degrees| format!("memory {} °C", units::digits(degrees))),
-            ),
+            notes: [(2, headroom(scene, view.temperature_margin_celsius))].into_iter().chain(memory).collect(),
         },
         Graph {
             name: "power",
@@ -60,14 +60,31 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, most: usize, room: Room) ->
             trail: trails.map(|trails| &trails.held_down),
             top: Some(1.0),
             role: hurts,
-            value: longest,
-            written: units::percent,
+            value: held.map(|held| held.share),
+            written: if held.is_some_and(|held| held.is_counted) { units::percent } else { inferred },
             notes: vec![(1, reasons_in_words(scene, &reasons))],
         },
     ];
     // Degrees and watts stand in the list as well.
     let first = graphs.len().saturating_sub(most);
-    drawn(scene, gpu, &graphs[first..], room)
+    drawn(scene, gpu, &graphs[first..], words::why_besides, room)
+}
+
+/// A share that no counter tells.
+fn inferred(share: f64) -> String {
+    format!("≈{}", units::percent(share))
+}
+
+/// `11 below its limit`, which is what matters about degrees. Which limit that is, of those that slow it down, is the device's to say.
+fn headroom(scene: Scene<'_>, margin: Option<f64>) -> Vec<Span<'static>> {
+    let Some(margin) = margin.map(f64::round) else { return Vec::new() };
+    let degrees = units::digits(margin.abs());
+    let (text, role) = match margin {
+        margin if margin > 0.0 => (format!("{degrees} below its limit"), Role::Dim),
+        margin if margin < 0.0 => (format!("{degrees} above its limit"), Role::Warn),
+        _ => ("at its limit".to_owned(), Role::Warn),
+    };
+    span(text, scene.theme.style(role))
 }
 
 /// `of 700 W`; the default beside it where somebody set another.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use perfwatch_model::Snapshot;
+use perfwatch_model::snapshot::ErrorCountsView;
 
 use super::*;
 use crate::app::{App, Event};
@@ -51,7 +52,7 @@ fn a_gpu_that_is_lost_says_so_in_its_own_row_and_takes_no_column_from_the_others
     for at in [1, 2, 5] {
         snapshot.devices[at].gpu.clone_from(&well);
     }
-    let columns = ["busy", "SM", "tensor", "DRAM", "mem GiB", "watts", "clock"];
+    let columns = ["util", "SM", "tensor", "DRAM", "mem GiB", "watts", "clock"];
     for width in [80, 120] {
         let text = drawn(&app(&snapshot), width, 21);
         let header = text.lines().next().expect("titles");
@@ -66,6 +67,67 @@ fn a_gpu_that_is_lost_says_so_in_its_own_row_and_takes_no_column_from_the_others
     }
     snapshot.devices.retain(|device| device.gpu.as_ref().is_none_or(|gpu| !gpu.faults.is_empty()));
     assert!(drawn(&app(&snapshot), 80, 21).contains("✖ lost"), "when there is no other too");
+}
+
+#[test]
+fn a_gpu_that_could_not_be_opened_has_a_line_below_those_that_are_seen() {
+    let mut snapshot = fixtures::two_gpus();
+    let reason = "GPU 2 cannot be opened: the GPU has fallen off the bus";
+    snapshot.unavailable.push(perfwatch_model::snapshot::Unavailable {
+        metric: "hw.gpu.utilization".to_owned(),
+        entity: "host:gpu-host-3".to_owned(),
+        reason: reason.to_owned(),
+        cure: "reboot".to_owned(),
+    });
+    let app = app(&snapshot);
+    for (width, height) in [(80, 21), (160, 47), (80, 4)] {
+        let text = drawn(&app, width, height);
+        let at = text.lines().position(|line| line.contains("1 H100")).expect("a line each");
+        assert!(text.lines().nth(at + 1).is_some_and(|line| line.contains(&format!("✖ {reason}"))), "{text}");
+    }
+    assert!(drawn(&app, 50, 9).contains("✖ GPU 2 cannot be opened: "), "{}", drawn(&app, 50, 9));
+}
+
+#[test]
+fn degrees_at_their_limit_and_above_are_marked() {
+    let mut snapshot = fixtures::eight_gpus();
+    snapshot.devices[1].gpu.as_mut().expect("a GPU").temperature_margin_celsius = Some(0.2);
+    let mut app = app(&snapshot);
+    press(&mut app, KeyCode::Home);
+    let area = Rect::new(0, 0, 120, 40);
+    for (theme, marks) in
+        [(Theme::default(), ["▲91", "▲66"]), (Theme::new(crate::ThemeName::Mono, true), ["!91", "!66"])]
+    {
+        let mut buffer = Buffer::empty(area);
+        Gpus.draw(Scene { app: &app, snapshot: app.snapshot().expect("one"), theme }, area, &mut buffer);
+        let text = crate::once::text(&buffer);
+        assert!(marks.iter().all(|mark| text.contains(mark)) && text.contains("  67  "), "{text}");
+    }
+    press(&mut app, KeyCode::Down);
+    press(&mut app, KeyCode::Down);
+    assert!(drawn(&app, 120, 40).contains("4 above its limit"), "{}", drawn(&app, 120, 40));
+}
+
+#[test]
+fn pages_that_were_retired_stand_where_other_gpus_replace_rows() {
+    let mut snapshot = fixtures::eight_gpus();
+    let gpu = snapshot.devices[0].gpu.as_mut().expect("a GPU");
+    gpu.retired_pages = gpu.remapped_rows.take().map(|_| ErrorCountsView { corrected: Some(2), uncorrected: Some(1) });
+    gpu.faults = vec!["page_retirement_pending".to_owned()];
+    gpu.temperature_margin_celsius = Some(0.3);
+    let mut app = app(&snapshot);
+    (0..8).for_each(|_| press(&mut app, KeyCode::Home));
+    let text = drawn(&app, 120, 40);
+    let told = [
+        "pages retired 1 for uncorrected, 2 for corrected",
+        "▲ page waits",
+        "▲ a page of its memory is to be taken out of use when its driver is loaded next",
+        "67 °C  at its limit",
+    ];
+    for told in told {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+    assert!(!text.contains("rows replaced"), "{text}");
 }
 
 #[test]
@@ -86,6 +148,61 @@ fn a_finding_uses_the_rows_that_graphs_leave_free() {
     // Where there is not room for all of it, it ends with a sentence.
     let text = drawn(&app, 80, 30);
     assert!(!text.contains("It ends here.") && !text.contains('…'), "{text}");
+}
+
+/// A GPU of which a critical finding is that says more than fits beside its graphs.
+fn with_an_xid() -> Snapshot {
+    let mut snapshot = fixtures::eight_gpus();
+    snapshot.devices.truncate(1);
+    snapshot.findings.truncate(1);
+    let finding = &mut snapshot.findings[0];
+    finding.entity.clone_from(&snapshot.devices[0].id);
+    finding.summary = "A GPU or its driver is broken, or about to be".into();
+    finding.detail =
+        "The GPU is not well: XID 48 in the last 15 min: an error of its memory that could not be corrected; XID 95 \
+                      in the last 15 min: an error of its memory that reached more than one process."
+            .into();
+    let action = "stop every program that has the GPU open, monitors and this agent among them, then run \
+                  `nvidia-smi --gpu-reset`";
+    finding.remedies = vec![perfwatch_model::Remedy { action: action.into(), why: "".into() }];
+    snapshot
+}
+
+#[test]
+fn of_a_finding_that_hurts_the_sentence_and_the_first_remedy_stand_before_graphs() {
+    let snapshot = with_an_xid();
+    let app = self::app(&snapshot);
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (width, height) in [(80, 21), (100, 27), (160, 47)] {
+        let text = drawn(&app, width, height);
+        for part in ["XID 48", "XID 95", "more than one process.", "→ stop every program", "`nvidia-smi --gpu-reset`"]
+        {
+            assert!(words(&text).contains(part), "{part}\n{text}");
+        }
+        assert!(text.contains(" SM  ") && text.contains(" held down "), "graphs take what is left:\n{text}");
+    }
+    // All that there is room for is what is wrong and what to try.
+    let text = drawn(&app, 50, 9);
+    assert!(text.contains("XID 48") && text.contains("→ stop every program"), "{text}");
+    // What does not hurt gives way to graphs.
+    let mut note = snapshot;
+    note.findings[0].severity = perfwatch_model::Severity::Note;
+    let text = drawn(&self::app(&note), 80, 14);
+    assert!(!text.contains("→") && text.contains(" held down "), "{text}");
+}
+
+#[test]
+fn a_link_over_which_nothing_goes_leaves_before_errors_do() {
+    let mut snapshot = with_an_xid();
+    let gpu = snapshot.devices[0].gpu.as_mut().expect("a GPU");
+    gpu.nvlink = Some(perfwatch_model::snapshot::TransferView {
+        transmit_bytes_per_s: Some(0.0),
+        receive_bytes_per_s: Some(0.0),
+    });
+    let app = app(&snapshot);
+    let lost = |what: &str| (8..60).rev().find(|height| !drawn(&app, 80, *height).contains(what)).expect("some height");
+    assert!(lost(" NVLink ") > lost(" errors "), "{} {}", lost(" NVLink "), lost(" errors "));
+    assert!(lost(" errors ") > lost(" PCIe "));
 }
 
 #[test]
@@ -174,7 +291,7 @@ fn an_instance_stands_below_its_device_and_is_told_by_it() {
     let text = drawn(&app, 100, 40);
     let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is missing:\n{text}"));
     assert!(at("0 H100") < at("├ 0.0 3g.40gb") && at("└ 0.1 1g.10gb") < at("1 H100"), "{text}");
-    assert!(text.contains("divided by MIG") && text.contains("instances  0.0 3g.40gb"), "{text}");
+    assert!(text.contains("divided by MIG") && text.contains("instances 0.0 3g.40gb"), "{text}");
 }
 
 #[test]
@@ -232,8 +349,44 @@ fn what_is_missing_is_not_zero_and_says_why() {
     let text = drawn(&app(&fixtures::eight_gpus()), 80, 21);
     let lost = text.lines().find(|line| line.contains("4 H100")).expect("it has a line");
     assert!(lost.contains("✖ lost") && !lost.contains("0 %"), "{lost}");
-    assert!(text.contains("busy, SM  n/a  the GPU is lost: it fell off the bus"), "{text}");
+    assert!(text.contains("util, SM  n/a  the GPU is lost: it fell off the bus"), "{text}");
     assert!(!text.contains("no process holds"), "of a lost GPU nobody knows\n{text}");
+}
+
+#[test]
+fn a_gpu_that_is_not_read_because_another_hangs_says_so_once_and_names_that() {
+    let mut app = app(&fixtures::hung());
+    press(&mut app, KeyCode::Down);
+    let text = drawn(&app, 120, 40);
+    let (list, detail) = text.split_once("── GPU 1").expect("the second one is open");
+    assert!(list.contains("1 H100  waits for GPU 0 H100: `nvmlDevice"), "{text}");
+    let words = detail.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words.matches("waits for GPU 0 H100: `nvmlDeviceGetPowerUsage` has not returned").count(), 1, "{text}");
+    assert!(words.matches("for the same reason").count() >= 3 && !text.contains("GPU-0c0ffee"), "{text}");
+}
+
+#[test]
+fn what_held_the_clocks_down_is_told_as_inferred_where_the_driver_does_not_count_it() {
+    let mut app = app(&fixtures::without_gpm());
+    press(&mut app, KeyCode::Home);
+    let held_down = |app: &App| {
+        let text = drawn(app, 120, 40);
+        text.lines().find(|line| line.starts_with(" held down")).unwrap_or_else(|| panic!("{text}")).to_owned()
+    };
+    assert!(held_down(&app).contains("≈100 %  warmth now"), "{}", held_down(&app));
+    press(&mut app, KeyCode::Down);
+    assert!(held_down(&app).contains("≈0 %"), "{}", held_down(&app));
+}
+
+#[test]
+fn what_the_driver_says_now_is_called_otherwise_than_what_the_ledger_says() {
+    let mut app = app(&fixtures::without_gpm());
+    press(&mut app, KeyCode::Home);
+    for (width, height) in [(80, 21), (120, 40)] {
+        let text = drawn(&app, width, height);
+        assert!(text.contains("util") && text.contains("▒ busy, with what is unknown"), "{text}");
+        assert_eq!(text.matches("busy").count(), 1, "only the ledger says so:\n{text}");
+    }
 }
 
 #[test]
@@ -250,7 +403,7 @@ fn what_was_known_until_lately_is_still_drawn_and_the_reason_follows() {
     let text = drawn(&app, 80, 40);
     let sm = text.lines().find(|line| line.starts_with(" SM  ")).expect("its graph");
     assert!(sm.contains('\u{28ff}') || sm.contains('⣤') || sm.contains('⣶'), "{sm}");
-    assert!(sm.trim_end().ends_with("n/a") && text.contains("busy, SM  n/a  the GPU is lost"), "{text}");
+    assert!(sm.trim_end().ends_with("n/a") && text.contains("util, SM  n/a  the GPU is lost"), "{text}");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! What is wrong with a GPU, and what it has suffered.
 
-use perfwatch_model::Finding;
 use perfwatch_model::snapshot::ErrorCountsView;
+use perfwatch_model::{Finding, Severity};
 use ratatui::text::{Line, Span};
 
-use super::graphs::LABEL;
+use super::graphs::{LABEL, Room, absent, labelled};
 use super::words;
 use crate::gpus::Gpu;
-use crate::line::{Row, flow, span, wrap, wrap_in, wrap_sentences};
+use crate::line::{Row, span, wrap, wrap_in, wrap_sentences};
 use crate::theme::Role;
 use crate::units;
 use crate::views::Scene;
@@ -19,8 +19,17 @@ const INDENT: usize = 11;
 /// Columns from which there is room for a note beside a sentence.
 const NOTED_FROM: usize = 44;
 
-/// Findings about it, each in so many rows with so many things to try; and faults that none of them names.
-pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, tries: usize, rows: usize, width: usize) -> Vec<Line<'static>> {
+/// How much is told of a finding.
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    /// Things to try.
+    pub(super) tries: usize,
+    /// Rows of its sentence, and of each of these.
+    pub(super) rows: usize,
+}
+
+/// Findings about it, of those that hurt and of others so much; and faults that none of them names.
+pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, hurting: Told, others: Told, width: usize) -> Vec<Line<'static>> {
     let theme = scene.theme;
     let room = width.saturating_sub(INDENT + 2);
     let mut lines = Vec::new();
@@ -35,6 +44,7 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, tries: usize, rows: usize, 
         }
     };
     for finding in &about {
+        let Told { tries, rows } = if finding.severity >= Severity::Warning { hurting } else { others };
         let (texts, note) = told(finding, room, rows);
         say(texts, Some(badge(finding.severity, theme)), note, Role::Strong);
         for remedy in finding.remedies.iter().take(tries) {
@@ -52,8 +62,8 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, tries: usize, rows: usize, 
     lines
 }
 
-/// The sentences of a finding that fit into so many rows, at least its headline; and what stands beside them where they leave
-/// out that its rule is experimental.
+/// The sentences of a finding that fit into so many rows, else the beginning of the first, which has the numbers, or its headline
+/// where there is but one row; and what stands beside them where they leave out that its rule is experimental.
 fn told(finding: &Finding, room: usize, rows: usize) -> (Vec<String>, &'static str) {
     let whole = wrap(&finding.detail, room);
     if whole.len() <= rows {
@@ -62,23 +72,25 @@ fn told(finding: &Finding, room: usize, rows: usize) -> (Vec<String>, &'static s
     let note = if finding.experimental { badge::EXPERIMENTAL } else { "" };
     // On a narrow screen it leaves, and the finding alone says it.
     let room = if note.is_empty() || room < NOTED_FROM { room } else { room - note.len() - 2 };
-    // A headline says more than half a sentence.
-    match wrap_sentences(&finding.detail, room, rows) {
-        sentences if sentences.is_empty() => (wrap_in(&finding.summary, room, rows), note),
-        sentences => (sentences, note),
-    }
+    let sentences = wrap_sentences(&finding.detail, room, rows);
+    let told = if !sentences.is_empty() {
+        sentences
+    } else if rows >= 2 && finding.severity >= Severity::Warning {
+        wrap_in(&finding.detail, room, rows)
+    } else {
+        // A headline says more than a cut line of a sentence.
+        wrap_in(&finding.summary, room, rows)
+    };
+    (told, note)
 }
 
-/// Errors of the memory, rows replaced, XID errors: in as few lines as they need.
-pub(super) fn errors(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize) -> Vec<Line<'static>> {
+/// XID errors, errors of the memory, rows replaced: in as few lines as they need; then those that are not known, with the reason
+/// once for those that share it.
+pub(super) fn errors(scene: Scene<'_>, gpu: &Gpu<'_>, room: Room) -> Vec<Line<'static>> {
     let theme = scene.theme;
     let dim = theme.style(Role::Dim);
     let item = |name: &str, value: String, role: Role| {
         vec![Span::styled(format!("{name} "), dim), Span::styled(value, theme.style(role))]
-    };
-    let missing = |name: &str, metric: &str| {
-        let why = words::why(scene, gpu, metric).unwrap_or_else(|| "not reported".to_owned());
-        item(name, format!("n/a ({why})"), Role::Dim)
     };
     let counts = |counts: ErrorCountsView, of: &str| {
         if (counts.corrected, counts.uncorrected) == (Some(0), Some(0)) {
@@ -93,35 +105,41 @@ pub(super) fn errors(scene: Scene<'_>, gpu: &Gpu<'_>, width: usize) -> Vec<Line<
         _ => Role::Text,
     };
     let xids = match gpu.view.xids.as_slice() {
-        [] if words::why(scene, gpu, "perfwatch.gpu.xids").is_some() => missing("XID", "perfwatch.gpu.xids"),
-        [] => item("XID", "none".to_owned(), Role::Text),
+        [] if words::why(scene, gpu, "perfwatch.gpu.xids").is_some() => None,
+        [] => Some(("none".to_owned(), Role::Text)),
         xids => {
             let times = theme.pick("×", "x");
             let one = |xid: &perfwatch_model::snapshot::XidView| match xid.count {
                 1 => xid.code.to_string(),
                 count => format!("{} {times}{}", xid.code, units::count(count)),
             };
-            item("XID", xids.iter().map(one).collect::<Vec<_>>().join(", "), Role::Warn)
+            Some((xids.iter().map(one).collect::<Vec<_>>().join(", "), Role::Warn))
         }
     };
-    let items = vec![
-        xids,
-        match gpu.view.memory_errors {
-            Some(errors) => item("memory errors", counts(errors, ""), role(errors)),
-            None => missing("memory errors", "hw.errors"),
-        },
-        match gpu.view.remapped_rows {
-            Some(rows) => item("rows replaced", counts(rows, "for "), role(rows)),
-            None => missing("rows replaced", "perfwatch.gpu.remapped_rows"),
-        },
-    ];
-    let items = items.into_iter().map(|item| shortened(item, width.saturating_sub(LABEL + 3)));
-    let mut lines = flow(items.collect(), LABEL + 1, width);
-    if let Some(first) = lines.first_mut()
-        && let Some(indent) = first.spans.first_mut()
-    {
-        *indent = Span::styled(format!(" {:<LABEL$}", "errors"), theme.style(Role::Text));
+    let memory = gpu.view.memory_errors.map(|errors| (counts(errors, ""), role(errors)));
+    let replaced = |what: ErrorCountsView| (counts(what, "for "), role(what));
+    // A device does the one or the other.
+    let replaced = match (gpu.view.remapped_rows, gpu.view.retired_pages) {
+        (None, Some(pages)) => ("pages retired", "perfwatch.gpu.retired_pages", Some(replaced(pages))),
+        (rows, _) => ("rows replaced", "perfwatch.gpu.remapped_rows", rows.map(replaced)),
+    };
+    let all = [("XID", "perfwatch.gpu.xids", xids), ("memory errors", "hw.errors", memory), replaced];
+    let mut items = Vec::new();
+    let mut missing: Vec<(Vec<&str>, Option<String>)> = Vec::new();
+    for (name, metric, value) in all {
+        if let Some((value, role)) = value {
+            items.push(item(name, value, role));
+            continue;
+        }
+        let why = words::why_besides(scene, gpu, metric);
+        match missing.iter_mut().find(|(_, known)| *known == why) {
+            Some((names, _)) => names.push(name),
+            None => missing.push((vec![name], why)),
+        }
     }
+    let items = items.into_iter().map(|item| shortened(item, room.width.saturating_sub(LABEL + 3)));
+    let mut lines = labelled(scene, "errors", items.collect(), room.width);
+    lines.extend(missing.into_iter().flat_map(|(names, why)| absent(scene, &names, why, room)));
     lines
 }
 

@@ -18,8 +18,10 @@ const FAULTS: &[(&str, &str, &str, Role)] = &[
     ("row_remap_failed", "bad memory", "a row of its memory could not be replaced", Role::Crit),
     ("recovery_needed", "recovery", "its driver asks for a recovery", Role::Crit),
     ("row_remap_pending", "row waits", "a row of its memory is to be replaced at the next reset", Role::Warn),
+    ("page_retirement_pending", "page waits", "a page of its memory is to be taken out of use when its driver is loaded next", Role::Warn),
     ("pcie_link_degraded", "slow link", "its PCIe link is slower than device and slot allow", Role::Warn),
     ("power_limit_lowered", "low limit", "its power limit was set below the default", Role::Warn),
+    ("power_limit_by_platform", "capped", "its machine holds the power limit below what is set", Role::Warn),
     ("clocks_locked", "locked", "somebody locked its clocks below the highest", Role::Warn),
 ];
 
@@ -48,12 +50,12 @@ pub(crate) fn fault(name: &str) -> (String, String, Role) {
 }
 
 /// Whether a fault is what somebody set: it says nothing of the device's health.
-pub(super) fn is_setting(name: &str) -> bool {
-    ["power_limit_lowered", "clocks_locked"].contains(&name)
+pub(crate) fn is_setting(name: &str) -> bool {
+    ["power_limit_lowered", "power_limit_by_platform", "clocks_locked"].contains(&name)
 }
 
 /// The worst of a device's faults.
-pub(super) fn worst_fault(gpu: &GpuView) -> Option<&str> {
+pub(crate) fn worst_fault(gpu: &GpuView) -> Option<&str> {
     let place = |name: &str| FAULTS.iter().position(|(known, ..)| *known == name).unwrap_or(FAULTS.len());
     gpu.faults.iter().map(String::as_str).min_by_key(|name| place(name))
 }
@@ -101,6 +103,18 @@ pub(super) fn why(scene: Scene<'_>, gpu: &Gpu<'_>, metric: &str) -> Option<Strin
     let missing = || scene.snapshot.unavailable.iter().filter(|missing| missing.metric == metric);
     let own = missing().find(|missing| missing.entity == gpu.device.id);
     own.or_else(|| missing().find(|missing| missing.entity.starts_with("host:"))).map(|missing| missing.reason.clone())
+}
+
+/// The same below the utilisation, whose reason stands first: one that is not another is not told again.
+pub(super) fn why_besides(scene: Scene<'_>, gpu: &Gpu<'_>, metric: &str) -> Option<String> {
+    why(scene, gpu, metric).map(|reason| besides(scene, gpu, reason))
+}
+
+/// A reason, unless it is the utilisation's.
+pub(super) fn besides(scene: Scene<'_>, gpu: &Gpu<'_>, reason: String) -> String {
+    let is_told =
+        gpu.view.utilization.is_none() && why(scene, gpu, "hw.gpu.utilization").is_some_and(|told| told == reason);
+    if is_told { "for the same reason".to_owned() } else { reason }
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The findings at the foot of the overview: each with its sentence while there is room, the selected one first.
 
+use std::borrow::Cow;
+
 use perfwatch_model::Finding;
 use ratatui::text::Line;
 
-use crate::gpus::about;
+use crate::gpus::{about, in_doubt};
 use crate::line::{Row, span, truncate, wrap, wrap_in, wrap_sentences};
 use crate::theme::{Role, Theme};
 use crate::views::{Scene, findings::experimental};
@@ -157,14 +159,18 @@ fn nothing(scene: Scene<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
 }
 
 /// What it means that there is no finding, and whether it is good news.
-pub(in crate::views) fn verdict(scene: Scene<'_>) -> (bool, &'static str) {
+pub(in crate::views) fn verdict(scene: Scene<'_>) -> (bool, Cow<'static, str>) {
     let is_decided = scene.snapshot.undecided.is_empty();
-    match (scene.snapshot.has_subjects(), scene.snapshot.servers.is_empty()) {
+    if let Some(doubt) = in_doubt(scene.snapshot) {
+        return (false, doubt.into());
+    }
+    let (is_well, words) = match (scene.snapshot.has_subjects(), scene.snapshot.servers.is_empty()) {
         (false, _) => (false, "Nothing to judge: findings are about model servers and GPUs."),
         (true, _) if !is_decided => (false, "Nothing is wrong as far as can be said yet."),
         (true, true) => (true, "Nothing is wrong with the GPUs."),
         (true, false) => (true, "Nothing is wrong."),
-    }
+    };
+    (is_well, words.into())
 }
 
 fn undecided(scene: Scene<'_>, width: usize) -> Option<Line<'static>> {
@@ -229,6 +235,20 @@ mod tests {
         let last = sentence.last().expect("some of it is told");
         assert!(last.trim_end().ends_with("words.") && !text.contains("It ends here."), "{text}");
         assert!(!text.contains("Do another thing"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_well_while_a_gpu_is_broken_that_no_finding_is_about_yet() {
+        let mut snapshot = Snapshot { servers: Vec::new(), ..fixtures::two_gpus() };
+        assert!(told(&snapshot, 80, 1).contains("✔ Nothing is wrong with the GPUs."));
+        snapshot.devices[1].gpu.as_mut().expect("a GPU").faults = vec!["lost".to_owned()];
+        for servers in [Vec::new(), fixtures::two_gpus().servers] {
+            snapshot.servers = servers;
+            let text = told(&snapshot, 80, 1);
+            assert!(text.contains("· GPU 1: lost; being confirmed") && !text.contains("Nothing"), "{text}");
+        }
+        let card = crate::card(&snapshot, crate::CardOptions::default());
+        assert!(card.contains("findings  none, but GPU 1: lost; being confirmed"), "{card}");
     }
 
     #[test]

@@ -68,6 +68,7 @@ mod tests {
                 Some(pids) => Reading::Value(pids.iter().map(|pid| process(*pid, Reading::Value(1))).collect()),
                 None => Reading::Unavailable(UNKNOWN),
             },
+            may_have_others: false,
             sharing: Sharing::Unknown,
         };
         let devices = [

@@ -124,11 +124,13 @@ fn units_faults_errors_and_xids_are_those_of_the_tick() {
         series(&gpu::TEMPERATURE, "hw.sensor_location", "core"),
         series(&gpu::TEMPERATURE, "hw.sensor_location", "memory"),
     );
+    let pages = series(&gpu::RETIRED_PAGES, "error.type", "uncorrected");
     let bad = series(&gpu::ERRORS, "error.type", "uncorrected");
     let xid =
         |table: &mut SeriesTable, code| table.series(&gpu::XIDS, gpu, &[Attr::int("perfwatch.gpu.xid.code", code)]);
     let (late, early) = (xid(&mut table, 119), xid(&mut table, 13));
     let tensor = table.series(&gpu::TENSOR_ACTIVE, gpu, &[]);
+    let margin = table.series(&gpu::TEMPERATURE_MARGIN, gpu, &[]);
     let tick = tick(
         1,
         &[
@@ -137,6 +139,8 @@ fn units_faults_errors_and_xids_are_those_of_the_tick() {
             (fp16, Number::Float(0.2)),
             (core, Number::Float(61.0)),
             (memory, Number::Float(88.0)),
+            (margin, Number::Float(-2.0)),
+            (pages, Number::Int(4)),
             (bad, Number::Int(3)),
             (late, Number::Int(1)),
             (early, Number::Int(2)),
@@ -147,9 +151,11 @@ fn units_faults_errors_and_xids_are_those_of_the_tick() {
     assert_eq!(view.faults, ["row_remap_pending"]);
     assert_eq!(view.xids, [XidView { code: 13, count: 2 }, XidView { code: 119, count: 1 }]);
     assert_eq!((view.temperature_celsius, view.memory_temperature_celsius), (Some(61.0), Some(88.0)));
+    assert_eq!(view.temperature_margin_celsius, Some(-2.0), "it may be warmer than where it is slowed down");
     let activity = view.activity.expect("two units are known");
     assert_eq!((activity.tensor_active, activity.pipes.fp16, activity.sm_active), (Some(0.5), Some(0.2), None));
     let errors = view.memory_errors.expect("one kind is counted");
     assert_eq!((errors.corrected, errors.uncorrected), (None, Some(3)), "what is not counted is no zero");
+    assert_eq!(view.retired_pages.map(|pages| (pages.corrected, pages.uncorrected)), Some((None, Some(4))));
     assert_eq!((view.remapped_rows, view.pcie, view.nvlink), (None, None, None));
 }

@@ -20,6 +20,10 @@ impl Rule<HostFacts> for GpuUnhealthy {
         NEEDS
     }
 
+    fn is_of_the_moment(&self) -> bool {
+        true
+    }
+
     fn judge(&self, facts: &HostFacts) -> Verdict {
         let driver = &facts.driver;
         let known = FAULTS.iter().filter(|(fault, ..)| driver.faults.iter().any(|has| has == fault));

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::facts::GpuFacts;
-use crate::rules::is_of_program;
+use crate::rules::says_nothing;
 
 /// Incidents are told for so long after the last of their kind, in nanoseconds. Nothing shows them afterwards, and who
 /// is to be woken by one is told only of what stands: a warning alerts after 10 minutes
@@ -15,29 +17,43 @@ const MINUTE_NS: u64 = 60_000_000_000;
 const CODES: usize = 32;
 
 /// What a GPU went through in the last quarter of an hour.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incidents {
-    /// By code; those of programs are none of the device's.
+    /// By code; those that say nothing of the device's health are left out.
     xids: BTreeMap<i64, Remembered>,
     uncorrected: Remembered,
 }
 
 /// When one kind of incident happened: minutes, each as its last moment and how many there were; oldest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Remembered(VecDeque<(u64, u64)>);
 
 impl Incidents {
-    /// Takes in what a tick says that ended at this moment, and forgets what is too old by then.
+    /// Takes in what a tick says that ended at this moment, and forgets what is too old by then, or was before the device
+    /// began anew between two agents.
     pub fn add(&mut self, facts: &GpuFacts, end_ns: u64) {
-        self.uncorrected.forget(end_ns);
-        self.xids.values_mut().for_each(|remembered| remembered.forget(end_ns));
-        self.xids.retain(|_, remembered| !remembered.0.is_empty());
+        if facts.began_anew {
+            *self = Self::default();
+        }
+        self.forget(end_ns);
         self.uncorrected.add(facts.uncorrected.get().unwrap_or(0), end_ns);
-        for (code, count) in facts.xids.iter().filter(|(code, _)| !is_of_program(*code)) {
+        for (code, count) in facts.xids.iter().filter(|(code, _)| !says_nothing(*code)) {
             if self.xids.len() < CODES || self.xids.contains_key(code) {
                 self.xids.entry(*code).or_default().add(*count, end_ns);
             }
         }
+    }
+
+    /// Forgets what is too old by this moment.
+    pub(crate) fn forget(&mut self, now_ns: u64) {
+        self.uncorrected.forget(now_ns);
+        self.xids.values_mut().for_each(|remembered| remembered.forget(now_ns));
+        self.xids.retain(|_, remembered| !remembered.0.is_empty());
+    }
+
+    /// Whether there is nothing to remember.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.xids.is_empty() && self.uncorrected.0.is_empty()
     }
 
     /// XID errors that are remembered, by code.

@@ -97,7 +97,7 @@ impl<'nvml> Session<'nvml> {
             let (device, part) = (&held.device, &held.part);
             let mut reader = Reader { device, activity: self.activity, tally: &mut tally, part };
             held.past.is_lost = reader.is_lost().is_some();
-            tally.take_fault();
+            tally.take_fault(&mut held.past.unanswered);
         }
         self.devices.iter().any(|held| held.past.is_lost)
     }
