@@ -257,6 +257,8 @@ mod tests {
         let by_nature = [
             ("this device does not support the reading", "none: the driver offers it on other products"),
             ("NVML does not tell this of a GPU in MIG mode", "look at its MIG instances: their memory"),
+            ("no permission for `nvmlDeviceGetMemoryInfo_v2`", "run perfwatch as root or with the permission"),
+            ("the driver has not answered since 03:04:05 UTC", "wait for the next second"),
             ("not read yet: limits and processes are read of a few GPUs at a time", "wait some seconds"),
             ("probe gpu is switched off", Unavailable::SWITCHED_ON_BY),
         ];

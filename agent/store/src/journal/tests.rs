@@ -340,21 +340,6 @@ fn damage_that_shows_while_the_agent_runs_costs_the_history_and_not_the_totals()
 }
 
 #[test]
-fn a_journal_that_is_removed_under_the_agent_costs_the_history_and_not_the_totals() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut run = Run::start(options(folder.path()));
-    (1..=3).for_each(|seq| _ = run.serve(seq));
-    std::fs::remove_file(options(folder.path()).path).expect("removed");
-    (4..=3 + RETRY_EVERY).for_each(|seq| assert_eq!(run.serve(seq), Kept::OnDisk));
-    assert!(options(folder.path()).path.exists(), "it is made anew");
-    let last = 4 + RETRY_EVERY;
-    run.serve(last);
-    drop(run);
-    let run = Run::start(options(folder.path()));
-    assert_eq!((run.requests(), run.seq()), (last.into(), last));
-}
-
-#[test]
 fn a_journal_of_a_newer_agent_is_set_aside_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(Run::start(options(folder.path())));

@@ -104,7 +104,7 @@ pub(super) struct Health {
     status: [SeriesId; STATES.len()],
     was_busy: bool,
     slow_link: Option<bool>,
-    /// Most lanes that its link ever had.
+    /// The best that its link was seen to be.
     best_link: Best,
     /// What the device last said of itself. It stands for as long as nothing can be asked of the device.
     said: Option<Sign>,

@@ -1,4 +1,4 @@
-//! Files that are cut, flipped or left with half a log: opened or set aside, written again, and never a panic.
+//! Files that are cut, flipped, left with half a log or removed: opened or set aside, written again, and never a panic.
 
 use std::path::PathBuf;
 
@@ -112,4 +112,19 @@ proptest! {
         }
         prop_assert_eq!(survive(&journal, &LEFT.log), Ok(()));
     }
+}
+
+#[test]
+fn a_journal_that_is_removed_under_the_agent_costs_the_history_and_not_the_totals() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut run = Run::start(options(folder.path()));
+    (1..=3).for_each(|seq| _ = run.serve(seq));
+    std::fs::remove_file(options(folder.path()).path).expect("removed");
+    (4..=3 + RETRY_EVERY).for_each(|seq| assert_eq!(run.serve(seq), Kept::OnDisk));
+    assert!(options(folder.path()).path.exists(), "it is made anew");
+    let last = 4 + RETRY_EVERY;
+    run.serve(last);
+    drop(run);
+    let run = Run::start(options(folder.path()));
+    assert_eq!((run.requests(), run.seq()), (last.into(), last));
 }
