@@ -104,7 +104,7 @@ fn whatever_a_driver_answers_no_value_is_one_that_cannot_be_true() {
                 }
             }
         }
-        assert!(told > 60 * 10, "seed {seed}: what is true is told: {told} values");
+        assert!(told > 60 * 10, "seed {seed}: what is true is told: {told} values, {:?}", bench.tick.absent.first());
     }
 }
 

@@ -126,7 +126,8 @@ fn a_step_back_from_further_below_than_the_link_can_have_moved_is_no_wrap() {
 
 #[test]
 fn a_counter_that_is_full_before_it_is_read_again_says_so() {
-    let (mut bench, _dir) = counted("unsigned_int", "[7, 8]", 4, 16);
+    // In less than a tenth of a second, in which it would be read otherwise.
+    let (mut bench, _dir) = counted("unsigned_int", "[7, 8]", 5, 16);
     assert_eq!(told(&mut bench, 2), [None; 2]);
     assert!(bench.reason(&gpu::PCIE_IO, bench.gpu("GPU-a")).text.contains("faster than they are read"));
 

@@ -24,6 +24,10 @@ fn made(log: &Path, since: usize, call: &str) -> usize {
     std::fs::read_to_string(log).unwrap_or_default()[since..].lines().filter(|line| *line == call).count()
 }
 
+/// A second after NVML was initialised a device is lost that is to be: late enough for a first sample on a busy machine. After this
+/// it has been.
+const LOST: Duration = Duration::from_millis(1_100);
+
 /// A device that is lost by this series, beside one that is well.
 fn scenario(log: &Path, lost: &Value) -> Value {
     let device = |uuid: &str, watts: u32| {
@@ -41,13 +45,13 @@ fn scenario(log: &Path, lost: &Value) -> Value {
 fn a_lost_gpu_is_there_again_after_the_driver_was_initialised_anew_and_the_others_lose_nothing() {
     let dir = temp();
     let log = dir.path().join("calls");
-    let lost = json!({"at": [[0, 0], [0.5, 1]]});
+    let lost = json!({"at": [[0, 0], [1.0, 1]]});
     let library = install(dir.path(), &scenario(&log, &lost).to_string());
     let mut bench = Bench::open(library.clone(), |_| ());
     bench.sample();
     let (a, b) = (bench.gpu("GPU-a"), bench.gpu("GPU-b"));
     assert_eq!((power(&bench, "GPU-a"), is_lost(&bench)), (Some(Number::Float(100.0)), Some(Number::Float(0.0))));
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(LOST);
     bench.sample();
     assert_eq!((power(&bench, "GPU-a"), is_lost(&bench)), (None, Some(Number::Float(1.0))));
 
@@ -86,13 +90,13 @@ fn a_gpu_that_stays_lost_is_looked_for_ever_more_seldom() {
     let mut bench = Bench::open(install(dir.path(), &scenario(&log, &json!(1)).to_string()), |_| ());
     // It cannot be opened at all.
     let mut at = Vec::<u32>::new();
+    let mut seen = 1;
     for second in 0..=200 {
-        let before = made(&log, 0, "nvmlInit_v2");
         bench.sample();
-        // What comes after an answer is over when the next one has come.
-        if before > 0 && made(&log, 0, "nvmlInit_v2") > before {
-            at.push(second);
-        }
+        // It looks after an answer, at any time until the next one: each look is counted at the first count that has it.
+        let made = made(&log, 0, "nvmlInit_v2");
+        at.extend((seen..made).map(|_| second));
+        seen = made;
         assert!(power(&bench, "GPU-b").is_some(), "{second}");
     }
     let gaps: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -125,14 +129,14 @@ fn xid_errors_are_told_once_each_though_the_sets_of_events_change() {
     let dir = temp();
     let log = dir.path().join("calls");
     let code = |code| [Attr::int("perfwatch.gpu.xid.code", code)];
-    let mut scenario = scenario(&log, &json!({"at": [[0, 0], [0.2, 1]]}));
+    let mut scenario = scenario(&log, &json!({"at": [[0, 0], [1.0, 1]]}));
     // The last answer of the session that ends looks at errors first, and then takes long; the second one comes meanwhile.
-    scenario["devices"][1]["xids"] = json!([[0, 31], [1.0, 13]]);
-    scenario["devices"][1]["delays_ms"] = json!({"nvmlDeviceGetTemperature": [0, 0, 1000, 0]});
+    scenario["devices"][1]["xids"] = json!([[0, 31], [2.2, 13]]);
+    scenario["devices"][1]["delays_ms"] = json!({"nvmlDeviceGetTemperature": [0, 0, 2000, 0]});
     let library = install(dir.path(), &scenario.to_string());
     let mut bench = Bench::open(library.clone(), |_| ());
     bench.sample();
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(LOST);
     bench.sample();
     scenario["devices"][0]["lost"] = json!(0);
     scenario["devices"][1]["xids"] = json!([]);
@@ -207,14 +211,14 @@ fn an_instance_that_is_gone_retires_though_another_gpu_cannot_be_opened() {
     let devices = |instances: &Value| {
         json!({"devices": [{"uuid": "GPU-cut", "power_mw": 1000, "mig": {"instances": instances}},
             {"uuid": "GPU-dead", "errors": {"nvmlDeviceGetUUID": [0, "GPU_IS_LOST"]}, "power_mw": 1000,
-             "lost": {"at": [[0, 0], [0.2, 1]]}}]})
+             "lost": {"at": [[0, 0], [1.0, 1]]}}]})
         .to_string()
     };
     let library = install(dir.path(), &devices(&json!([instance])));
     let mut bench = Bench::open(library.clone(), |_| ());
     bench.sample();
     let (gone, dead) = (bench.gpu("MIG-a"), bench.gpu("GPU-dead"));
-    std::thread::sleep(Duration::from_millis(250));
+    std::thread::sleep(LOST);
     bench.sample();
     let without = devices(&json!([null])).replace("[0,\"GPU_IS_LOST\"]", "15");
     fake_nvml::rewrite(&library, &without).expect("rewritten");
@@ -229,8 +233,8 @@ fn an_instance_that_is_gone_retires_though_another_gpu_cannot_be_opened() {
 fn a_lost_gpu_does_not_silence_the_errors_of_the_others() {
     let dir = temp();
     let log = dir.path().join("calls");
-    let mut scenario = scenario(&log, &json!({"at": [[0, 0], [0.3, 1]]}));
-    scenario["devices"][1]["xids"] = json!([[0, 31], [1.2, 13]]);
+    let mut scenario = scenario(&log, &json!({"at": [[0, 0], [1.0, 1]]}));
+    scenario["devices"][1]["xids"] = json!([[0, 31], [2.0, 13]]);
     scenario["devices"].as_array_mut().expect("a list").push(json!({"uuid": "GPU-mute", "power_mw": 1000}));
     let mut bench = Bench::open(install(dir.path(), &scenario.to_string()), |_| ());
     bench.sample();
@@ -238,7 +242,7 @@ fn a_lost_gpu_does_not_silence_the_errors_of_the_others() {
         bench.reason(&gpu::XIDS, bench.gpu("GPU-mute")).text.contains("does not support"),
         "and not that it had none"
     );
-    std::thread::sleep(Duration::from_millis(400));
+    std::thread::sleep(LOST);
     for _ in 0..2 {
         bench.sample();
         assert!(bench.reasons(&gpu::XIDS, bench.gpu("GPU-b")).is_empty());
@@ -267,11 +271,11 @@ fn a_gpu_that_fell_off_the_bus_stays_lost_whatever_the_driver_answers_when_it_is
     for (in_container, code) in [(false, "UNKNOWN"), (true, "UNKNOWN"), (true, "GPU_NOT_FOUND")] {
         let dir = temp();
         let log = dir.path().join("calls");
-        let mut devices = scenario(&log, &json!({"at": [[0, 0], [0.2, 1]]}));
+        let mut devices = scenario(&log, &json!({"at": [[0, 0], [1.0, 1]]}));
         let library = install(dir.path(), &devices.to_string());
         let mut bench = Bench::open(library.clone(), |context| context.in_container = in_container);
         bench.sample();
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(LOST);
         bench.sample();
         assert_eq!(faults(&bench, Some("GPU-a")), ["lost"]);
         devices["devices"][0]["errors"] = json!({"nvmlDeviceGetUUID": code});
@@ -294,12 +298,12 @@ fn a_gpu_that_fell_off_the_bus_stays_lost_whatever_the_driver_answers_when_it_is
 fn the_only_gpu_stays_lost_when_it_cannot_be_opened_any_more() {
     let dir = temp();
     let log = dir.path().join("calls");
-    let mut devices = scenario(&log, &json!({"at": [[0, 0], [0.2, 1]]}));
+    let mut devices = scenario(&log, &json!({"at": [[0, 0], [1.0, 1]]}));
     devices["devices"].as_array_mut().expect("a list").truncate(1);
     let library = install(dir.path(), &devices.to_string());
     let mut bench = Bench::open(library.clone(), |_| ());
     bench.sample();
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(LOST);
     bench.sample();
     devices["devices"][0]["errors"] = json!({"nvmlDeviceGetUUID": "GPU_IS_LOST"});
     fake_nvml::rewrite(&library, &devices.to_string()).expect("rewritten");
@@ -368,12 +372,12 @@ fn a_gpu_that_answers_nothing_but_errors_has_failed_though_the_others_answer() {
                     .all(|part| !call.contains(part))
         });
         let failing: serde_json::Map<_, _> =
-            calls.map(|call| ((*call).to_owned(), json!({"at": [[0, 0], [0.2, code]]}))).collect();
+            calls.map(|call| ((*call).to_owned(), json!({"at": [[0, 0], [1.0, code]]}))).collect();
         devices["devices"][0]["errors"] = failing.into();
         let mut bench = Bench::open(install(dir.path(), &devices.to_string()), |_| ());
         bench.sample();
         assert!(faults(&bench, Some("GPU-a")).is_empty());
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(LOST);
         bench.sample();
         assert_eq!(faults(&bench, Some("GPU-a")), ["driver_failed"], "{code}");
         assert_eq!(bench.value(&gpu::STATUS, "GPU-a", &[state("failed"), TYPE]), Some(Number::Float(1.0)));
@@ -409,12 +413,12 @@ fn a_gpu_that_is_plugged_in_while_all_is_well_is_found() {
 #[test]
 fn what_was_read_before_is_read_anew_where_the_driver_failed_in_between() {
     let dir = temp();
-    let mut devices = scenario(&dir.path().join("calls"), &json!({"at": [[0, 0], [0.2, 1]]}));
+    let mut devices = scenario(&dir.path().join("calls"), &json!({"at": [[0, 0], [1.0, 1]]}));
     devices["devices"][1]["mig"] = json!({"instances": [{"uuid": "MIG-b", "memory": {"total": 100, "used": 10}}]});
     let library = install(dir.path(), &devices.to_string());
     let mut bench = Bench::open(library.clone(), |_| ());
     bench.sample();
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(LOST);
     bench.sample();
     assert_eq!(faults(&bench, Some("GPU-a")), ["lost"]);
     fake_nvml::rewrite(&library, r#"{"init": "UNKNOWN"}"#).expect("rewritten");
@@ -434,12 +438,12 @@ fn what_was_read_before_is_read_anew_where_the_driver_failed_in_between() {
 fn a_lost_gpu_that_the_driver_shows_no_more_stays_lost_until_it_is_back() {
     let dir = temp();
     let log = dir.path().join("calls");
-    let mut devices = scenario(&log, &json!({"at": [[0, 0], [0.2, 1]]}));
+    let mut devices = scenario(&log, &json!({"at": [[0, 0], [1.0, 1]]}));
     let library = install(dir.path(), &devices.to_string());
     let mut bench = Bench::open(library.clone(), |_| ());
     bench.sample();
     let a = bench.gpu("GPU-a");
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(LOST);
     bench.sample();
     let lost = devices["devices"].as_array_mut().expect("a list").remove(0);
     fake_nvml::rewrite(&library, &devices.to_string()).expect("rewritten");

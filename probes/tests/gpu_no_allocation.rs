@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Nine devices, of which one has no GPM and the last supports next to nothing, or fails: absence must cost nothing either.
+/// Nine devices, of which one has no GPM, and counters of its link that are read each tenth of a second, and the last supports next to nothing, or fails: absence must cost nothing either.
 fn scenario() -> String {
     let device = |index: u32| {
         json!({
@@ -62,7 +62,11 @@ fn scenario() -> String {
     };
     let mut devices: Vec<_> = (0..7).map(device).collect();
     let samples = json!({"percent": {"cycle": [20, 70]}, "period_ms": 50});
-    devices.push(json!({"uuid": "GPU-7", "utilization": {"gpu": 60, "memory": 40}, "utilization_samples": samples}));
+    let link = json!({"generation": 3, "width": 16, "max_generation": 3, "max_width": 16});
+    let bytes = json!({"rates": [[0, 5e9]], "full_at": 4_294_967_296_u64});
+    let counters = json!([{"id": 197, "type": "unsigned_int", "value": bytes}, {"id": 198, "type": "unsigned_int", "value": bytes}]);
+    devices.push(json!({"uuid": "GPU-7", "utilization": {"gpu": 60, "memory": 40}, "utilization_samples": samples,
+        "pcie": link, "fields": counters}));
     // What a driver refuses, or answers with a code that nobody knows, it does each time.
     let refusals = json!({"nvmlDeviceGetTemperature": "NO_PERMISSION", "nvmlDeviceGetPowerUsage": 27,
         "nvmlDeviceGetUtilizationRates": "TIMEOUT", "nvmlDeviceGetProcessUtilization": "NO_PERMISSION"});
@@ -77,7 +81,10 @@ fn gpus_are_sampled_without_an_allocation_in_the_steady_state() {
     // By the real clock at first and in the end: drivers sample utilisation by it.
     bench.sample_now();
     // Twice each thing that is done seldom: limits each 30 s.
-    for _ in 0..70 {
+    for tick in 0..70 {
+        if tick % 20 == 0 {
+            std::thread::sleep(Duration::from_millis(250));
+        }
         bench.sample();
     }
     let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -98,6 +105,7 @@ fn gpus_are_sampled_without_an_allocation_in_the_steady_state() {
     assert!(matches!(rows, Reading::Value(rows) if rows.len() == 2), "{rows:?}");
     let slots = &bench.probe.devices()[7].slots;
     assert!(slots.iter().any(GpuSlot::is_known), "{slots:?}");
+    assert!(slots.iter().any(|slot| slot.link.get().is_some()), "{slots:?}");
     assert_eq!(allocated, 0, "in 70 ticks of {values} values");
     sample_old_drivers_in_a_namespace();
 }

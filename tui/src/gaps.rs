@@ -34,6 +34,8 @@ pub fn gaps(unavailable: &[Unavailable]) -> Vec<Gap<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use perfwatch_model::AbsenceKind;
+
     use super::*;
 
     #[test]
@@ -43,6 +45,7 @@ mod tests {
             entity: "host:here".to_owned(),
             reason: reason.to_owned(),
             cure: String::new(),
+            kind: AbsenceKind::Normal,
         };
         let unavailable = [missing("b", "no driver"), missing("c", "no PSI"), missing("a", "no driver")];
         let gaps = gaps(&unavailable);

@@ -1,8 +1,8 @@
 //! The GPUs of a snapshot in the order and by the numbers in which every view shows them: a MIG instance follows the device
 //! that it is a part of.
 
-use perfwatch_model::Snapshot;
 use perfwatch_model::snapshot::{DeviceView, GpuView, Unavailable};
+use perfwatch_model::{AbsenceKind, Snapshot};
 
 use crate::views::{gpu_fault, is_setting, worst_fault};
 
@@ -57,9 +57,6 @@ pub(crate) fn gpus(snapshot: &Snapshot) -> Vec<Gpu<'_>> {
     gpus
 }
 
-/// How the agent's reasons begin where nobody waits for a GPU: no driver, an agent that cannot look.
-const NOBODY_WAITS: [&str; 2] = ["no NVIDIA driver here", "this perfwatch is a static"];
-
 /// Why there is no GPU.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoGpu<'a> {
@@ -75,25 +72,12 @@ pub(crate) fn no_gpu(snapshot: &Snapshot) -> Option<NoGpu<'_>> {
         return None;
     }
     let missing = snapshot.unavailable.iter().find(|missing| missing.metric == "hw.gpu.utilization");
-    let is_expected = missing.is_some_and(|missing| {
-        !missing.is_by_choice() && !NOBODY_WAITS.iter().any(|reason| missing.reason.starts_with(reason))
-    });
+    let is_expected = missing.is_some_and(|missing| missing.kind == AbsenceKind::Failed);
     Some(NoGpu { missing, is_expected })
 }
 
 /// Readings that tell how a GPU is: without them nobody knows that it is well.
 const VITAL: [&str; 4] = ["hw.gpu.utilization", "hw.power", "hw.temperature", "hw.gpu.memory.usage"];
-
-/// How the agent's cures begin where a reading does not fail: the device, its driver or its mode has none, the agent may not have
-/// it (of a GPU in MIG mode, without more rights), or has none yet.
-const NO_FAILURE: [&str; 6] = [
-    "none",
-    "wait",
-    "update the NVIDIA driver",
-    "run perfwatch as root",
-    "look at its MIG instances",
-    "look at the GPU that it is part of",
-];
 
 /// Why nobody may say that nothing is wrong with the GPUs, though no finding stands: one is broken, which takes some seconds to be
 /// confirmed, or cannot be read. `None` where they are well as far as they tell.
@@ -117,12 +101,9 @@ pub(crate) fn in_doubt(snapshot: &Snapshot) -> Option<String> {
     })
 }
 
-/// Whether one of the vital readings fails: it has no value, and that is neither chosen nor in the nature of the device.
+/// Whether one of the vital readings fails.
 fn is_failure(missing: &Unavailable) -> bool {
-    VITAL.contains(&missing.metric.as_str())
-        && !missing.is_by_choice()
-        && !missing.cure.is_empty()
-        && !NO_FAILURE.iter().any(|cure| missing.cure.starts_with(cure))
+    VITAL.contains(&missing.metric.as_str()) && missing.kind == AbsenceKind::Failed
 }
 
 /// Beside GPUs that are seen, why there are others that are not: they could not be opened ever since the agent began, so they have
@@ -236,9 +217,9 @@ mod tests {
         assert_eq!(unknown.as_deref(), Some("waits for GPU 0 H100"));
     }
 
-    fn why(metric: &str, entity: &str, reason: &str, cure: &str) -> Unavailable {
-        let [metric, entity, reason, cure] = [metric, entity, reason, cure].map(str::to_owned);
-        Unavailable { metric, entity, reason, cure }
+    fn why(metric: &str, entity: &str, reason: &str, kind: AbsenceKind) -> Unavailable {
+        let [metric, entity, reason, cure] = [metric, entity, reason, ""].map(str::to_owned);
+        Unavailable { metric, entity, reason, cure, kind }
     }
 
     #[test]
@@ -254,22 +235,14 @@ mod tests {
         assert_eq!(faults(&[]), None);
         assert_eq!(faults(&["power_limit_lowered", "clocks_locked"]), None, "somebody set them");
         assert_eq!(faults(&["clocks_locked", "lost"]).as_deref(), Some("GPU 1: lost; being confirmed"));
-        let by_nature = [
-            ("this device does not support the reading", "none: the driver offers it on other products"),
-            ("NVML does not tell this of a GPU in MIG mode", "look at its MIG instances: their memory"),
-            ("no permission for `nvmlDeviceGetMemoryInfo_v2`", "run perfwatch as root or with the permission"),
-            ("the driver has not answered since 03:04:05 UTC", "wait for the next second"),
-            ("not read yet: limits and processes are read of a few GPUs at a time", "wait some seconds"),
-            ("probe gpu is switched off", Unavailable::SWITCHED_ON_BY),
-        ];
-        for (reason, cure) in by_nature {
-            snapshot.unavailable = vec![why("hw.power", &second, reason, cure)];
-            assert_eq!(in_doubt(&snapshot), None, "{reason}");
+        for kind in [AbsenceKind::Normal, AbsenceKind::Chosen] {
+            snapshot.unavailable = vec![why("hw.power", &second, "for a reason", kind)];
+            assert_eq!(in_doubt(&snapshot), None, "{kind:?}");
         }
         let failed = "`nvmlDeviceGetPowerUsage` failed: unknown error";
-        snapshot.unavailable = vec![why("perfwatch.gpu.sm.active", &second, failed, "check `dmesg`")];
+        snapshot.unavailable = vec![why("perfwatch.gpu.sm.active", &second, failed, AbsenceKind::Failed)];
         assert_eq!(in_doubt(&snapshot), None, "it tells enough without");
-        snapshot.unavailable = vec![why("hw.power", &second, failed, "check `dmesg`")];
+        snapshot.unavailable = vec![why("hw.power", &second, failed, AbsenceKind::Failed)];
         assert_eq!(in_doubt(&snapshot), Some(format!("GPU 1: readings fail: {failed}")));
         snapshot.devices[0].gpu.as_mut().expect("a GPU").faults = vec!["reset_required".to_owned()];
         assert_eq!(in_doubt(&snapshot).as_deref(), Some("GPU 0: needs reset; being confirmed (and 1 more)"));
@@ -279,7 +252,7 @@ mod tests {
     fn a_gpu_that_cannot_be_opened_is_unseen_beside_others_and_in_doubt() {
         let mut snapshot = fixtures::two_gpus();
         let reason = "GPU 2 cannot be opened: the GPU has fallen off the bus";
-        snapshot.unavailable = vec![why("hw.gpu.utilization", "host:gpu-host-3", reason, "reboot")];
+        snapshot.unavailable = vec![why("hw.gpu.utilization", "host:gpu-host-3", reason, AbsenceKind::Failed)];
         assert_eq!(unseen(&snapshot), Some(reason));
         assert_eq!(in_doubt(&snapshot).as_deref(), Some(reason));
         snapshot.devices.clear();

@@ -66,6 +66,7 @@ mod tests {
             entity: "host:here".to_owned(),
             reason: "no NVIDIA driver here".to_owned(),
             cure: "install it".to_owned(),
+            kind: perfwatch_model::AbsenceKind::Normal,
         });
         assert_eq!(
             inventory(&snapshot),

@@ -105,6 +105,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same for what may last a day at most.
+pub(crate) fn at_most_a_day(text: &str) -> Result<Duration, String> {
+    let possible = duration(text).ok().filter(|duration| *duration <= Duration::from_secs(DAY));
+    possible.ok_or_else(|| "takes 1 s to 24 h, as 90 or 90s, 15m or 2h".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +127,16 @@ mod tests {
             ["", "25:00", "14:61", "14:02:31:00", "2026-13-01T00:00:00Z", "-", "-0s", "yesterday", "-1e99", "NaN"]
         {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_may_last_a_day_lasts_from_a_second_to_a_day() {
+        for (text, seconds) in [("1s", 1), ("90", 90), ("15m", 900), ("24h", DAY)] {
+            assert_eq!(at_most_a_day(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "0", "-5m", "0.5s", "25h", "86401", "ten", "NaN", "1e99h", "5d"] {
+            assert!(at_most_a_day(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -62,19 +62,10 @@ impl Source {
     /// The running agent if there is one in any candidate folder.
     pub(crate) fn open(settings: &SettingFlags) -> Result<Self, Failure> {
         let config = settings.config()?;
-        for socket in api_sockets(&config) {
-            match UnixStream::connect(&socket) {
-                Ok(_) => return Ok(Self::Attached(socket)),
-                // An agent that is there but closed to us must be named; measuring beside it would hide it.
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    let told = format!("may not connect to the agent at {}", socket.display());
-                    return Err(Failure::usage(anyhow::Error::new(error).context(told))
-                        .hint(Some("join its group (perfwatch), or start the agent with --socket-mode 0666")));
-                }
-                Err(_) => {}
-            }
-        }
-        Ok(Self::InProcess(Box::new(config)))
+        Ok(match running(&config)? {
+            Some(socket) => Self::Attached(socket),
+            None => Self::InProcess(Box::new(config)),
+        })
     }
 
     /// One snapshot: at once from a running agent, else as soon as it is worth showing.
@@ -89,6 +80,23 @@ impl Source {
             }
         }
     }
+}
+
+/// The socket of the local API of the running agent, if there is one in any candidate folder.
+pub(crate) fn running(config: &Config) -> Result<Option<PathBuf>, Failure> {
+    for socket in api_sockets(config) {
+        match UnixStream::connect(&socket) {
+            Ok(_) => return Ok(Some(socket)),
+            // An agent that is there but closed to us must be named; measuring beside it would hide it.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let told = format!("may not connect to the agent at {}", socket.display());
+                return Err(Failure::usage(anyhow::Error::new(error).context(told))
+                    .hint(Some("join its group (perfwatch), or start the agent with --socket-mode 0666")));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 async fn measure(config: Config, patience: Patience) -> Result<Snapshot, Failure> {

@@ -92,7 +92,7 @@ impl Agent {
         let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let host = table.entity(Entity::new(EntityKind::Host, host_name.clone()));
         let probes = Probes::open(&config.settings, host, &mut table);
-        let own = OwnMetrics::new(!matches!(role, Role::Guest(_)), &mut table);
+        let (own, grips) = (OwnMetrics::new(!matches!(role, Role::Guest(_)), &mut table), probes.grips());
 
         let api_listener = folder.listen(API_SOCKET, config.settings.socket_mode)?;
         let api_listener = UnixListener::from_std(api_listener)
@@ -159,6 +159,7 @@ impl Agent {
             history,
             journal: totals,
             reloader: Arc::clone(&reloader),
+            grips,
             clock,
             expositions: api::metrics::Expositions::new(config.settings.otlp_level, &resource),
         };

@@ -138,6 +138,7 @@ mod tests {
             entity: entity.to_owned(),
             reason: reason.to_owned(),
             cure: String::new(),
+            kind: perfwatch_model::AbsenceKind::Normal,
         }
     }
 

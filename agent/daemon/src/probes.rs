@@ -1,12 +1,16 @@
 //! Opens every probe that this machine and the configuration allow.
 
-use perfwatch_model::snapshot::Unavailable;
+use std::sync::Arc;
+
 use perfwatch_model::{EntityId, MetricDef, Reason, SeriesTable};
-use perfwatch_probes::gpu::{GpuContext, GpuProbe, VENDORS};
+use perfwatch_probes::gpu::{GpuContext, GpuProbe, Grip, VENDORS};
 use perfwatch_probes::host::PROBES;
 use perfwatch_probes::{OpenProbe, ProbeContext};
 
 use crate::config::Settings;
+
+/// What gives a metric whose probe somebody switched off.
+const SWITCHED_ON_BY: &str = "take it out of probes_off";
 
 /// The probes that run, and the metrics that others would have measured.
 pub(crate) struct Probes {
@@ -24,7 +28,7 @@ impl Probes {
     /// Opens them; a name in `probes_off` that no probe has switches nothing off.
     pub(crate) fn open(settings: &Settings, host: EntityId, table: &mut SeriesTable) -> Self {
         let is_off = |name: &str| settings.probes_off.iter().any(|off| off == name);
-        let off = |name: &str| Reason::new(format!("probe {name} is switched off"), Unavailable::SWITCHED_ON_BY);
+        let off = |name: &str| Reason::new(format!("probe {name} is switched off"), SWITCHED_ON_BY).by_choice();
         let context = ProbeContext::live(host);
         let mut probes = Self { host: Vec::new(), gpus: Vec::new(), closed: Vec::new() };
         for kind in PROBES {
@@ -48,6 +52,11 @@ impl Probes {
             }
         }
         probes
+    }
+
+    /// By what each of the GPUs' drivers can be let go of.
+    pub(crate) fn grips(&self) -> Arc<[Arc<dyn Grip>]> {
+        self.gpus.iter().map(|(_, probe)| probe.grip()).collect()
     }
 
     fn close(&mut self, metrics: &[&'static MetricDef], reason: &Reason) {

@@ -1,57 +1,20 @@
-//! The ledger of a GPU: it sums, it follows its readings, and it says how far off it may be.
+//! The ledger of a GPU: it sums, and it follows its readings.
 
+mod gpu_facts;
+
+use gpu_facts::{SECOND, gpu_whole, idle_gpu};
 use perfwatch_diagnose::Fact;
-use perfwatch_diagnose::facts::{Bearing, GpuFacts, GpuSpan, GpuUnits};
-use perfwatch_diagnose::ledger::{self, Bounds, gpu_ledger};
+use perfwatch_diagnose::facts::{GpuFacts, GpuSpan, GpuUnits};
+use perfwatch_diagnose::ledger;
 use perfwatch_model::tick::SLOT_NS;
-use perfwatch_model::{EntityId, Ledger, Quality, Share, Sharing, Slot, State};
+use perfwatch_model::{EntityId, Ledger, Quality, Share, Sharing, State};
 use proptest::prelude::*;
-
-const SECOND: u64 = 1_000_000_000;
-
-fn gpu_whole(facts: &GpuFacts) -> Option<Ledger> {
-    gpu_ledger(facts).map(|(ledger, _)| ledger)
-}
 
 fn fact<T: Clone + std::fmt::Debug>(value: impl Strategy<Value = T>) -> impl Strategy<Value = Fact<T>> {
     prop::option::weighted(0.85, value).prop_map(|value| match value {
         Some(value) => Fact::known(value, Quality::Counter),
         None => Fact::missing("not readable here"),
     })
-}
-
-/// A GPU that does nothing, with everything known.
-fn idle_gpu() -> GpuFacts {
-    let share = |value| Fact::known(value, Quality::Counter);
-    GpuFacts {
-        entity: EntityId(0),
-        dt_ns: SECOND,
-        utilization: share(0.0),
-        graphics: share(0.0),
-        sm: share(0.0),
-        tensor: share(0.0),
-        vector: share(0.0),
-        dram: share(0.0),
-        memory_used: Fact::known(0, Quality::Counter),
-        memory_total: Fact::known(80 << 30, Quality::Counter),
-        memory_reserved: Fact::known(0, Quality::Counter),
-        sm_clock: Fact::known(1_980e6, Quality::Counter),
-        sm_clock_limit: Fact::known(1_980e6, Quality::Counter),
-        power_limit: Fact::known(700.0, Quality::Counter),
-        held_down: vec![("sw_power_cap".to_owned(), Fact::known(0, Quality::Counter))],
-        uncorrected: Fact::known(0, Quality::Counter),
-        xids: Vec::new(),
-        began_anew: false,
-        faults: Vec::new(),
-        spans: Vec::new(),
-        bearing: Bearing::Whole,
-        servers: Vec::new(),
-        sharing: Sharing::Alone,
-        processes: None,
-        transfer_ns: Fact::known(0, Quality::Modelled),
-        own_sm: Share::UNKNOWN,
-        other_sm: Share::UNKNOWN,
-    }
 }
 
 /// What a driver may say, the impossible included.
@@ -107,8 +70,9 @@ fn spans() -> impl Strategy<Value = Vec<GpuSpan>> {
     });
     let cuts = prop::collection::vec((0..State::COUNT, 1..SLOT_NS), 0..4);
     let utilization = prop::option::of(share());
-    let span = (1..4_u64, prop::option::weighted(0.9, units), utilization, prop::option::weighted(0.8, cuts));
-    let span = span.prop_map(|(slots, units, utilization, cuts)| {
+    let units = prop::option::weighted(0.9, units);
+    let span = (1..4_u64, units, utilization, 0..2 * SLOT_NS, prop::option::weighted(0.8, cuts));
+    let span = span.prop_map(|(slots, units, utilization, transfer_ns, cuts)| {
         let ns = slots * SLOT_NS;
         let state_ns = cuts.map(|cuts| {
             let mut states = [0; State::COUNT];
@@ -120,7 +84,7 @@ fn spans() -> impl Strategy<Value = Vec<GpuSpan>> {
             states[State::None.index()] += left;
             states
         });
-        GpuSpan { ns, units, utilization, state_ns }
+        GpuSpan { ns, units, utilization, transfer_ns, state_ns }
     });
     prop::collection::vec(span, 0..10)
 }
@@ -278,6 +242,7 @@ fn where_only_utilisation_was_sampled_each_piece_has_its_own_and_its_servers_sta
         ns: slots * SLOT_NS,
         units: None,
         utilization,
+        transfer_ns: 0,
         state_ns: in_state(state, slots),
     };
     let old = GpuFacts {
@@ -296,150 +261,6 @@ fn where_only_utilisation_was_sampled_each_piece_has_its_own_and_its_servers_sta
     assert_eq!(ms(ledger::BUSY_UNKNOWN), 300 + 100, "what no sample covers has the tick's");
     assert_eq!((ms(ledger::HOST_COMPUTE), ms("starved.preprocess"), ms(ledger::NO_DEMAND)), (100, 400, 100));
     assert!(ledger.entries().iter().all(|entry| entry.quality == Quality::Inferred), "{ledger:?}");
-}
-
-/// What a GPU really did in a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doing {
-    Multiplying,
-    Adding,
-    Counting,
-    Moving,
-    Stalled,
-    Launching,
-    Nothing,
-}
-
-fn doing() -> impl Strategy<Value = Doing> {
-    let work = [Doing::Multiplying, Doing::Adding, Doing::Counting, Doing::Moving];
-    prop::sample::select([&work[..], &[Doing::Stalled, Doing::Launching, Doing::Nothing, Doing::Nothing]].concat())
-}
-
-/// Moments of 5 ms, in one to three slots that one measurement covers: what the server was in, what the GPU did.
-fn moments() -> impl Strategy<Value = Vec<(State, Doing)>> {
-    let state = prop::sample::select(State::ALL.to_vec());
-    let run = (state, doing(), 1..8_usize);
-    (prop::collection::vec(run, 1..30), 1..4_usize).prop_map(|(runs, slots)| {
-        let moments = runs.into_iter().cycle().flat_map(|(state, doing, length)| vec![(state, doing); length]);
-        moments.take(20 * slots).collect()
-    })
-}
-
-const MOMENT: u64 = SLOT_NS / 20;
-
-/// What GPM and the server would tell of these moments.
-fn measured(moments: &[(State, Doing)]) -> GpuFacts {
-    let whole = moments.len() as f64;
-    let share = |which: &[Doing]| moments.iter().filter(|(_, doing)| which.contains(doing)).count() as f64 / whole;
-    let (adding, counting) = (share(&[Doing::Adding]), share(&[Doing::Counting]));
-    let mut state_ns = [0; State::COUNT];
-    for (state, _) in moments {
-        state_ns[state.index()] += MOMENT;
-    }
-    let ns = moments.len() as u64 * MOMENT;
-    let units = GpuUnits {
-        graphics: 1.0 - share(&[Doing::Nothing]),
-        sm: share(&[Doing::Multiplying, Doing::Adding, Doing::Counting, Doing::Moving, Doing::Stalled]),
-        tensor: Some(share(&[Doing::Multiplying]) * ledger::TENSOR_PEAK),
-        vector: Some(adding.max(counting)),
-        vectors: Some(adding + counting),
-        dram: Some(share(&[Doing::Moving]) * ledger::DRAM_PEAK),
-    };
-    GpuFacts {
-        dt_ns: ns,
-        spans: vec![GpuSpan { ns, units: Some(units), utilization: None, state_ns: Some(state_ns) }],
-        ..idle_gpu()
-    }
-}
-
-/// Where the time really went.
-fn truth(moments: &[(State, Doing)], label: &str) -> u64 {
-    let cause = |(state, doing): &(State, Doing)| match (doing, state) {
-        (Doing::Multiplying | Doing::Adding | Doing::Counting, _) => ledger::COMPUTE,
-        (Doing::Moving, _) => ledger::MEMORY_BANDWIDTH,
-        (Doing::Stalled, _) => ledger::SM_STALLED,
-        (Doing::Launching, _) => ledger::SM_IDLE_RESIDENT,
-        (Doing::Nothing, State::Compute) => ledger::HOST_COMPUTE,
-        (Doing::Nothing, state) => ledger::idle_cause(*state),
-    };
-    moments.iter().filter(|moment| cause(moment) == label).count() as u64 * MOMENT
-}
-
-/// Every label of a ledger of such moments, as far as it can be told from the truth.
-fn labels() -> impl Iterator<Item = &'static str> {
-    let busy =
-        [ledger::COMPUTE, ledger::MEMORY_BANDWIDTH, ledger::SM_STALLED, ledger::SM_IDLE_RESIDENT, ledger::HOST_COMPUTE];
-    let idle = State::ALL.into_iter().filter(|state| *state != State::Compute).map(ledger::idle_cause);
-    busy.into_iter().chain(idle)
-}
-
-/// That the truth of these moments lies within the bounds of these facts' ledger.
-fn bounded(facts: &GpuFacts, moments: &[(State, Doing)]) -> Result<(), TestCaseError> {
-    let (ledger, bounds) = gpu_ledger(facts).expect("a tick");
-    for label in labels() {
-        let (ns, (less, more)) = (ledger.ns(label), bounds.of(label));
-        let truth = truth(moments, label);
-        // Shares of a whole become whole nanoseconds.
-        let (least, most) = (ns.saturating_sub(less + 4), ns + more + 4);
-        prop_assert!((least..=most).contains(&truth), "{label}: {truth} is not in {least}..={most} of {ledger:?}");
-    }
-    Ok(())
-}
-
-proptest! {
-    #[test]
-    fn the_truth_lies_within_the_bounds_whatever_happened(moments in moments()) {
-        bounded(&measured(&moments), &moments)?;
-    }
-
-    #[test]
-    fn and_so_it_does_where_two_servers_overlap_in_a_way_that_nobody_tells(
-        moments in prop::collection::vec((0..State::COUNT, 0..State::COUNT, doing()), 20),
-    ) {
-        let state = |at: usize| State::ALL[at];
-        let both: Vec<_> = moments.iter().map(|(a, b, doing)| (state(*a).min(state(*b)), *doing)).collect();
-        // What each tells for itself, as one.
-        let slots = [0, 1].map(|server| {
-            let mut slot = Slot::default();
-            for (a, b, _) in &moments {
-                slot.state_ns[if server == 0 { *a } else { *b }] += MOMENT;
-            }
-            slot
-        });
-        let mut facts = measured(&both);
-        facts.bearing = Bearing::Merged;
-        facts.spans[0].state_ns = Some(Slot::merged(&slots.iter()).state_ns);
-        bounded(&facts, &both)?;
-    }
-
-    #[test]
-    fn and_where_a_server_may_have_wanted_another_of_its_gpus(
-        moments in moments(),
-        wanted in prop::collection::vec(any::<bool>(), 60),
-    ) {
-        let mut facts = measured(&moments);
-        facts.bearing = Bearing::Spread;
-        let of_this = |((state, doing), wanted): (&(State, Doing), bool)| match doing {
-            Doing::Nothing if !wanted => (State::None, *doing),
-            _ => (*state, *doing),
-        };
-        let truth: Vec<_> = moments.iter().zip(wanted).map(of_this).collect();
-        bounded(&facts, &truth)?;
-    }
-}
-
-#[test]
-fn what_is_not_mixed_within_a_slot_is_exact() {
-    for (state, doing, label) in [
-        (State::Compute, Doing::Multiplying, ledger::COMPUTE),
-        (State::Compute, Doing::Nothing, ledger::HOST_COMPUTE),
-        (State::Preprocess, Doing::Nothing, "starved.preprocess"),
-        (State::None, Doing::Nothing, ledger::NO_DEMAND),
-    ] {
-        let (ledger, bounds) = gpu_ledger(&measured(&[(state, doing); 20])).expect("a tick");
-        assert_eq!((ledger.ns(label), bounds.of(label)), (SLOT_NS, (0, 0)), "{label}");
-        assert!(ledger.entries().iter().all(|entry| entry.quality <= Quality::Sdk), "{ledger:?}");
-    }
 }
 
 #[test]
@@ -472,51 +293,9 @@ fn what_others_computed_is_theirs() {
 }
 
 #[test]
-fn copies_that_take_longer_than_the_device_was_busy_were_waited_for() {
-    let mut facts = GpuFacts {
-        servers: vec![EntityId(1)],
-        other_sm: Share::of(0.0),
-        ..measured(&[(State::Compute, Doing::Multiplying), (State::Compute, Doing::Nothing)].repeat(10))
-    };
-    let ms = |ledger: &Ledger, label: &str| ledger.ns(label) / 1_000_000;
-    // Of 100 ms the device was busy for 50; copies take 70 at least.
-    facts.transfer_ns = Fact::known(70_000_000, Quality::Modelled);
-    let (ledger, bounds) = gpu_ledger(&facts).expect("a tick");
-    assert_eq!((ms(&ledger, "starved.transfer"), ms(&ledger, ledger::HOST_COMPUTE)), (20, 30));
-    assert_eq!(bounds.of("starved.transfer"), (0, 30_000_000), "none of it may have been hidden");
-    assert_eq!(bounds.of(ledger::HOST_COMPUTE).0, 30_000_000);
-    facts.transfer_ns = Fact::known(40_000_000, Quality::Modelled);
-    let (ledger, _) = gpu_ledger(&facts).expect("a tick");
-    assert_eq!(ms(&ledger, "starved.transfer"), 0, "it may all have been hidden");
-}
-
-#[test]
 fn an_idle_gpu_without_a_process_lacks_demand_and_one_with_a_silent_process_is_unknown() {
     let held = |processes| gpu_whole(&GpuFacts { processes, ..idle_gpu() }).expect("a tick");
     assert_eq!(held(Some(0)).ns(ledger::NO_DEMAND), SECOND);
     assert_eq!(held(Some(1)).ns(ledger::IDLE_UNKNOWN), SECOND);
     assert_eq!(held(None).ns(ledger::IDLE_UNKNOWN), SECOND);
-}
-
-#[test]
-fn a_tick_that_covers_missed_ones_is_known_for_its_last_second_alone() {
-    let mut facts = measured(&[(State::None, Doing::Nothing); 20]);
-    facts.spans = vec![facts.spans[0]; 10];
-    facts.dt_ns = 3 * SECOND;
-    let ledger = gpu_whole(&facts).expect("a tick");
-    assert_eq!((ledger.ns(ledger::NO_DEMAND), ledger.ns(ledger::UNKNOWN)), (SECOND, 2 * SECOND));
-    facts.dt_ns = SECOND + SECOND / 5;
-    assert_eq!(gpu_whole(&facts).expect("a tick").ns(ledger::UNKNOWN), 0, "a little late is no missed tick");
-}
-
-/// The bounds of ticks add as their ledgers do.
-#[test]
-fn bounds_of_a_window_are_the_sum_of_its_ticks() {
-    let mixed = measured(&[(State::Compute, Doing::Multiplying), (State::Preprocess, Doing::Nothing)].repeat(10));
-    let (_, one) = gpu_ledger(&mixed).expect("a tick");
-    let mut sum = Bounds::default();
-    (0..3).for_each(|_| sum.add(&one));
-    let (less, more) = one.of(ledger::HOST_COMPUTE);
-    assert!(more > 0);
-    assert_eq!(sum.of(ledger::HOST_COMPUTE), (3 * less, 3 * more));
 }

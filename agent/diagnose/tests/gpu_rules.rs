@@ -41,8 +41,16 @@ impl World {
 
     fn tick(&mut self, second: u64, case: &Case) -> Tick {
         let [graphics, sm, tensor, dram] = case.units.map(Share::of);
-        let slot =
-            GpuSlot { graphics, sm, tensor, vector: Share::of(0.0), vectors: Share::of(0.0), dram, continued: false };
+        let slot = GpuSlot {
+            graphics,
+            sm,
+            tensor,
+            vector: Share::of(0.0),
+            vectors: Share::of(0.0),
+            dram,
+            link: Share::UNKNOWN,
+            continued: false,
+        };
         let mut server = ServerTick::empty(self.server);
         for slot in &mut server.slots {
             let first = (SLOT_NS as f64 * case.states[0].1).round() as u64;

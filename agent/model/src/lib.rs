@@ -31,7 +31,7 @@ pub use histogram::{Bounded, Histogram, SparseHdr};
 pub use ledger::{Entry, Ledger, Split};
 pub use metric::{Instrument, Level, MetricDef, Unit};
 pub use quality::Quality;
-pub use reading::{Reading, Reason};
+pub use reading::{AbsenceKind, Reading, Reason};
 pub use sample::Sample;
 pub use series::{Series, SeriesId, SeriesTable};
 pub use snapshot::Snapshot;

@@ -17,7 +17,7 @@ pub use gpu::{
 };
 pub use told::{CacheView, ErrorKindView, TokensView};
 
-use crate::{Finding, Ledger, Quality};
+use crate::{AbsenceKind, Finding, Ledger, Quality};
 
 /// Version of the schema. It grows by optional fields; a change of meaning raises it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -359,14 +359,14 @@ pub struct Unavailable {
     pub reason: String,
     /// What would give it; empty when nothing would.
     pub cure: String,
+    /// What that says of the machine; [`AbsenceKind::Normal`] from an agent that does not tell.
+    #[serde(default)]
+    pub kind: AbsenceKind,
 }
 
 impl Unavailable {
-    /// What gives a metric whose probe somebody switched off.
-    pub const SWITCHED_ON_BY: &str = "take it out of probes_off";
-
     /// True when somebody chose that it is not measured: a gap that nobody looks for.
     pub fn is_by_choice(&self) -> bool {
-        self.cure == Self::SWITCHED_ON_BY
+        self.kind == AbsenceKind::Chosen
     }
 }

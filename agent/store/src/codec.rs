@@ -17,7 +17,7 @@ use crate::journal::Commit;
 use crate::minute::Minute;
 use crate::totals::{JournalId, Totals};
 use gpu_rows::GpuRow;
-use rows::{AbsenceRow, HistogramRow, ServerRow, TickRow};
+use rows::{AbsenceKindRow, AbsenceRow, HistogramRow, ServerRow, TickRow};
 
 /// A row beyond this is not one of ours: a thousand servers make less than a tenth of it.
 const MAX_ROW: usize = 64 << 20;
@@ -148,6 +148,7 @@ fn row(tick: &Tick, table: &SeriesTable, totals: &Totals) -> TickRow {
             entity,
             text: absence.reason.text.to_string(),
             cure: absence.reason.cure.to_string(),
+            kind: AbsenceKindRow::from(absence.reason.kind).into(),
         });
     }
     for server in &tick.servers {
@@ -214,7 +215,8 @@ pub fn decode(blob: &[u8]) -> io::Result<StoredTick> {
     for gap in row.absent {
         // A metric that a newer agent knew has no constant here; its name is all that is lost.
         let Some(metric) = metrics::find(&gap.metric) else { continue };
-        let reason = Reason::new(gap.text, gap.cure);
+        let kind = gap.kind().into();
+        let reason = Reason { text: gap.text.into(), cure: gap.cure.into(), kind };
         absent.push(Absence { metric: metric.name, entity: entity(gap.entity)?, reason });
     }
     let servers = row.servers.into_iter().map(|server| {

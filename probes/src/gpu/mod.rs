@@ -7,11 +7,12 @@
 pub mod nvidia;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use perfwatch_model::Sharing;
 use perfwatch_model::tick::SLOTS;
-use perfwatch_model::{EntityId, GpuSlot, MetricDef, Reading};
+use perfwatch_model::{EntityId, GpuSlot, MetricDef, Reading, Reason, Stamp};
 
 use crate::Probe;
 
@@ -40,6 +41,24 @@ pub trait GpuProbe: Probe {
 
     /// Whether it samples less often than it could, to stay within that.
     fn is_stretched(&self) -> bool;
+
+    /// By what it can be made to let go of its driver.
+    fn grip(&self) -> Arc<dyn Grip>;
+}
+
+/// A probe's grip on its driver: whoever has a driver open keeps it from being reset, unloaded and set up anew. It can be loosened
+/// for a while, from any thread; the probe says why it has nothing to report meanwhile, and goes on by itself afterwards.
+pub trait Grip: Send + Sync {
+    /// Lets go until then, by the clock that the probe is sampled by; a time that was given before is replaced. Comes back when
+    /// the driver is not open any more, and tells whether it had been. Waits for a driver that does not answer for some two
+    /// seconds, and longer only for one that is shutting down.
+    ///
+    /// # Errors
+    /// Why the driver is open still. It will be let go of as soon as it can be, if the time is not over by then.
+    fn release(&self, until: Stamp) -> Result<bool, Reason>;
+
+    /// Goes on with the next sample; true where it had let go, or was about to.
+    fn take(&self) -> bool;
 }
 
 /// One device and who uses it.

@@ -98,7 +98,11 @@ impl Probe for CpuProbe {
         let Self { file, host, scratch, total, cores, utilization, count, last } = self;
         let Ok(text) = file.read(scratch) else {
             for metric in Cpu.metrics() {
-                out.unavailable(metric, *host, Reason::fixed("/proc/stat cannot be read any more", "mount procfs"));
+                out.unavailable(
+                    metric,
+                    *host,
+                    Reason::fixed("/proc/stat cannot be read any more", "mount procfs").by_failure(),
+                );
             }
             return;
         };

@@ -159,7 +159,7 @@ impl Probe for DiskProbe {
                 out.unavailable(
                     metric,
                     *host,
-                    Reason::fixed("/proc/diskstats cannot be read any more", "mount procfs"),
+                    Reason::fixed("/proc/diskstats cannot be read any more", "mount procfs").by_failure(),
                 );
             }
             return;

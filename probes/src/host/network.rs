@@ -175,7 +175,11 @@ impl Probe for NetworkProbe {
         let Self { file, host, outward, interfaces, whole, sums, scratch } = self;
         let Ok(text) = file.read_records(scratch) else {
             for metric in ALL {
-                out.unavailable(metric, *host, Reason::fixed("/proc/net/dev cannot be read any more", "mount procfs"));
+                out.unavailable(
+                    metric,
+                    *host,
+                    Reason::fixed("/proc/net/dev cannot be read any more", "mount procfs").by_failure(),
+                );
             }
             return;
         };

@@ -60,7 +60,7 @@ impl Probe for PressureProbe {
     fn sample(&mut self, _now: Stamp, out: &mut Sample<'_>) {
         for stalls in &mut self.resources {
             if !stalls.push(&mut self.scratch, out) {
-                let reason = Reason::fixed("pressure stall information cannot be read any more", "");
+                let reason = Reason::fixed("pressure stall information cannot be read any more", "").by_failure();
                 out.unavailable(&PRESSURE_TIME, self.host, reason);
             }
         }

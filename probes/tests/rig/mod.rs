@@ -147,6 +147,16 @@ pub(crate) fn wait_for(bench: &mut Bench, wanted: impl Fn(&Bench) -> bool) {
     }
 }
 
+/// Tries a claim about time up to three times: a machine that others use too may be late at one, and what is wrong is so at each.
+pub(crate) fn at_one_of_three_tries(claim: impl Fn() + std::panic::RefUnwindSafe) {
+    for _ in 0..2 {
+        if std::panic::catch_unwind(&claim).is_ok() {
+            return;
+        }
+    }
+    claim();
+}
+
 #[allow(clippy::disallowed_methods, reason = "a test that a call returns in time needs the real clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()

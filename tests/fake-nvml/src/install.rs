@@ -73,7 +73,10 @@ fn hide(symbols: &[String], library: &mut [u8]) {
 pub fn rewrite(library: &Path, scenario: &str) -> Result<(), InstallError> {
     Scenario::parse(scenario)?;
     let path = beside(library);
-    std::fs::write(&path, scenario).map_err(|source| InstallError::Write { path, source })
+    // At once: a driver may be begun with at any time.
+    let whole = path.with_extension("new");
+    let written = std::fs::write(&whole, scenario).and_then(|()| std::fs::rename(&whole, &path));
+    written.map_err(|source| InstallError::Write { path, source })
 }
 
 /// The scenario file that belongs to `library`.

@@ -75,11 +75,13 @@
 //! | `{"at": [[0, 10], [5, 97]]}` | from each second on; with `"repeat_s": 10` over and over |
 //! | `{"ramp": [0, 100], "seconds": 60}` | linear, then holds; with `"repeat_s": 60` over and over |
 //! | `{"start": 1000, "per_second": 350000}` | a counter that grows for ever |
+//! | `{"rates": [[0, 1e6], [0.4, 3e9]]}` | a counter that grows so fast from each second on; with `"repeat_s": 1` over and over; with `"full_at": 4294967296` it begins anew whenever it reaches that; with `"each_s": 0.3` it is refreshed no more often than that |
 //! | `{"garbage": 7}` | one per call: 0, small, huge or no number at all; the same for the same seed |
 //!
 //! # Adding a symbol
 //!
-//! Write the function in `exports.rs` and its name in [`SYMBOLS`] (a test compares the two), and give the device the key it plays.
+//! Write the function in the file of `exports/` that is about such things and its name in [`SYMBOLS`] (a test compares the two), and
+//! give the device the key it plays, in `scenario/device.rs`.
 
 mod codes;
 mod exports;

@@ -20,6 +20,7 @@ enum Shape {
     At { points: Vec<(f64, f64)>, repeat_s: Option<f64> },
     Ramp { from: f64, to: f64, seconds: f64, repeat_s: Option<f64> },
     Counter { start: f64, per_second: f64 },
+    Rates { points: Vec<(f64, f64)>, repeat_s: Option<f64>, full_at: Option<f64>, each_s: Option<f64> },
     Garbage { seed: u64 },
 }
 
@@ -58,6 +59,16 @@ struct Counter {
     per_second: f64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rates {
+    #[serde(rename = "rates")]
+    points: Vec<(f64, f64)>,
+    repeat_s: Option<f64>,
+    full_at: Option<f64>,
+    each_s: Option<f64>,
+}
+
 impl Series {
     /// The value for the next call, `elapsed_s` seconds after `nvmlInit`.
     pub fn next(&self, elapsed_s: f64) -> f64 {
@@ -75,6 +86,11 @@ impl Series {
                 from + (to - from) * share
             }
             Shape::Counter { start, per_second } => start + per_second * elapsed_s,
+            Shape::Rates { points, repeat_s, full_at, each_s } => {
+                let refreshed_s = each_s.map_or(elapsed_s, |each| (elapsed_s / each).floor() * each);
+                let counted = counted(points, refreshed_s, *repeat_s);
+                full_at.map_or(counted, |full| counted.floor() % full)
+            }
             Shape::Garbage { seed } => garbage(seed.wrapping_add(call as u64)),
         }
     }
@@ -87,9 +103,22 @@ impl Series {
             Shape::Ramp { from, to, .. } => from.min(*to),
             Shape::Counter { per_second, .. } if *per_second < 0.0 => f64::NEG_INFINITY,
             Shape::Counter { start, .. } => *start,
-            Shape::Garbage { .. } => 0.0,
+            Shape::Rates { points, .. } if points.iter().any(|(_, rate)| *rate < 0.0) => f64::NEG_INFINITY,
+            Shape::Rates { .. } | Shape::Garbage { .. } => 0.0,
         }
     }
+}
+
+/// What a counter reaches that rises at each of these rates from its second on, and at none before the first.
+fn counted(points: &[(f64, f64)], elapsed_s: f64, repeat_s: Option<f64>) -> f64 {
+    let until = |second: f64| -> f64 {
+        let ends = points.iter().skip(1).map(|(from, _)| *from).chain([f64::INFINITY]);
+        points.iter().zip(ends).map(|((from, rate), to)| rate * (second.min(to) - from).max(0.0)).sum()
+    };
+    repeat_s.map_or_else(
+        || until(elapsed_s),
+        |period| (elapsed_s / period).floor() * until(period) + until(elapsed_s % period),
+    )
 }
 
 /// A number of any size, the same for the same seed.
@@ -140,6 +169,15 @@ fn shape(value: &Value) -> Result<Shape, String> {
             positive("seconds", Some(seconds))?;
             Ok(Shape::Ramp { from, to, seconds, repeat_s: positive("repeat_s", repeat_s)? })
         }
+        Value::Object(keys) if keys.contains_key("rates") => {
+            let Rates { points, repeat_s, full_at, each_s } = parse(value)?;
+            let points = not_empty(points)?;
+            if !points.is_sorted_by(|earlier, later| earlier.0 < later.0) {
+                return Err("the seconds of `rates` must rise".into());
+            }
+            let repeat_s = positive("repeat_s", repeat_s)?;
+            Ok(Shape::Rates { points, repeat_s, full_at: positive("full_at", full_at)?, each_s: positive("each_s", each_s)? })
+        }
         Value::Object(keys) if keys.contains_key("garbage") => {
             Ok(Shape::Garbage { seed: parse::<Garbage>(value)?.garbage })
         }
@@ -148,7 +186,7 @@ fn shape(value: &Value) -> Result<Shape, String> {
             Ok(Shape::Counter { start, per_second })
         }
         _ => Err(
-            "expected a number, a list of numbers, or an object with `cycle`, `at`, `ramp`, `garbage` or `per_second`"
+            "expected a number, a list of numbers, or an object with `cycle`, `at`, `ramp`, `rates`, `garbage` or `per_second`"
                 .into(),
         ),
     }
@@ -162,9 +200,9 @@ fn not_empty<T>(values: Vec<T>) -> Result<Vec<T>, String> {
     if values.is_empty() { Err("needs at least one value".into()) } else { Ok(values) }
 }
 
-fn positive(key: &str, seconds: Option<f64>) -> Result<Option<f64>, String> {
-    match seconds {
-        Some(seconds) if seconds <= 0.0 => Err(format!("`{key}` must be above 0")),
+fn positive(key: &str, value: Option<f64>) -> Result<Option<f64>, String> {
+    match value {
+        Some(value) if value <= 0.0 => Err(format!("`{key}` must be above 0")),
         other => Ok(other),
     }
 }
@@ -199,6 +237,16 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_rises_at_its_rates_begins_anew_when_it_is_full_and_stands_still_between_refreshes() {
+        let bursts = series(json!({"rates": [[0, 1], [4, 10]], "repeat_s": 5}));
+        assert_eq!([0.0, 2.0, 4.5, 5.0, 9.5].map(|at| bursts.next(at)), [0.0, 2.0, 9.0, 14.0, 23.0]);
+        let short = series(json!({"rates": [[0, 10]], "full_at": 16, "each_s": 2}));
+        assert_eq!([0.0, 1.9, 2.0, 3.9, 4.0].map(|at| short.next(at)), [0.0, 0.0, 4.0, 4.0, 8.0]);
+        let late = series(json!({"rates": [[3, 10]]}));
+        assert_eq!([2.0, 3.5].map(|at| late.next(at)), [0.0, 5.0]);
+    }
+
+    #[test]
     fn garbage_is_of_every_size_and_the_same_for_the_same_seed() {
         let of = |seed| {
             let series = series(json!({"garbage": seed}));
@@ -219,6 +267,8 @@ mod tests {
             (json!({"cycle": [1], "ramp": [0, 1]}), "unknown field"),
             (json!({"at": [[5, 1], [0, 2]]}), "must rise"),
             (json!({"ramp": [0, 1], "seconds": 0}), "above 0"),
+            (json!({"rates": [[5, 1], [0, 2]]}), "must rise"),
+            (json!({"rates": [[0, 1]], "full_at": 0}), "above 0"),
         ];
         for (value, reason) in refused {
             let error = Series::try_from(value.clone()).expect_err("refused");

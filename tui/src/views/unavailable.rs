@@ -67,11 +67,11 @@ fn lines(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
         lines.extend(text("Everything that perfwatch was asked to measure is measured here.", Role::Text));
     }
     if !off.is_empty() {
-        lines.push(heading("Switched off by the configuration".to_owned()));
-        lines.extend(cure(Missing::SWITCHED_ON_BY));
+        lines.push(heading("Chosen by somebody".to_owned()));
     }
     for gap in gaps(&off) {
         lines.extend(text(gap.reason, Role::Text));
+        lines.extend(cure(gap.cure));
         lines.extend(text(&gap.metrics.join(", "), Role::Dim));
     }
     lines
@@ -80,6 +80,8 @@ fn lines(scene: Scene<'_>, width: usize) -> Vec<Line<'static>> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use perfwatch_model::AbsenceKind;
 
     use super::*;
     use crate::app::{App, Event};
@@ -95,7 +97,8 @@ mod tests {
             metric: "system.disk.io".to_owned(),
             entity: "host:gpu-host-3".to_owned(),
             reason: "probe disk is switched off".to_owned(),
-            cure: Missing::SWITCHED_ON_BY.to_owned(),
+            cure: "take it out of probes_off".to_owned(),
+            kind: AbsenceKind::Chosen,
         };
         snapshot.unavailable.insert(0, off.clone());
         let text = |snapshot: &perfwatch_model::Snapshot| {
@@ -109,7 +112,7 @@ mod tests {
         let (count, told) = text(&snapshot);
         assert_eq!(count, missing);
         let at = |what: &str| told.find(what).unwrap_or_else(|| panic!("{what} is missing:\n{told}"));
-        assert!(at("GPU 4 H100") < at("Switched off") && at("Switched off") < at("probe disk"), "{told}");
+        assert!(at("GPU 4 H100") < at("Chosen") && at("Chosen") < at("probe disk"), "{told}");
         assert!(!told.contains("GPU-4"), "nobody knows a GPU by its UUID:\n{told}");
         snapshot.unavailable = vec![off];
         let (count, told) = text(&snapshot);

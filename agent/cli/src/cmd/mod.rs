@@ -7,6 +7,7 @@ mod dashboards;
 mod demo;
 mod demo_parts;
 mod doctor;
+mod gpus;
 mod man;
 mod record;
 mod replay;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Record(record::Record),
     Replay(replay::Replay),
     Doctor(doctor::Doctor),
+    Gpus(gpus::Gpus),
     Config(config::Config),
     Dashboards(dashboards::Dashboards),
     Completions(completions::Completions),
@@ -52,6 +54,7 @@ impl Command {
             Self::Record(command) => command.run(settings),
             Self::Replay(command) => command.run(settings),
             Self::Doctor(command) => command.run(settings),
+            Self::Gpus(command) => command.run(settings),
             Self::Config(command) => command.run(settings),
             Self::Dashboards(command) => command.run(),
             Self::Completions(command) => command.run(),

@@ -5,8 +5,10 @@
 mod answer;
 mod catalog;
 mod config;
+mod gpus;
 mod health;
 pub(crate) mod metrics;
+mod peer;
 mod points;
 mod query;
 mod recording;
@@ -22,6 +24,7 @@ use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::routing::{get, post};
 use perfwatch_model::Clock;
+use perfwatch_probes::gpu::Grip;
 use perfwatch_store::Reader;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -58,8 +61,11 @@ resources! {
     "/readyz", "200 once there is something to show", health::readyz;
 }
 
-/// The one path that is not read but asked to do something.
+/// The paths that are not read but asked to do something.
 const RELOAD: &str = "/v1/reload";
+const RELEASE: &str = "/v1/gpus/release";
+const TAKE: &str = "/v1/gpus/take";
+const ACTIONS: [&str; 3] = [RELOAD, RELEASE, TAKE];
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -68,6 +74,8 @@ pub(crate) struct Api {
     pub(crate) history: Arc<History>,
     pub(crate) journal: Reader,
     pub(crate) reloader: Arc<Reloader>,
+    /// On the GPUs' drivers.
+    pub(crate) grips: Arc<[Arc<dyn Grip>]>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) expositions: metrics::Expositions,
 }
@@ -81,7 +89,8 @@ pub(crate) async fn serve_metrics(listener: TcpListener, api: Api, stop: impl Fu
 
 /// Serves until `stop` resolves and the answers under way are out. Streams end by themselves when the tick thread stops.
 pub(crate) async fn serve(listener: UnixListener, api: Api, stop: impl Future<Output = ()> + Send + 'static) {
-    if let Err(error) = axum::serve(listener, router(api)).with_graceful_shutdown(stop).await {
+    let service = router(api).into_make_service_with_connect_info::<peer::Peer>();
+    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop).await {
         tracing::error!(%error, "local api stopped");
     }
 }
@@ -89,6 +98,8 @@ pub(crate) async fn serve(listener: UnixListener, api: Api, stop: impl Future<Ou
 pub(crate) fn router(api: Api) -> Router {
     resources()
         .route(RELOAD, post(reload::reload))
+        .route(RELEASE, post(gpus::release))
+        .route(TAKE, post(gpus::take))
         .fallback(nothing_here)
         .method_not_allowed_fallback(only_get)
         .with_state(api)
@@ -96,13 +107,16 @@ pub(crate) fn router(api: Api) -> Router {
 
 async fn nothing_here(uri: Uri) -> Problem {
     let paths: Vec<_> = ROUTES.iter().map(|(path, _)| *path).collect();
-    Problem::new(StatusCode::NOT_FOUND, format!("nothing at {}", uri.path()))
-        .hint(format!("there are {}", paths.join(", ")))
+    Problem::new(StatusCode::NOT_FOUND, format!("nothing at {}", uri.path())).hint(format!(
+        "there are {}; and for POST {}",
+        paths.join(", "),
+        ACTIONS.join(", ")
+    ))
 }
 
 async fn only_get(uri: Uri) -> Problem {
-    if uri.path() == RELOAD {
-        let message = format!("{RELOAD} does something, and tells nothing");
+    if ACTIONS.contains(&uri.path()) {
+        let message = format!("{} does something, and tells nothing", uri.path());
         return Problem::new(StatusCode::METHOD_NOT_ALLOWED, message).hint("use POST");
     }
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} can only be read", uri.path())).hint("use GET")

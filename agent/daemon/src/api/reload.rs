@@ -2,6 +2,7 @@
 //!
 //! `{"applied": ["budget"], "restart": ["otlp.endpoint"]}`: keys that have their new value, and keys that get it when the
 //! agent is started anew. A configuration that cannot be used is an error 422 that says where; nothing changes then.
+//! Only root and the user that the agent runs as may ask for it.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,9 +10,10 @@ use axum::http::StatusCode;
 
 use super::Api;
 use super::answer::Problem;
+use super::peer::Owner;
 use crate::config::Adopted;
 
-pub(crate) async fn reload(State(api): State<Api>) -> Result<Json<Adopted>, Problem> {
+pub(crate) async fn reload(_: Owner, State(api): State<Api>) -> Result<Json<Adopted>, Problem> {
     let read = tokio::task::spawn_blocking(move || api.reloader.reload()).await;
     let adopted = read.map_err(|_| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the configuration could not be read").hint("the log says why")

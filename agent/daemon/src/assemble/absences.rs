@@ -77,6 +77,7 @@ impl Absences {
                     entity: table.entity_of(known.entity)?.to_string(),
                     reason: known.reason.text.to_string(),
                     cure: known.reason.cure.to_string(),
+                    kind: known.reason.kind,
                 })
             })
             .collect()
@@ -87,9 +88,9 @@ impl Absences {
 mod tests {
     use super::*;
     use perfwatch_model::metrics::host;
-    use perfwatch_model::{Absence, Entity, EntityKind, Number};
+    use perfwatch_model::{Absence, AbsenceKind, Entity, EntityKind, Number};
 
-    const WHY: Reason = Reason::fixed("no such file", "mount it");
+    const WHY: Reason = Reason::fixed("no such file", "mount it").by_failure();
 
     #[test]
     fn an_absence_is_listed_once_until_a_value_comes() {
@@ -103,7 +104,11 @@ mod tests {
         absences.update(&said, &table);
         let views = absences.views(&table);
         assert_eq!(views.len(), 1);
-        assert_eq!((views[0].entity.as_str(), views[0].cure.as_str()), ("host:here", "mount it"));
+        let view = &views[0];
+        assert_eq!(
+            (view.entity.as_str(), view.cure.as_str(), view.kind),
+            ("host:here", "mount it", AbsenceKind::Failed)
+        );
         absences.update(&Tick::default(), &table);
         assert_eq!(absences.views(&table).len(), 1, "a slow probe did not run in this tick");
         absences.update(&Tick { values: vec![(series, Number::Int(1))], ..Tick::default() }, &table);

@@ -330,6 +330,7 @@ mod tests {
             entity: "host:here".to_owned(),
             reason: "no such file".to_owned(),
             cure: "mount it".to_owned(),
+            kind: perfwatch_model::AbsenceKind::Normal,
         };
         let told = Snapshot {
             schema_version: 1,

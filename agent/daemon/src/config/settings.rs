@@ -57,7 +57,8 @@ settings! {
     /// `$XDG_RUNTIME_DIR/perfwatch` and `/tmp/perfwatch-$UID`.
     runtime_dir: Option<PathBuf> = None, "runtime_dir", "PERFWATCH_RUNTIME_DIR", r#""/run/perfwatch""#;
 
-    /// Permissions of the sockets, octal. Whoever may write to a socket may read what the agent knows.
+    /// Permissions of the sockets, octal. Whoever may write to a socket may read what the agent knows, and send it measurements; only root and
+    /// the agent's own user may make it do something.
     socket_mode: SocketMode = SocketMode::DEFAULT, "socket_mode", "PERFWATCH_SOCKET_MODE", "";
 
     /// Share of one core that probes may use. Above it, slow-moving probes run less often, and the agent says which.

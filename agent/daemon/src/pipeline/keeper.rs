@@ -147,18 +147,18 @@ impl Keeper {
             Place::Refused { path, reason } => {
                 let text = format!("history is in memory only, {} cannot be used: {reason}", path.display());
                 let cure = "make the place writable or set journal.path, and start the agent again";
-                out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure));
+                out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure).by_failure());
             }
             Place::Dead { reason } => {
                 let text = format!("nothing is kept any more: {reason}");
                 let cure = "start the agent again, and report what its log says";
-                out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure));
+                out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure).by_failure());
             }
             Place::Failing { path, reason, ticks_at_risk } => {
                 let text =
                     format!("{} cannot be written, {ticks_at_risk} ticks are in memory only: {reason}", path.display());
                 let cure = "make room there; the journal goes on by itself";
-                out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure));
+                out.unavailable(&agent::JOURNAL_SIZE, self.entity, Reason::new(text, cure).by_failure());
             }
         }
     }

@@ -49,7 +49,8 @@ pub fn with_lost_to_clocks(ledger: &Ledger, label: &str) -> f64 {
 ///
 /// Over the whole tick then:
 ///
-/// - `starved.transfer`: of `host_compute`, what copies over the link take at least beyond all the rest of the tick;
+/// - `starved.transfer`: of `host_compute`, what copies over the link take at least beyond all the rest of the tick, or beyond the
+///   rest of the pieces that they are known to be in;
 /// - `other_tenant`: of busy time the share that processes had which belong to none of the watched servers on the device, by
 ///   the SMs' time of each process; not under MPS, where processes overlap, and not of an instance of MIG, which has no other;
 /// - `throttled`: of what is left of it but `memory_bandwidth`, what the clocks' being held down cost:
@@ -66,13 +67,16 @@ pub fn gpu_ledger(facts: &GpuFacts) -> Option<(Ledger, Bounds)> {
     let mut parts = Parts::default();
     let only = [whole_tick(facts)];
     let spans = if facts.spans.is_empty() { &only } else { facts.spans.as_slice() };
+    let mut exposed = Exposed::default();
     for span in spans {
+        let (before, _) = parts.range(HOST_COMPUTE);
         add(span, facts, &mut parts);
+        exposed.add(span, parts.range(HOST_COMPUTE).0 - before);
     }
     let covered: u64 = spans.iter().map(|span| span.ns).sum();
     // Ticks are a second long within the jitter of the scheduler. One that covers missed ones is known for its last second.
     parts.scale_to(if whole > covered + LATE_NS { covered } else { whole });
-    expose_transfer(facts, &mut parts);
+    expose_transfer(facts, &exposed, &mut parts);
     match facts.others_share() {
         Some(share) => {
             let others = share_of(parts.ns(&BUSY), share);
@@ -88,20 +92,43 @@ pub fn gpu_ledger(facts: &GpuFacts) -> Option<(Ledger, Bounds)> {
     Some(parts.ledger(whole))
 }
 
-/// Copies that cannot have hidden anywhere but in `host_compute`: they take longer than all the rest of the tick. It is the least that they cost; they
-/// may have cost as much as they take.
-fn expose_transfer(facts: &GpuFacts, parts: &mut Parts) {
+/// What copies take in single pieces beyond all in them but `host_compute`.
+#[derive(Default)]
+struct Exposed {
+    /// In pieces of which one measurement tells what ran and what was copied.
+    known: u64,
+    /// In those of which the driver's samples tell what ran: they are of other times than what tells the copies.
+    likely: u64,
+}
+
+impl Exposed {
+    fn add(&mut self, span: &GpuSpan, in_compute: u64) {
+        let ns = span.transfer_ns.min(span.ns).saturating_sub(span.ns.saturating_sub(in_compute));
+        *(if span.units.is_some() { &mut self.known } else { &mut self.likely }) += ns;
+    }
+}
+
+/// Copies that cannot have hidden anywhere but in `host_compute`: they take longer than all the rest of the tick, or than that of
+/// the pieces that they are in. It is the least that they cost; they may have cost as much as they take.
+fn expose_transfer(facts: &GpuFacts, of_pieces: &Exposed, parts: &mut Parts) {
     // What others copied is not what the server waited for.
     if facts.servers.len() != 1 || facts.others_share() != Some(0.0) {
         return;
     }
-    let takes = facts.transfer_ns.get().unwrap_or(0).min(facts.dt_ns);
+    let (least, most) = parts.range(HOST_COMPUTE);
+    let told = facts.transfer_ns.get().map(|ns| ns.min(facts.dt_ns));
+    let takes = told.unwrap_or(0);
     // They may have hidden behind work, and in whatever else the device was idle for.
-    let hidden = facts.dt_ns.saturating_sub(parts.ns(&[HOST_COMPUTE]));
-    let exposed = parts.carve(TRANSFER, takes.saturating_sub(hidden), &[HOST_COMPUTE], Quality::Modelled, None);
-    if exposed > 0 {
-        parts.may_move(HOST_COMPUTE, TRANSFER, takes - exposed);
-    }
+    let certain = of_pieces.known.max(takes.saturating_sub(facts.dt_ns.saturating_sub(least)));
+    let likely = certain.max(of_pieces.known + of_pieces.likely);
+    let (before_least, before_most) = parts.range(TRANSFER);
+    let exposed = parts.carve(TRANSFER, likely, &[HOST_COMPUTE], Quality::Modelled, None);
+    // Where pieces alone are known, the rest of the tick may have been copies as well.
+    let unknown = if facts.spans.iter().any(|span| span.transfer_ns > 0) { most } else { 0 };
+    let possible = told.unwrap_or(unknown).min(most).max(exposed);
+    parts.add_about(TRANSFER, 0, Quality::Modelled, (0, possible - exposed));
+    parts.set_range(HOST_COMPUTE, (least.saturating_sub(possible), most.saturating_sub(certain)));
+    parts.set_range(TRANSFER, (before_least + certain.min(exposed), before_most + possible));
 }
 
 /// The tick as one piece, for what was not told finer.
@@ -114,7 +141,7 @@ fn whole_tick(facts: &GpuFacts) -> GpuSpan {
         vectors: facts.vector.get(),
         dram: facts.dram.get(),
     });
-    GpuSpan { ns: facts.dt_ns, units, utilization: None, state_ns: None }
+    GpuSpan { ns: facts.dt_ns, units, utilization: None, transfer_ns: 0, state_ns: None }
 }
 
 fn add(span: &GpuSpan, facts: &GpuFacts, parts: &mut Parts) {

@@ -133,15 +133,16 @@ impl Parts {
         }
     }
 
-    /// Up to `ns` of one label may as well be another's.
-    pub(super) fn may_move(&mut self, from: &str, to: &str, ns: u64) {
-        let ns = ns.min(self.ns(&[from]));
-        for part in &mut self.0 {
-            if part.label == from {
-                part.less = (part.less + ns).min(part.ns);
-            } else if part.label == to {
-                part.more += ns;
-            }
+    /// What a label has at least, and at most.
+    pub(super) fn range(&self, label: &str) -> (u64, u64) {
+        let part = self.0.iter().find(|part| part.label == label);
+        part.map_or((0, 0), |part| (part.ns - part.less, part.ns + part.more))
+    }
+
+    /// What a label that is there has is no less and no more than this.
+    pub(super) fn set_range(&mut self, label: &str, (least, most): (u64, u64)) {
+        for part in self.0.iter_mut().filter(|part| part.label == label) {
+            (part.less, part.more) = (part.ns.saturating_sub(least), most.saturating_sub(part.ns));
         }
     }
 

@@ -23,12 +23,12 @@ const NEEDS: &[&MetricDef] = &[&gpu::FAULT, &gpu::ERRORS, &gpu::XIDS];
 
 /// A reset is refused as long as anybody has the device open, and who only looks at it does too (`nvidia-smi`'s
 /// manual).
-const RESET: &str =
-    "stop every program that has the GPU open, monitors and this agent among them, then run `nvidia-smi --gpu-reset`";
+const RESET: &str = "stop every program that has the GPU open, other monitors too, then run `perfwatch gpus release` (this agent \
+                     has it open), `nvidia-smi --gpu-reset` and `perfwatch gpus take`";
 
 /// The same of one that can wait.
-const RESET_LATER: &str = "reset it when its users can be stopped: every program that has it open, monitors and this agent among them, \
-     then `nvidia-smi --gpu-reset`";
+const RESET_LATER: &str = "reset it when its users can be stopped: every program that has it open, other monitors too; then \
+     `perfwatch gpus release` (this agent has it open), `nvidia-smi --gpu-reset` and `perfwatch gpus take`";
 
 /// What each fault means and what to do, worst first.
 const FAULTS: [(&str, Severity, &str, &str, &str); 10] = [
@@ -43,15 +43,16 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 10] = [
         "unresponsive",
         Severity::Critical,
         "its driver does not answer in time",
-        "check `dmesg | grep -i -e nvrm -e xid`; stop every program that has the GPU open, this agent too, and reset it, \
-         or reboot",
+        "check `dmesg | grep -i -e nvrm -e xid`; stop every program that has the GPU open, make this agent let go of it \
+         (`perfwatch gpus release`; stop it where that fails), and reset it, or reboot",
         "calls into the driver hang, those of the server too",
     ),
     (
         "driver_failed",
         Severity::Critical,
-        "its driver answers nothing but errors",
-        "`perfwatch doctor` says which; check `dmesg | grep -i nvrm`, and whether the driver was updated while loaded",
+        "its driver answers nothing but errors, or shows it no more",
+        "`perfwatch doctor` says what is the matter and what helps; check `dmesg | grep -i nvrm`, and whether the driver was updated \
+         while loaded, or a container lost its GPUs",
         "nothing new can be started on it, and what runs may be gone",
     ),
     ("reset_required", Severity::Critical, "it needs a reset", RESET, "it works again after a reset and not before"),
@@ -66,8 +67,8 @@ const FAULTS: [(&str, Severity, &str, &str, &str); 10] = [
         "uncorrected",
         Severity::Critical,
         "its memory had errors that could not be corrected",
-        "restart the server; if it happens again, stop every program that has the GPU open, this agent too, reset it \
-         (`nvidia-smi --gpu-reset`) and run NVIDIA's field diagnostic",
+        "restart the server; if it happens again, stop every program that has the GPU open, make this agent let go of it \
+         (`perfwatch gpus release`), reset it (`nvidia-smi --gpu-reset`) and run NVIDIA's field diagnostic",
         "what was in that memory is lost, and the process that used it is killed or wrong",
     ),
     (

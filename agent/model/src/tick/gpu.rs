@@ -49,7 +49,7 @@ impl std::fmt::Debug for Share {
 }
 
 /// A tenth of a second of a GPU: what its units did of what they could, as GPM tells it. Without GPM the driver's samples of its
-/// utilisation tell `graphics` alone.
+/// utilisation tell `graphics` alone, and its counters `link`, where they are read so often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct GpuSlot {
     /// Any application was active; without GPM, any kernel ran.
@@ -64,6 +64,9 @@ pub struct GpuSlot {
     pub vectors: Share,
     /// The memory's bandwidth.
     pub dram: Share,
+    /// What went over the `PCIe` link in the direction in which more went, of what it can move there; unknown where that was not
+    /// measured for this slot alone.
+    pub link: Share,
     /// One measurement covers this slot and the one before it: what they say is the mean of both.
     pub continued: bool,
 }
@@ -74,9 +77,9 @@ impl GpuSlot {
         self.graphics != Share::UNKNOWN
     }
 
-    /// Its shares, in the order of its fields.
-    pub fn shares(&self) -> [Share; 6] {
-        [self.graphics, self.sm, self.tensor, self.vector, self.dram, self.vectors]
+    /// Its shares, in the order in which they are kept: one that is new comes last.
+    pub fn shares(&self) -> [Share; 7] {
+        [self.graphics, self.sm, self.tensor, self.vector, self.dram, self.vectors, self.link]
     }
 }
 

@@ -78,6 +78,7 @@ impl GpuRow {
                 vector: of(3),
                 dram: of(4),
                 vectors: of(5),
+                link: of(6),
                 continued,
             };
         }

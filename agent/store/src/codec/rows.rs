@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use perfwatch_model::tick::{SLOT_NS, SLOTS};
-use perfwatch_model::{Bounded, EntityId, Histogram, ServerTick, Slot, SlowRequest, SparseHdr, Stage, State};
+use perfwatch_model::{
+    AbsenceKind, Bounded, EntityId, Histogram, ServerTick, Slot, SlowRequest, SparseHdr, Stage, State,
+};
 
 use super::gpu_rows::GpuRow;
 use super::invalid;
@@ -56,6 +58,37 @@ pub(super) struct AbsenceRow {
     pub(super) text: String,
     #[prost(string, tag = "4")]
     pub(super) cure: String,
+    #[prost(enumeration = "AbsenceKindRow", tag = "5")]
+    pub(super) kind: i32,
+}
+
+/// An [`AbsenceKind`], by the number that stands for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum AbsenceKindRow {
+    Normal = 0,
+    Chosen = 1,
+    Failed = 2,
+}
+
+impl From<AbsenceKind> for AbsenceKindRow {
+    fn from(kind: AbsenceKind) -> Self {
+        match kind {
+            AbsenceKind::Normal => Self::Normal,
+            AbsenceKind::Chosen => Self::Chosen,
+            AbsenceKind::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<AbsenceKindRow> for AbsenceKind {
+    fn from(kind: AbsenceKindRow) -> Self {
+        match kind {
+            AbsenceKindRow::Normal => Self::Normal,
+            AbsenceKindRow::Chosen => Self::Chosen,
+            AbsenceKindRow::Failed => Self::Failed,
+        }
+    }
 }
 
 /// What a histogram series gained: `buckets` are set for one of ours, `bounds` and `bounded_sum` for a server's own.

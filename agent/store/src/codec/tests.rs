@@ -50,7 +50,13 @@ fn world() -> (Tick, SeriesTable) {
     ];
     let gpu = table.entity(Entity::new(EntityKind::Gpu, "GPU-a"));
     let mut busy = GpuTick::unknown(gpu);
-    busy.slots[2] = GpuSlot { graphics: Share::of(0.5), sm: Share::of(0.0), continued: true, ..GpuSlot::default() };
+    busy.slots[2] = GpuSlot {
+        graphics: Share::of(0.5),
+        sm: Share::of(0.0),
+        link: Share::of(0.25),
+        continued: true,
+        ..GpuSlot::default()
+    };
     (busy.servers, busy.sharing, busy.own_sm) = (vec![shop], Sharing::TimeSliced, Share::of(1.0));
     busy.processes = Some(0);
     let mut tick = Tick {
@@ -67,7 +73,7 @@ fn world() -> (Tick, SeriesTable) {
         absent: vec![Absence {
             metric: host::MEMORY_LIMIT.name,
             entity: machine,
-            reason: Reason::fixed("no limit", "set one"),
+            reason: Reason::fixed("no limit", "set one").by_failure(),
         }],
         servers: vec![served],
         gpus: vec![busy],

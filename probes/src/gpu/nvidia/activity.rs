@@ -8,7 +8,8 @@ pub(crate) struct Doing {
     pub(crate) call: &'static str,
     /// Its UUID.
     pub(crate) device: Option<Arc<str>>,
-    /// NVML is being initialised, which takes seconds where the driver has to start the devices first (persistence mode off).
+    /// NVML is being initialised or shut down, which takes seconds where the driver has to start or stop the devices (persistence
+    /// mode off).
     pub(crate) is_starting: bool,
 }
 
@@ -27,10 +28,15 @@ impl Activity {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).device = device.cloned();
     }
 
-    /// Notes that NVML is being initialised, or no more.
-    pub(crate) fn start(&self, is_starting: bool) {
+    /// Notes that NVML is being initialised or shut down, and that this call comes first.
+    pub(crate) fn start(&self, call: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Doing { call, device: None, is_starting: true };
+    }
+
+    /// Notes that it is initialised, or could not be.
+    pub(crate) fn has_started(&self) {
         let mut doing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (doing.is_starting, doing.device) = (is_starting, None);
+        (doing.is_starting, doing.device) = (false, None);
     }
 
     /// What was entered last.

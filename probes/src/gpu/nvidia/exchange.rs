@@ -8,6 +8,14 @@ use super::clock::cpu_ns;
 use super::health::Sign;
 use super::readings::DeviceReadings;
 
+/// What the thread is sent.
+pub(crate) enum Message {
+    /// Asks for one sample, and is answered.
+    Sample(Request),
+    /// The permission to have NVML open was withdrawn; is not answered.
+    Wake,
+}
+
 /// Asks for one sample.
 pub(crate) struct Request {
     /// When it is taken.
@@ -31,11 +39,13 @@ pub(crate) struct Report {
     pub(crate) devices: Vec<DeviceReadings>,
     /// Why there are no readings at all.
     pub(crate) failure: Option<Failure>,
+    /// There are none because there was no permission to have NVML open.
+    pub(crate) is_released: bool,
     /// CPU time that this thread has used so far.
     pub(crate) cpu_ns: u64,
     /// How long it took from the request on; what came before the first answer of all is no part of it.
     pub(crate) took_ns: u64,
-    /// GPM is sampled less often than it could be, for what it costs.
+    /// GPM is sampled, or a link's counters are read, less often than could be, for what it costs.
     pub(crate) stretched: bool,
 }
 
@@ -73,6 +83,15 @@ pub(crate) struct Description {
     pub(crate) parent: Option<String>,
     pub(crate) pci: Reading<String>,
     pub(crate) driver_version: Reading<String>,
+}
+
+impl Report {
+    /// Without a reading of any device.
+    pub(super) fn empty(mut self) -> Self {
+        self.devices.clear();
+        (self.inventory, self.failure, self.is_released) = (None, None, false);
+        self
+    }
 }
 
 /// Answers, and says what answering has cost so far; false when nobody asks any more.

@@ -25,32 +25,37 @@ const CONTAINER_CURE: &str = "in a container: start it with the NVIDIA Container
 const NO_DEVICE: Reason = Reason::fixed(
     "NVML works but shows no GPU",
     "in a container: pass the devices in (`--gpus all`, NVIDIA_VISIBLE_DEVICES=all); else check `nvidia-smi -L`",
-);
+)
+.by_failure();
 
 /// A container without the device nodes, or that may not open them any more. Its first word is stable.
 pub(crate) const NO_DEVICE_IN_CONTAINER: Reason = Reason::fixed(
     "no_device_in_container: the driver is there, and this container cannot open its GPUs",
     "restart the container with its GPUs (`--gpus all`, NVIDIA_VISIBLE_DEVICES=all); where it had them before, a reload of systemd \
      on the host took them away: use CDI, or name the nodes (`--device /dev/nvidia0 --device /dev/nvidiactl`)",
-);
+)
+.by_failure();
 
 /// A device fell off the bus, and NVML was initialised anew.
 pub(crate) const LOST_FROM_SIGHT: Reason = Reason::fixed(
     "the GPU has fallen off the bus, and the driver shows it no more",
     "check `dmesg | grep -i xid` (79), power and seating; it needs a reset or a reboot",
-);
+)
+.by_failure();
 
 /// Every call fails without a reason.
 const ALL_UNKNOWN: Reason = Reason::fixed(
     "the NVIDIA driver answers every call with `unknown error`",
     "check `dmesg | grep -i nvrm`; restart the container",
-);
+)
+.by_failure();
 
 /// The NVML thread could not be started or died.
 pub(crate) const NO_THREAD: Reason = Reason::fixed(
     "the thread that talks to NVML has stopped",
     "restart perfwatch; if it happens again, report it with the output of `perfwatch doctor`",
-);
+)
+.by_failure();
 
 /// The device, or its driver, has no such reading.
 pub(crate) const NOT_SUPPORTED: Reason =
@@ -88,8 +93,8 @@ pub(crate) fn at_start(error: &NvmlError, context: &GpuContext) -> Failure {
 
 /// Why NVML could not be loaded or initialised.
 pub(crate) fn at_load(error: &NvmlError, context: &GpuContext) -> Reason {
-    match error {
-        NvmlError::LibloadingError(error) => not_loaded(&with_sources(error), context),
+    let reason = match error {
+        NvmlError::LibloadingError(error) => return not_loaded(&with_sources(error), context),
         NvmlError::FailedToLoadSymbol(_) => wrong_file(context, "it has no `nvmlInit_v2`"),
         error if context.in_container && is_denied(error, context) => NO_DEVICE_IN_CONTAINER,
         NvmlError::DriverNotLoaded => Reason::fixed(
@@ -118,7 +123,8 @@ pub(crate) fn at_load(error: &NvmlError, context: &GpuContext) -> Reason {
             format!("NVML cannot be initialised: {other}"),
             "compare `nvidia-smi`, which uses the same library",
         ),
-    }
+    };
+    reason.by_failure()
 }
 
 /// What a container hears whose device nodes are missing, or that its control group keeps from them.
@@ -175,6 +181,7 @@ pub(crate) fn wrong_file(context: &GpuContext, what: &str) -> Reason {
         format!("{file} is not NVML: {what}"),
         "let --nvml-lib (PERFWATCH_NVML_LIB) name a libnvidia-ml.so.1, or unset it",
     )
+    .by_failure()
 }
 
 fn not_loaded(said: &str, context: &GpuContext) -> Reason {
@@ -185,7 +192,7 @@ fn not_loaded(said: &str, context: &GpuContext) -> Reason {
         );
     }
     let absent = said.contains("No such file or directory");
-    match &context.nvml_lib {
+    let reason = match &context.nvml_lib {
         Some(path) if absent => Reason::new(
             format!("there is no NVML at {}", path.display()),
             "let --nvml-lib (PERFWATCH_NVML_LIB) name a libnvidia-ml.so.1, or unset it to search the system",
@@ -197,10 +204,12 @@ fn not_loaded(said: &str, context: &GpuContext) -> Reason {
         None if absent && context.nvidia_kernel_driver => {
             Reason::fixed("the NVIDIA kernel driver is loaded but its libnvidia-ml.so.1 is not here", CONTAINER_CURE)
         }
-        None if absent => Reason::fixed(
-            "no NVIDIA driver here: libnvidia-ml.so.1 is not installed",
-            "none needed without an NVIDIA GPU; with one: install its driver, or name the library with --nvml-lib PATH",
-        ),
+        None if absent => {
+            return Reason::fixed(
+                "no NVIDIA driver here: libnvidia-ml.so.1 is not installed",
+                "none needed without an NVIDIA GPU; with one: install its driver, or name the library with --nvml-lib PATH",
+            );
+        }
         _ if ["file too short", "invalid ELF header", "wrong ELF class"].iter().any(|sign| said.contains(sign)) => {
             wrong_file(context, said.rsplit(": ").next().unwrap_or(said))
         }
@@ -208,7 +217,8 @@ fn not_loaded(said: &str, context: &GpuContext) -> Reason {
             format!("{} cannot be loaded: {said}", name_of(context)),
             "check the file and its permissions; --nvml-lib PATH names another",
         ),
-    }
+    };
+    reason.by_failure()
 }
 
 fn name_of(context: &GpuContext) -> String {
@@ -234,7 +244,7 @@ pub(crate) fn at_call(error: &NvmlError, call: &'static str) -> Reason {
         Some(text) => Reason::fixed(text, cure),
         None => Reason::new(make(), cure),
     };
-    match error {
+    let reason = match error {
         NvmlError::NotSupported | NvmlError::FunctionNotFound => NOT_SUPPORTED,
         NvmlError::FailedToLoadSymbol(_) => {
             naming(&|| format!("the installed driver is too old: it has no `{call}`"), "update the NVIDIA driver")
@@ -245,7 +255,8 @@ pub(crate) fn at_call(error: &NvmlError, call: &'static str) -> Reason {
         ),
         NvmlError::ResetRequired => Reason::fixed(
             "the GPU needs a reset",
-            "stop all that have it open, this agent too, and run `nvidia-smi --gpu-reset`",
+            "stop all that have it open, make this agent let go of it (`perfwatch gpus release`), run `nvidia-smi --gpu-reset`, and \
+             then `perfwatch gpus take`",
         ),
         NvmlError::NoPermission => naming(
             &|| format!("no permission for `{call}`"),
@@ -253,7 +264,8 @@ pub(crate) fn at_call(error: &NvmlError, call: &'static str) -> Reason {
         ),
         NvmlError::Timeout => naming(&|| format!("`{call}` timed out in the driver"), "check `dmesg | grep -i nvrm`"),
         other => naming(&|| format!("`{call}` failed: {other}"), "check `dmesg | grep -i nvrm`"),
-    }
+    };
+    if is_answer(error) { reason } else { reason.by_failure() }
 }
 
 /// When something began, for a reason. It has no date: what lasts for days is known by then.
@@ -271,9 +283,29 @@ pub(crate) fn ends_session(error: &NvmlError) -> bool {
 mod tests {
     use std::path::PathBuf;
 
-    use perfwatch_model::EntityId;
+    use perfwatch_model::{AbsenceKind, EntityId};
 
     use super::*;
+
+    #[test]
+    fn what_failed_is_told_apart_from_what_a_device_or_its_driver_does_not_give() {
+        let kind = |error: &NvmlError| at_call(error, "nvmlDeviceGetPowerUsage").kind;
+        for error in [NvmlError::GpuLost, NvmlError::ResetRequired, NvmlError::Timeout, NvmlError::Unknown] {
+            assert_eq!(kind(&error), AbsenceKind::Failed, "{error:?}");
+        }
+        for error in [NvmlError::NotSupported, NvmlError::NoPermission, NvmlError::InvalidArg, NvmlError::NoData] {
+            assert_eq!(kind(&error), AbsenceKind::Normal, "{error:?}");
+        }
+        let host = GpuContext { in_container: false, ..GpuContext::live(EntityId(0), None) };
+        let kind =
+            |said, nvidia_kernel_driver| not_loaded(said, &GpuContext { nvidia_kernel_driver, ..host.clone() }).kind;
+        let not_there = "libnvidia-ml.so.1: cannot open shared object file: No such file or directory";
+        assert_eq!(kind(not_there, false), AbsenceKind::Normal, "nobody waits for a GPU");
+        assert_eq!(kind(not_there, true), AbsenceKind::Failed);
+        assert_eq!(kind("Dynamic loading not supported", true), AbsenceKind::Normal, "so this perfwatch was built");
+        assert_eq!(kind("file too short", false), AbsenceKind::Failed);
+        assert_eq!(at_load(&NvmlError::DriverNotLoaded, &host).kind, AbsenceKind::Failed);
+    }
 
     #[test]
     fn a_machine_without_the_library_a_host_that_lacks_it_and_a_container_that_was_given_no_gpu_are_told_apart() {

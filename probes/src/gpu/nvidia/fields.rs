@@ -7,7 +7,7 @@ use perfwatch_model::{Reading, Reason};
 
 use super::counter::{Bound, FULL_TOO_SOON};
 use super::fault;
-use super::short;
+use super::link_reads::WAYS;
 
 pub(crate) const CALL: &str = "nvmlDeviceGetFieldValues";
 
@@ -94,6 +94,9 @@ pub(crate) const FAST: &[Field] = &[
     Field::HwPowerBrake,
 ];
 
+/// What may be read more often than that.
+pub(crate) const LINK: &[Field] = &WAYS;
+
 /// What changes when something breaks.
 pub(crate) const SLOW: &[Field] = &[
     Field::EccCorrected,
@@ -169,7 +172,7 @@ impl Field {
         }
     }
 
-    const fn is_of_link(self) -> bool {
+    pub(super) const fn is_of_link(self) -> bool {
         matches!(self, Self::PcieTransmit | Self::PcieReceive)
     }
 
@@ -233,9 +236,21 @@ impl Batch {
             .any(|value| nvml_try(value.nvmlReturn).map_or_else(|error| fault::is_answer(&error), |()| true))
     }
 
-    /// What came, after [`Batch::ask`] went well, of a device whose `PCIe` link moves so many bytes in a second.
-    pub(crate) fn tell(&self, link_rate: Option<f64>, into: &mut FieldReadings) {
-        let is_full_too_soon = link_rate.is_none_or(short::is_too_fast);
+    /// Whether the driver counts the bytes of the `PCIe` link in a type of 32 bits, by the last that was asked.
+    pub(crate) fn has_short_link(&self) -> bool {
+        let mut all = self.fields.iter().zip(&self.asked);
+        all.any(|(field, value)| field.is_of_link() && value.nvmlReturn == 0 && is_short(value))
+    }
+
+    /// The value of a field, if it was answered with one that can be, after [`Batch::ask`] went well.
+    pub(crate) fn value(&self, field: Field) -> Option<u64> {
+        let at = self.fields.iter().position(|known| *known == field)?;
+        let value = self.asked.get(at).filter(|value| value.nvmlReturn == 0)?;
+        decode(value.valueType, value.value).filter(|decoded| field.can_be(*decoded))
+    }
+
+    /// What came, after [`Batch::ask`] went well, of a device whose `PCIe` link fills a counter of 32 bits before the next is told.
+    pub(crate) fn tell(&self, is_full_too_soon: bool, into: &mut FieldReadings) {
         for (field, value) in self.fields.iter().zip(&self.asked) {
             into[*field as usize] = match nvml_try(value.nvmlReturn) {
                 // `nvml.h`: "can be wrapped".

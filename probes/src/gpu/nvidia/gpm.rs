@@ -83,6 +83,7 @@ pub(crate) fn stood_still(since: Stamp) -> Reason {
         format!("GPM's counters have stood still since {}", fault::time(since)),
         "check `dmesg | grep -i -e nvrm -e xid`; reloading the driver has been seen to help",
     )
+    .by_failure()
 }
 
 /// Why there is nothing at all. A driver that does not know the question leaves open what the device could.
@@ -294,7 +295,8 @@ impl Doubt {
 const ZEROS: Reason = Reason::fixed(
     "GPM answers 0 for every unit while the driver says that the device is busy",
     "check `dmesg | grep -i xid`; reloading the driver has been seen to help",
-);
+)
+.by_failure();
 
 /// By its utilisation, and where that says nothing by what it draws.
 fn is_busy(readings: &DeviceReadings) -> bool {

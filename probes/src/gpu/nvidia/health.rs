@@ -167,6 +167,11 @@ impl Health {
         readings.link.width_limit(self.best_link)
     }
 
+    /// What is wrong with the device by its own account, by the last that was heard of it.
+    pub(super) fn said(&self) -> Option<Sign> {
+        self.said
+    }
+
     /// Whether the device fell off the bus, by the last that was heard of it.
     pub(super) fn is_lost(&self) -> bool {
         self.said == Some(Sign::Device(DeviceFault::Lost))

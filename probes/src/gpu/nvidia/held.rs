@@ -9,6 +9,7 @@ use perfwatch_model::{GpuSlot, Reading, Reason, Stamp};
 use super::clock::monotonic_ns;
 use super::fields::{self, Batch};
 use super::gpm::{self, Doubt, Gpm};
+use super::link_reads::LinkWatch;
 use super::mig::Part;
 use super::port::Port;
 use super::power::Meter;
@@ -25,6 +26,8 @@ pub(super) struct Held<'nvml> {
     pub(super) part: Part,
     pub(super) fast: Batch,
     pub(super) slow: Batch,
+    /// Of the link's counters alone.
+    pub(super) link: Batch,
     pub(super) gpm: Result<Gpm<'nvml>, Reason>,
     /// What is known of the slot that it is in.
     pub(super) above: Option<Port>,
@@ -44,6 +47,8 @@ pub(super) struct Past {
     pub(super) doubt: Doubt,
     /// Over its links, as GPM tells it.
     pub(super) traffic: Traffic,
+    /// The link's counters, where there is no GPM.
+    pub(super) link: LinkWatch,
     /// Of its utilisation, where there is no GPM.
     pub(super) samples: Samples,
     pub(super) meter: Meter,
@@ -62,7 +67,7 @@ pub(super) struct Past {
 impl Past {
     pub(super) fn new(uuid: Arc<str>) -> Self {
         let (spans, traffic, samples) = (Spans::default(), Traffic::default(), Samples::default());
-        let (meter, tenants, limits, processes) = Default::default();
+        let (link, meter, tenants, limits, processes) = Default::default();
         let (told, doubt, xids, is_lost, link_due_ns, unanswered) = (None, Doubt::default(), Vec::new(), false, 0, 0);
         Self {
             uuid,
@@ -70,6 +75,7 @@ impl Past {
             told,
             doubt,
             traffic,
+            link,
             samples,
             meter,
             tenants,
@@ -97,12 +103,13 @@ impl<'nvml> Held<'nvml> {
         gpm: Result<Gpm<'nvml>, Reason>,
         above: Option<Port>,
     ) -> Self {
-        let (fast, slow) = (Batch::new(fields::FAST, scheme), Batch::new(fields::SLOW, scheme));
+        let [fast, slow, link] = [fields::FAST, fields::SLOW, fields::LINK].map(|of| Batch::new(of, scheme));
         Self {
             device,
             part,
             fast,
             slow,
+            link,
             gpm,
             above,
             is_to_be_looked_at: false,
@@ -113,6 +120,11 @@ impl<'nvml> Held<'nvml> {
 }
 
 impl Held<'_> {
+    /// Whether something of it is to be sampled between two ticks.
+    pub(super) fn needs_rounds(&self) -> bool {
+        self.gpm.is_ok() || self.past.link.is_on()
+    }
+
     /// Limits are the whole device's.
     pub(super) fn turn_of_limits(&mut self) -> Option<&mut Turn> {
         (self.part != Part::Instance && !self.past.is_lost).then_some(&mut self.past.limits)

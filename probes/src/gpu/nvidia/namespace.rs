@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// What each file of the driver begins with.
-const DRIVER: &[u8] = b"/dev/nvidia";
+pub(super) const DRIVER: &[u8] = b"/dev/nvidia";
 
 /// The pids of a device's lists that were found to be ours.
 #[derive(Default)]

@@ -8,12 +8,13 @@ use super::clock::monotonic_ns;
 use super::exchange::Failure;
 use super::fault;
 use super::health::Sign;
+use super::sampler;
 use crate::gpu::GpuDevice;
 
 /// From one sample to the next.
 pub(super) const TICK_NS: u64 = SLOTS as u64 * SLOT_NS;
-/// A driver that starts its devices takes its time, and no longer than this.
-const LONGEST_START_NS: u64 = 60_000_000_000;
+/// A driver that starts its devices, or stops them, takes its time, and no longer than this.
+pub(super) const LONGEST_START_NS: u64 = 60_000_000_000;
 
 /// What the answers before say of one that does not come.
 pub(super) struct Known {
@@ -36,7 +37,7 @@ pub(super) struct Overdue {
     others: Option<Reason>,
     /// The answer before came late too, so that this one is not missed yet.
     pub(super) is_slow: bool,
-    /// NVML is being initialised, and for no longer than that may take.
+    /// NVML is being initialised or shut down, and for no longer than that may take.
     pub(super) is_starting: bool,
     /// Why the try before this one failed, which stands until it has come to its end.
     before: Option<Failure>,
@@ -110,7 +111,7 @@ pub(super) fn of_known(failure: &Failure) -> Sign {
 /// take so many seconds.
 fn unresponsive(since: Stamp, call: &str, took_ns: Option<u64>) -> Reason {
     let since = fault::time(since);
-    match took_ns {
+    let reason = match took_ns {
         Some(took_ns) => Reason::new(
             format!("driver unresponsive since {since}: its last answer took more than {} s", took_ns / TICK_NS),
             "find out who else asks it all the time (`nvidia-smi` is as slow then), and check `dmesg | grep -i -e nvrm -e xid`",
@@ -119,7 +120,8 @@ fn unresponsive(since: Stamp, call: &str, took_ns: Option<u64>) -> Reason {
             format!("driver unresponsive since {since}: `{call}` has not returned"),
             "check `dmesg | grep -i -e nvrm -e xid`; a GPU that hangs needs a reset or a reboot",
         ),
-    }
+    };
+    reason.by_failure()
 }
 
 /// The same of one that may only be late.
@@ -132,9 +134,10 @@ fn late(since: Stamp, call: &str) -> Reason {
 
 /// The same of one that is not expected to answer yet.
 fn starting(since: Stamp, call: &str) -> Reason {
+    let doing = if call == sampler::SHUT_DOWN { "shutting down" } else { "initializing" };
     Reason::new(
-        format!("NVML has been initializing since {}: in `{call}`", fault::time(since)),
-        "wait: without persistence mode the driver starts the GPUs first (`nvidia-smi -pm 1` keeps them up)",
+        format!("NVML has been {doing} since {}: in `{call}`", fault::time(since)),
+        "wait: without persistence mode the driver starts and stops the GPUs with it (`nvidia-smi -pm 1` keeps them up)",
     )
 }
 

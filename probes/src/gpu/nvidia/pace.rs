@@ -1,4 +1,4 @@
-//! How often GPM is sampled: as often as is worth anything, as long as that stays cheap.
+//! How often GPM is sampled, and what is read beside it: as often as is worth anything, as long as that stays cheap.
 
 use perfwatch_model::tick::SLOT_NS;
 
@@ -39,6 +39,11 @@ impl Pace {
     /// True when samples are further apart than they would be without a budget.
     pub(crate) fn is_stretched(&self) -> bool {
         self.at > 0
+    }
+
+    /// True when there is no slower one: samples come no more often than ticks.
+    pub(crate) fn is_slowest(&self) -> bool {
+        self.at + 1 == PERIODS.len()
     }
 
     /// When the next sample is due after one that was due or taken at `now_ns`: at the end of a slot, like those of servers.
@@ -95,7 +100,9 @@ mod tests {
     fn a_slow_driver_is_asked_less_often_however_little_time_it_takes_itself() {
         let mut pace = Pace::default();
         assert_eq!(after(&mut pace, 300, 0, 80 * MS), 5);
+        assert!(!pace.is_slowest());
         assert_eq!(after(&mut pace, 300, 0, 900 * MS), 10, "there is no slower pace");
+        assert!(pace.is_slowest());
     }
 
     #[test]

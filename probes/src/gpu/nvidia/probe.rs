@@ -1,22 +1,27 @@
 //! The probe's side of the NVML thread: asks, waits no longer than its budget, and puts what came into the sample.
 
+mod released;
+
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 
 use perfwatch_model::metrics::gpu;
-use perfwatch_model::tick::SLOTS;
+use perfwatch_model::tick::{SLOT_NS, SLOTS};
 use perfwatch_model::{Entity, EntityId, EntityKind, GpuSlot, MetricDef, Reading, Reason, Sample, Stamp};
 
 use super::activity::Activity;
 use super::clock::monotonic_ns;
-use super::exchange::{Description, Failure, Refused, Report, Request};
+use super::exchange::{Description, Failure, Message, Refused, Report, Request};
 use super::fault;
+use super::grip::NvmlGrip;
 use super::health::{self, Sign};
 use super::overdue::{Known, Overdue, TICK_NS, of_known};
+use super::permit::Permit;
 use super::readings::{DeviceFault, DeviceReadings, NOT_READ};
 use super::sampler;
 use super::series::DeviceSeries;
 use crate::Probe;
-use crate::gpu::{GpuContext, GpuDevice, GpuProbe, Sharing};
+use crate::gpu::{GpuContext, GpuDevice, GpuProbe, Grip, Sharing};
 
 /// An answer that is late weighs as much as two that are not: a driver may be late in each second sample alone, when lists
 /// of processes are read, and is expected to be. After one that was late by itself a single sample is a second old.
@@ -30,7 +35,8 @@ const JITTER_NS: u64 = TICK_NS / 2;
 pub(crate) struct NvidiaProbe {
     context: GpuContext,
     activity: Activity,
-    requests: Option<SyncSender<Request>>,
+    permit: Arc<Permit>,
+    requests: Option<Arc<SyncSender<Message>>>,
     reports: Receiver<Report>,
     overdue: Option<Overdue>,
     /// How long the last answer took that came too late, as long as the next are expected to.
@@ -43,6 +49,8 @@ pub(crate) struct NvidiaProbe {
     failed: Option<Failure>,
     /// When it gave the last answer that could be used, as long as none is given.
     silent_since: Option<Stamp>,
+    /// Since when the driver is to be let go of, as long as it is open still.
+    letting_go_since: Option<Stamp>,
     /// The report's buffers, while the thread does not have them.
     spare: Report,
     /// CPU time of the thread, as of its last answer.
@@ -64,24 +72,29 @@ pub(crate) struct NvidiaProbe {
 impl NvidiaProbe {
     /// Starts the NVML thread. It is never joined: it may be in a call that does not return.
     pub(crate) fn start(context: GpuContext) -> Self {
-        // There is one question at a time, and one answer to it. A place that is kept costs no allocation.
-        let (requests, asked) = mpsc::sync_channel(1);
+        // There is one question at a time, and one message beside it that asks nothing; and one answer to the question. A place
+        // that is kept costs no allocation.
+        let (requests, asked) = mpsc::sync_channel(2);
         let (answers, reports) = mpsc::sync_channel(1);
-        let activity = Activity::default();
-        let (theirs, settings) = (activity.clone(), context.clone());
+        let (activity, permit) = (Activity::default(), Arc::new(Permit::default()));
+        // It is the first thing that the thread does, whenever it comes to that.
+        activity.start(sampler::INITIALISE);
+        let (theirs, settings, needed) = (activity.clone(), context.clone(), Arc::clone(&permit));
         let thread = std::thread::Builder::new()
             .name("perfwatch-nvml".into())
-            .spawn(move || sampler::run(&asked, &answers, &settings, &theirs));
+            .spawn(move || sampler::run(&asked, &answers, &settings, &theirs, &needed));
         Self {
             context,
             activity,
-            requests: thread.is_ok().then_some(requests),
+            permit,
+            requests: thread.is_ok().then(|| Arc::new(requests)),
             reports,
             overdue: None,
             slow_ns: None,
             lateness: 0,
             too_slow_ns: None,
             silent_since: None,
+            letting_go_since: None,
             failed: None,
             spare: Report::default(),
             thread_cpu_ns: 0,
@@ -99,17 +112,15 @@ impl NvidiaProbe {
         Known { failed: self.failed.clone(), took_ns: self.too_slow_ns }
     }
 
-    /// One question to the thread and its answer, or why there is none.
-    fn ask(&mut self, now: Stamp, out: &mut Sample<'_>) -> Result<Report, Failure> {
+    /// The answer that the thread owes, if it has come and tells anything of this sample; or why it has not come.
+    fn owed(&mut self, now: Stamp, out: &mut Sample<'_>) -> Result<Option<Report>, Failure> {
         let known = self.known();
         if let Some(overdue) = &mut self.overdue {
             match self.reports.try_recv() {
                 Ok(late) => {
                     let sent_ns = overdue.sent_ns;
                     self.overdue = None;
-                    if let Some(report) = self.take_late(late, sent_ns, out) {
-                        return Ok(report);
-                    }
+                    return Ok(self.take_late(late, sent_ns, out));
                 }
                 Err(TryRecvError::Empty) => {
                     let doing = self.activity.doing();
@@ -123,8 +134,17 @@ impl NvidiaProbe {
                 Err(TryRecvError::Disconnected) => return Err(fault::NO_THREAD.into()),
             }
         }
+        Ok(None)
+    }
+
+    /// One question to the thread and its answer, or why there is none.
+    fn ask(&mut self, now: Stamp, out: &mut Sample<'_>) -> Result<Report, Failure> {
+        if let Some(report) = self.owed(now, out)? {
+            return Ok(report);
+        }
         let sent_ns = self.send(now)?;
         match self.reports.recv_timeout(self.context.budget) {
+            Ok(report) if report.is_released => Ok(report),
             Ok(mut report) => {
                 (self.slow_ns, self.too_slow_ns, self.silent_since) = (None, None, None);
                 self.lateness = self.lateness.saturating_sub(1);
@@ -156,6 +176,7 @@ impl NvidiaProbe {
     fn send(&mut self, now: Stamp) -> Result<u64, Reason> {
         let (allowed_ns, report, sent_ns) = (self.allowed_ns, std::mem::take(&mut self.spare), monotonic_ns());
         let request = Request { at: now, sent_ns, allowed_ns, report };
+        let request = Message::Sample(request);
         self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or(fault::NO_THREAD)?;
         Ok(sent_ns)
     }
@@ -172,6 +193,10 @@ impl NvidiaProbe {
     /// Takes an answer that came too late for its own sample. It is handed back where it came before the next one: then it is all
     /// that a slow driver has. Else its numbers are of a time long past, and what does not change from second to second holds.
     fn take_late(&mut self, mut late: Report, sent_ns: u64, out: &mut Sample<'_>) -> Option<Report> {
+        if late.is_released {
+            self.spare = late;
+            return None;
+        }
         let budget_ns = u64::try_from(self.context.budget.as_nanos()).unwrap_or(u64::MAX);
         // An answer that is older than a tick is of no use: who takes that long each time does not answer.
         if (budget_ns..TICK_NS).contains(&late.took_ns) {
@@ -214,6 +239,7 @@ impl NvidiaProbe {
         for ((series, device), readings) in known.zip(&mut report.devices) {
             series.count_xids(&readings.xids, out);
             series.count_traffic(readings);
+            series.count_link(readings);
             series.count_seldom(readings);
             take_processes(device, readings);
         }
@@ -278,7 +304,7 @@ impl NvidiaProbe {
             more => format!(", and so it is with {more} more"),
         };
         let text = format!("GPU {index} cannot be opened: {}{more}", reason.text);
-        Some((Reason::new(text, reason.cure.clone()), sign))
+        Some((Reason { text: text.into(), ..reason.clone() }, sign))
     }
 
     /// Tells of the machine what is wrong with GPUs that were never seen, beside those that are.
@@ -308,7 +334,6 @@ impl NvidiaProbe {
 
     /// Says of every metric, of every device known or else of the machine, why it is missing.
     fn report_absence(&mut self, failure: &Failure, out: &mut Sample<'_>) {
-        let Failure { reason, sign } = failure;
         for (device, series) in self.devices.iter_mut().zip(&mut self.series) {
             let (reason, sign) = match &self.overdue {
                 Some(overdue) => overdue.of(device),
@@ -322,26 +347,45 @@ impl NvidiaProbe {
             series.publish_only(sign, out);
         }
         if self.series.is_empty() {
-            report_missing(self.context.host, reason, out);
-            let is_told = |metric: &MetricDef| sign.is_some() && metric.name == gpu::FAULT.name;
-            for metric in [&gpu::FAULT, &gpu::STATUS, &gpu::XIDS].into_iter().filter(|metric| !is_told(metric)) {
-                out.unavailable(metric, self.context.host, reason.clone());
-            }
-            if let Some(sign) = sign {
-                health::publish_of_machine(*sign, self.context.host, out);
-            }
+            self.report_absence_of_machine(failure, out);
+        }
+    }
+
+    /// The same of the machine, where no device is known.
+    fn report_absence_of_machine(&self, failure: &Failure, out: &mut Sample<'_>) {
+        let Failure { reason, sign } = failure;
+        report_missing(self.context.host, reason, out);
+        let is_told = |metric: &MetricDef| sign.is_some() && metric.name == gpu::FAULT.name;
+        for metric in [&gpu::FAULT, &gpu::STATUS, &gpu::XIDS].into_iter().filter(|metric| !is_told(metric)) {
+            out.unavailable(metric, self.context.host, reason.clone());
+        }
+        if let Some(sign) = sign {
+            health::publish_of_machine(*sign, self.context.host, out);
         }
     }
 }
 
 impl Probe for NvidiaProbe {
     fn sample(&mut self, now: Stamp, out: &mut Sample<'_>) {
+        if self.permit.withdrawn(now).is_some() {
+            self.sample_released(now, out);
+            return;
+        }
+        self.letting_go_since = None;
         match self.ask(now, out) {
+            // Just now.
+            Ok(report) if report.is_released => {
+                self.spare = report;
+                self.report_released(now, out);
+            }
             Ok(mut report) => {
+                let end_ns = now.mono_ns / (SLOTS as u64 * SLOT_NS) * (SLOTS as u64 * SLOT_NS);
                 let known = self.series.iter_mut().zip(&mut self.devices);
                 for ((series, device), readings) in known.zip(&mut report.devices) {
                     series.publish(readings, out);
                     device.slots = readings.slots;
+                    series.lay_link(end_ns, &mut device.slots);
+                    readings.link_reads.are_short = series.has_short_link();
                     take_processes(device, readings);
                 }
                 self.report_refused(report.devices.len(), out);
@@ -370,6 +414,12 @@ impl GpuProbe for NvidiaProbe {
     fn is_stretched(&self) -> bool {
         // A second old is less than there could be, too.
         self.stretched || self.slow_ns.is_some()
+    }
+
+    fn grip(&self) -> Arc<dyn Grip> {
+        let requests = self.requests.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let (permit, activity, budget) = (Arc::clone(&self.permit), self.activity.clone(), self.context.budget);
+        Arc::new(NvmlGrip { permit, activity, requests, budget })
     }
 }
 

@@ -5,9 +5,10 @@ use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::error::{Bits, NvmlError};
 use nvml_wrapper::{Device, Nvml};
 use perfwatch_model::tick::SLOTS;
-use perfwatch_model::{GpuSlot, Reading, Reason};
+use perfwatch_model::{GpuSlot, Reading, Reason, Share};
 
 use super::activity::Activity;
+use super::clock::monotonic_ns;
 use super::exchange::Failure;
 use super::fault;
 use super::fields::{self, Batch, FieldReadings};
@@ -15,13 +16,16 @@ use super::gpm::{self, Gpm, Measured, UnitReadings};
 use super::headroom::Headroom;
 use super::health::Sign;
 use super::link::LinkReadings;
+use super::link_reads::{LinkRead, LinkReads, LinkWatch, WAYS};
+use super::link_slots::share_of_link;
 use super::memory;
 use super::mig::{self, Part};
 use super::port::Port;
 use super::power;
 use super::settings::SettingReadings;
+use super::short;
 use super::spans::Spans;
-use super::traffic::{Moved, RATES, Traffic};
+use super::traffic::{self, Moved, RATES, Traffic};
 use crate::gpu::{GpuContext, GpuProcess, Sharing};
 
 /// Devices that are built stay below these by far.
@@ -80,6 +84,8 @@ pub(crate) struct DeviceReadings {
     pub(crate) units: UnitReadings,
     /// Bytes over the links since the last sample, as GPM tells them.
     pub(crate) moved: Moved,
+    /// The link's counters, where they are read more often than that.
+    pub(crate) link_reads: LinkReads,
     /// The units, tenth by tenth.
     pub(crate) slots: [GpuSlot; SLOTS],
     /// Said by any call on the device.
@@ -126,6 +132,7 @@ impl DeviceReadings {
             slow_is_new: false,
             units: std::array::from_fn(|_| Reading::Unavailable(reason.clone())),
             moved: [None; RATES.len()],
+            link_reads: LinkReads::default(),
             slots: [GpuSlot::default(); SLOTS],
             fault: None,
             xids: Reading::Unavailable(reason.clone()),
@@ -281,24 +288,50 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Everything of a batch with one call.
-    pub(crate) fn read_fields(&mut self, nvml: &Nvml, batch: &mut Batch, into: &mut DeviceReadings) {
-        let device = self.device;
-        match self.call(fields::CALL, || batch.ask(nvml, device)) {
+    /// Everything of a batch with one call; bytes over the link are not told of counters that may be full before, unless they are
+    /// read more often than with each tick.
+    pub(crate) fn read_fields(&mut self, nvml: &Nvml, batch: &mut Batch, watch: &LinkWatch, into: &mut DeviceReadings) {
+        match self.ask_fields(nvml, batch) {
             Reading::Value(()) => {
-                // The call goes well where each of its fields fails.
-                if !batch.is_answered() {
-                    let (answered, failed) = self.tally.of_device;
-                    self.tally.of_device = (answered.saturating_sub(1), failed + 1);
-                }
-                batch.tell(into.link.rate(), &mut into.fields);
+                let is_full_too_soon = !watch.is_on() && into.link.rate().is_none_or(short::is_too_fast);
+                batch.tell(is_full_too_soon, &mut into.fields);
             }
             Reading::Unavailable(reason) => batch.tell_absent(&reason, &mut into.fields),
         }
     }
 
-    /// Samples which units were busy, into `spans`, and what went over the links, into `traffic`.
-    pub(crate) fn sample_units(&mut self, gpm: &mut Gpm<'_>, now_ns: u64, spans: &mut Spans, traffic: &mut Traffic) {
+    fn ask_fields(&mut self, nvml: &Nvml, batch: &mut Batch) -> Reading<()> {
+        let device = self.device;
+        let asked = self.call(fields::CALL, || batch.ask(nvml, device));
+        // The call goes well where each of its fields fails.
+        if asked.as_value().is_some() && !batch.is_answered() {
+            let (answered, failed) = self.tally.of_device;
+            self.tally.of_device = (answered.saturating_sub(1), failed + 1);
+        }
+        asked
+    }
+
+    /// Reads the link's counters, if it is time. What fails here fails with the tick's fields too, and is told there.
+    pub(crate) fn read_link(&mut self, nvml: &Nvml, batch: &mut Batch, watch: &mut LinkWatch) {
+        let asked_ns = monotonic_ns();
+        if watch.is_due(asked_ns)
+            && let Reading::Value(()) = self.ask_fields(nvml, batch)
+        {
+            let raw = WAYS.map(|way| batch.value(way));
+            watch.add(LinkRead { asked_ns, told_ns: monotonic_ns(), raw });
+        }
+    }
+
+    /// Samples which units were busy, into `spans`, and what went over the links, into `traffic`; the link to the host moves so
+    /// many bytes in a second.
+    pub(crate) fn sample_units(
+        &mut self,
+        gpm: &mut Gpm<'_>,
+        now_ns: u64,
+        link_rate: Option<f64>,
+        spans: &mut Spans,
+        traffic: &mut Traffic,
+    ) {
         let told = match self.call(gpm.take_call(), || gpm.take(now_ns)) {
             Reading::Value(true) => self.call(gpm::COMPARE, || gpm.compare()),
             Reading::Value(false) => return,
@@ -307,7 +340,8 @@ impl Reader<'_, '_> {
         match told {
             Reading::Value(Some(Measured { from_ns, to_ns, units, rates })) => {
                 traffic.add(to_ns.saturating_sub(from_ns), &rates);
-                spans.add(from_ns, to_ns, units);
+                let link = traffic::busier_way(&rates).zip(link_rate);
+                spans.add(from_ns, to_ns, units, link.map_or(Share::UNKNOWN, |(now, most)| share_of_link(now, most)));
             }
             Reading::Value(None) => {}
             Reading::Unavailable(reason) => spans.fail(now_ns, &reason),

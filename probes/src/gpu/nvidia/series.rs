@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 
 use perfwatch_model::metrics::gpu;
-use perfwatch_model::{Attr, EntityId, MetricDef, Number, Reading, Reason, Sample, SeriesId};
+use perfwatch_model::tick::SLOTS;
+use perfwatch_model::{Attr, EntityId, GpuSlot, MetricDef, Number, Reading, Reason, Sample, SeriesId};
 
-use super::counter::{Bound, Counter};
-use super::fields::{self, Field};
+use super::counted::Counted;
+use super::counter::Counter;
+use super::fields::Field;
 use super::gpm::Unit;
 use super::health::{Health, Sign};
+use super::link_reads::WAYS;
+use super::link_slots::LinkSlots;
 use super::power;
-use super::readings::{DeviceReadings, NOT_READ, THROTTLE_REASONS};
+use super::readings::{DeviceReadings, THROTTLE_REASONS};
+use super::refresh::Refresh;
 use super::traffic::RATES;
 
 /// A device's series, interned once.
@@ -40,6 +45,9 @@ pub(super) struct DeviceSeries {
     energy_counter: Counter,
     memory_temperature: SeriesId,
     counted: [Counted; COUNTED.len()],
+    /// How old the link's counters may be, and what they say slot by slot, where they are read so often.
+    refresh: Refresh,
+    link_slots: LinkSlots,
     /// Parts of the memory that were given up.
     given_up: [SeriesId; GIVEN_UP.len()],
     health: Health,
@@ -48,41 +56,6 @@ pub(super) struct DeviceSeries {
     units: [SeriesId; UNITS.len()],
     /// Empty between two samples; its room is kept.
     absent: Absent,
-}
-
-/// A counter among the fields.
-struct Counted {
-    field: Field,
-    metric: &'static MetricDef,
-    /// What one of the driver's units is in the metric's.
-    scale: u64,
-    series: SeriesId,
-    counter: Counter,
-    /// In the metric's unit, since the last read of what is not read each time.
-    total: Reading<u64>,
-    /// Bytes that GPM told of, where the driver has no such counter.
-    moved: Option<u64>,
-}
-
-impl Counted {
-    /// Whether it is among what is read seldom.
-    fn is_slow(&self) -> bool {
-        fields::SLOW.contains(&self.field)
-    }
-
-    fn count(&mut self, readings: &DeviceReadings) {
-        self.total = match (&readings.fields[self.field as usize], self.moved) {
-            (_, Some(bytes)) => told_by_gpm(bytes, readings),
-            (Reading::Value(raw), None) => {
-                let bound = self.field.bound(readings.link.rate());
-                // What a link can have moved goes by when it was read, not by when that was asked for.
-                let at_ns = if matches!(bound, Bound::Link(_)) { readings.fields_ns } else { readings.at_ns };
-                let total = self.counter.total(*raw, at_ns, bound, self.metric.name);
-                total.map(|total| total.saturating_mul(self.scale))
-            }
-            (Reading::Unavailable(reason), None) => Reading::Unavailable(reason.clone()),
-        };
-    }
 }
 
 /// The counters among the fields: metric, the attribute that tells them apart, and the driver's unit in the metric's.
@@ -171,17 +144,13 @@ impl DeviceSeries {
             throttle_other: series(&gpu::THROTTLE_ACTIVE, &[Attr::fixed(THROTTLE_KEY, "other")]),
             energy_counter: Counter::default(),
             memory_temperature: series(&gpu::TEMPERATURE, &[Attr::fixed("hw.sensor_location", "memory")]),
-            counted: COUNTED.map(|(field, metric, label, scale)| Counted {
-                field,
-                metric,
-                scale,
-                series: series(metric, labelled(label).as_slice()),
-                counter: Counter::default(),
-                total: Reading::Unavailable(NOT_READ),
-                moved: None,
+            counted: COUNTED.map(|(field, metric, label, scale)| {
+                Counted::new(field, metric, scale, series(metric, labelled(label).as_slice()))
             }),
             given_up: GIVEN_UP.map(|(_, metric, label)| series(metric, labelled(Some(label)).as_slice())),
             units: UNITS.map(|(_, metric, label)| series(metric, labelled(label).as_slice())),
+            refresh: Refresh::default(),
+            link_slots: LinkSlots::default(),
             health,
             xids: BTreeMap::new(),
             absent: Absent::default(),
@@ -202,6 +171,36 @@ impl DeviceSeries {
                 *moved = Some(moved.unwrap_or(0).saturating_add(bytes));
             }
         }
+    }
+
+    /// Counts what was read of the link's counters since the last answer, of one that came too late as well.
+    pub(super) fn count_link(&mut self, readings: &DeviceReadings) {
+        let Some(rate) = readings.link.rate() else { return };
+        let mut were_lost = [false; WAYS.len()];
+        for read in &readings.link_reads.reads {
+            let Some(since_ns) = self.refresh.since_ns(read, rate) else { continue };
+            let mut most = Some(0);
+            for ((way, raw), was_lost) in WAYS.into_iter().zip(read.raw).zip(&mut were_lost) {
+                let counted = self.counted.iter_mut().find(|counted| counted.field == way);
+                let moved = counted
+                    .zip(raw)
+                    .and_then(|(counted, raw)| counted.count_read(raw, read, (since_ns, rate), was_lost));
+                most = most.zip(moved).map(|(most, moved)| most.max(moved));
+            }
+            if let Some(bytes) = most.filter(|_| since_ns < read.told_ns) {
+                self.link_slots.add(since_ns, read.told_ns, bytes, rate);
+            }
+        }
+    }
+
+    /// Whether a counter of the link's was seen to be full at 32 bits.
+    pub(super) fn has_short_link(&self) -> bool {
+        self.counted.iter().any(|counted| counted.field.is_of_link() && counted.counter.is_short())
+    }
+
+    /// Lays what went over the link beside the slots that end at `end_ns`, where its counters tell.
+    pub(super) fn lay_link(&self, end_ns: u64, slots: &mut [GpuSlot; SLOTS]) {
+        self.link_slots.lay(end_ns, slots);
     }
 
     /// Counts what is read seldom, of an answer that is not published: what it adds is shown with the next one.
@@ -268,6 +267,7 @@ impl DeviceSeries {
         }
         self.publish_video(readings, out);
         self.count_traffic(readings);
+        self.count_link(readings);
         self.publish_fields(readings, out);
         self.count_xids(&readings.xids, out);
         if let Reading::Unavailable(reason) = &readings.xids {
@@ -300,6 +300,17 @@ impl DeviceSeries {
         }
     }
 
+    /// What is known of a device that is not asked: what it said of itself stands, and what was counted before. Where it said
+    /// nothing, how it is now is not known for this reason.
+    pub(super) fn publish_remembered(&mut self, reason: &Reason, out: &mut Sample<'_>) {
+        self.publish_only(self.health.said(), out);
+        if self.health.said().is_none() {
+            for metric in [&gpu::FAULT, &gpu::STATUS] {
+                out.unavailable(metric, self.entity, reason.clone());
+            }
+        }
+    }
+
     /// Whether the device fell off the bus, by the last that was heard of it.
     pub(super) fn is_lost(&self) -> bool {
         self.health.is_lost()
@@ -323,6 +334,7 @@ impl DeviceSeries {
     fn publish_fields(&mut self, readings: &DeviceReadings, out: &mut Sample<'_>) {
         let entity = self.entity;
         let mut absent = std::mem::take(&mut self.absent);
+        let mut of_link = None;
         for counted in &mut self.counted {
             // A reading that is shown again must not confirm itself: a counter that went back once is asked a second time.
             if readings.slow_is_new || !counted.is_slow() {
@@ -333,8 +345,15 @@ impl DeviceSeries {
                     out.counter(counted.series, *total);
                     absent.present(counted.metric);
                 }
+                // Every link has both directions: one alone is a gap.
+                Reading::Unavailable(reason) if counted.field.is_of_link() => {
+                    of_link = of_link.or_else(|| Some((counted.metric, reason.clone())));
+                }
                 Reading::Unavailable(reason) => absent.absent(counted.metric, reason.clone()),
             }
+        }
+        if let Some((metric, reason)) = of_link {
+            out.unavailable(metric, entity, reason);
         }
         // A device replaces rows or retires pages: that it does not do the other as well is no absence.
         let does_one = GIVEN_UP.iter().any(|(field, ..)| readings.fields[*field as usize].as_value().is_some());
@@ -364,14 +383,6 @@ impl DeviceSeries {
             }
         }
         self.absent = absent;
-    }
-}
-
-/// A total that stands still because GPM tells nothing any more is none.
-fn told_by_gpm(bytes: u64, readings: &DeviceReadings) -> Reading<u64> {
-    match &readings.units[Unit::Graphics as usize] {
-        Reading::Value(_) => Reading::Value(bytes),
-        Reading::Unavailable(reason) => Reading::Unavailable(reason.clone()),
     }
 }
 

@@ -1,18 +1,18 @@
 //! The time from one initialisation of NVML to the next: who is asked what, and when.
 
+mod rounds;
 mod xids;
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use nvml_wrapper::Nvml;
 use perfwatch_model::tick::{SLOT_NS, SLOTS};
 use perfwatch_model::{Reading, Reason, Stamp};
 
 use super::activity::Activity;
-use super::clock::{cpu_ns, monotonic_ns};
+use super::clock::monotonic_ns;
 use super::events::Events;
-use super::exchange::{Description, Failure, Refused, Report, Request, send};
+use super::exchange::{Description, Failure, Message, Refused, Report, Request, send};
 use super::fault;
 use super::gpm::Gpm;
 use super::health::Sign;
@@ -20,10 +20,12 @@ use super::held::{Held, Past};
 use super::lists::Layout;
 use super::mig::{self, Instance, Part};
 use super::pace::Pace;
+use super::permit::Permit;
 use super::plugged::Plugged;
 use super::port::Port;
 use super::readings::{DeviceFault, DeviceReadings, Reader, Tally};
 use super::retry::Retry;
+use super::sampler::refuse_released;
 use super::traffic::RATES;
 use super::turn::Pass;
 use crate::gpu::GpuContext;
@@ -48,12 +50,15 @@ pub(super) enum End {
     Lost(Stamp, Failure),
     /// The devices answer, and one that does not, or was not there, may be there after NVML was initialised anew.
     Ailing(Kept),
+    /// The permission to have NVML open was withdrawn.
+    Released(Kept),
 }
 
 /// The time from one initialisation to the next.
 pub(super) struct Session<'nvml> {
     context: &'nvml GpuContext,
     activity: &'nvml Activity,
+    permit: &'nvml Permit,
     nvml: &'nvml Nvml,
     /// How the driver lays out the processes of a device.
     layout: Layout,
@@ -68,7 +73,7 @@ pub(super) struct Session<'nvml> {
     /// Devices that there were left when one that was lost was shown no more.
     count_gone: Option<usize>,
     pace: Pace,
-    /// When GPM is sampled next, `CLOCK_MONOTONIC`; `None` without GPM.
+    /// When devices are sampled next between two ticks, `CLOCK_MONOTONIC`; `None` where none is.
     round_due_ns: Option<u64>,
     /// CPU time that rounds may use in a second.
     allowed_ns: u64,
@@ -94,6 +99,7 @@ impl<'nvml> Session<'nvml> {
         nvml: &'nvml Nvml,
         context: &'nvml GpuContext,
         activity: &'nvml Activity,
+        permit: &'nvml Permit,
     ) -> Result<Self, Failure> {
         activity.enter("nvmlDeviceGetCount_v2");
         let count = nvml.device_count().map_err(|error| fault::at_start(&error, context))?;
@@ -178,6 +184,7 @@ impl<'nvml> Session<'nvml> {
         Ok(Self {
             context,
             activity,
+            permit,
             nvml,
             layout,
             devices,
@@ -198,16 +205,32 @@ impl<'nvml> Session<'nvml> {
     pub(super) fn serve(
         mut self,
         first: Option<Request>,
-        requests: &Receiver<Request>,
+        requests: &Receiver<Message>,
         reports: &SyncSender<Report>,
         retry: &mut Retry,
         revival: &mut Retry,
         plugged: &mut Plugged<'_>,
     ) -> End {
-        let mut next = first;
+        let mut next = first.map(Message::Sample);
+        let mut at = Stamp::default();
         loop {
-            let Some(request) = next.or_else(|| self.wait(requests)) else { return End::Closed };
-            let at = request.at;
+            let request = match next.take().or_else(|| self.wait(requests)) {
+                Some(Message::Sample(request)) => Some(request),
+                Some(Message::Wake) => {
+                    self.permit.woke();
+                    None
+                }
+                None => return End::Closed,
+            };
+            if self.permit.must_close() {
+                // Before that may take long: whoever asks is told at once.
+                if request.is_some_and(|request| !refuse_released(reports, request.report)) {
+                    return End::Closed;
+                }
+                return End::Released(self.leave(at));
+            }
+            let Some(request) = request else { continue };
+            at = request.at;
             let (report, lost) = self.answer(request);
             let is_ailing = self.has_missing || report.devices.iter().any(|readings| readings.fault.is_some());
             if !send(reports, report) {
@@ -218,6 +241,9 @@ impl<'nvml> Session<'nvml> {
             }
             // Only now: a driver that initialises and then fails must not be initialised over and over.
             retry.succeeded();
+            if self.permit.must_close() {
+                return End::Released(self.leave(at));
+            }
             self.look_at_partitions(at);
             if plugged.has_changed(at) {
                 return End::Ailing(self.leave(at));
@@ -232,43 +258,7 @@ impl<'nvml> Session<'nvml> {
                 }
                 (true, true) => {}
             }
-            next = None;
         }
-    }
-
-    /// Waits for the next request and samples GPM meanwhile; `None` when nobody asks any more.
-    fn wait(&mut self, requests: &Receiver<Request>) -> Option<Request> {
-        while let Some(due) = self.round_due_ns {
-            let left = Duration::from_nanos(due.saturating_sub(monotonic_ns()));
-            match requests.recv_timeout(left) {
-                Ok(request) => return Some(request),
-                Err(RecvTimeoutError::Timeout) => self.round(),
-                Err(RecvTimeoutError::Disconnected) => return None,
-            }
-        }
-        requests.recv().ok()
-    }
-
-    /// Samples GPM of all devices, if it is time.
-    fn round(&mut self) {
-        let (began, cpu) = (monotonic_ns(), cpu_ns());
-        if self.round_due_ns.is_none_or(|due| began < due) {
-            return;
-        }
-        // What fails here fails in the next answer too, and is told there.
-        let mut tally = Tally::default();
-        for held in self.devices.iter_mut().filter(|held| !held.past.is_lost) {
-            if let Ok(gpm) = &mut held.gpm {
-                self.activity.turn_to(Some(&held.past.uuid));
-                let (device, part) = (&held.device, &held.part);
-                let mut reader = Reader { device, activity: self.activity, tally: &mut tally, part };
-                reader.sample_units(gpm, monotonic_ns(), &mut held.past.spans, &mut held.past.traffic);
-                let _ = tally.take_fault(&mut held.past.unanswered);
-            }
-        }
-        let now = monotonic_ns();
-        self.pace.took(cpu_ns().saturating_sub(cpu), now.saturating_sub(began), self.allowed_ns);
-        self.round_due_ns = Some(self.pace.next_ns(now));
     }
 
     fn answer(&mut self, request: Request) -> (Report, Option<Failure>) {
@@ -289,11 +279,12 @@ impl<'nvml> Session<'nvml> {
         if new {
             report.refused.clone_from(&self.refused);
         }
-        report.failure = None;
+        (report.failure, report.is_released) = (None, false);
         self.allowed_ns = request.allowed_ns;
         // First of all, while the slot that ends with the tick has only just ended.
         self.round();
-        report.stretched = self.pace.is_stretched();
+        report.stretched = (self.round_due_ns.is_some() && self.pace.is_stretched())
+            || self.devices.iter().any(|held| held.past.link.is_resting());
         // Slots are those of the tick that ended on the last whole second.
         let end_ns = request.at.mono_ns / (SLOTS as u64 * SLOT_NS) * (SLOTS as u64 * SLOT_NS);
         self.read_xids(&mut report.devices);
@@ -327,13 +318,15 @@ impl<'nvml> Session<'nvml> {
                 }
                 held.past.meter.read(&mut reader, into);
                 into.fields_ns = monotonic_ns();
-                reader.read_fields(self.nvml, &mut held.fast, into);
+                reader.read_fields(self.nvml, &mut held.fast, &held.past.link, into);
+                held.past.link.add_of_tick(into);
                 // Of a GPU that is cut into instances it is not told.
                 if held.gpm.is_err() && *part == Part::Whole {
                     held.past.samples.read(&mut reader, self.nvml, request.at);
                 }
             }
             held.tell_units(request.at, end_ns, fresh_ns, into);
+            held.past.link.tell(&mut into.link_reads);
             let moved = held.past.traffic.told();
             // Links are the whole device's.
             into.moved = if held.part == Part::Instance { [None; RATES.len()] } else { moved };
@@ -343,6 +336,7 @@ impl<'nvml> Session<'nvml> {
         let pass = Pass { at: request.at, began_ns, may_take: self.context.budget / 2, is_first: new };
         self.read_limits(&pass, &mut report.devices, &mut tally);
         self.read_processes(&pass, &mut report.devices, &mut tally);
+        self.choose_links(&report.devices);
         if tally.is_instance_gone {
             // At once, and not when it is its turn.
             let whole = self.devices.iter_mut().filter(|held| held.part != Part::Instance);
@@ -364,7 +358,7 @@ impl<'nvml> Session<'nvml> {
             let (device, part, into) = (&held.device, &held.part, &mut into[at]);
             let mut reader = Reader { device, activity, tally: &mut *tally, part };
             reader.read_limits(&mut held.above, into);
-            reader.read_fields(nvml, &mut held.slow, into);
+            reader.read_fields(nvml, &mut held.slow, &held.past.link, into);
             into.slow_is_new = true;
             into.fault = tally.take_fault(&mut held.past.unanswered).or(into.fault);
             // When the answer was sent.
@@ -400,7 +394,7 @@ impl<'nvml> Session<'nvml> {
             self.activity.turn_to(Some(&held.past.uuid));
             is_cut_anew |= mig::has_changed(&held.device, &held.part, self.activity);
         }
-        if is_cut_anew && let Ok(session) = Self::open(self.nvml, self.context, self.activity) {
+        if is_cut_anew && let Ok(session) = Self::open(self.nvml, self.context, self.activity, self.permit) {
             // Only now: an error that comes meanwhile is in the old set of events or in the new one.
             let kept = std::mem::replace(self, session).leave(at);
             self.take_over(kept);
@@ -451,6 +445,11 @@ impl<'nvml> Session<'nvml> {
                 held.past = from.devices.swap_remove(at);
                 if !are_same || from.is_old {
                     held.past.forget();
+                }
+                if from.is_old {
+                    // What its units and its processes did then is long past.
+                    let _ = held.past.spans.told();
+                    held.past.tenants.begin_anew();
                 }
             }
         }

@@ -6,6 +6,7 @@ use perfwatch_model::tick::{SLOT_NS, SLOTS};
 use perfwatch_model::{GpuSlot, Reading, Reason, Share};
 
 use super::gpm::{UNITS, Unit, UnitReadings};
+use super::link_slots::LONGEST_NS;
 
 /// As many as two seconds of slots; a tick is asked for when it has just ended.
 const MOST: usize = 2 * SLOTS;
@@ -19,6 +20,8 @@ struct Span {
     from_ns: u64,
     to_ns: u64,
     units: UnitReadings,
+    /// What went over the `PCIe` link, of what it can move.
+    link: Share,
 }
 
 impl Span {
@@ -43,17 +46,17 @@ impl Default for Spans {
 
 impl Spans {
     /// Takes a measurement in.
-    pub(crate) fn add(&mut self, from_ns: u64, to_ns: u64, units: UnitReadings) {
+    pub(crate) fn add(&mut self, from_ns: u64, to_ns: u64, units: UnitReadings, link: Share) {
         if self.spans.len() == MOST {
             self.spans.pop_front();
         }
-        self.spans.push_back(Span { from_ns, to_ns, units });
+        self.spans.push_back(Span { from_ns, to_ns, units, link });
         self.untold = (self.untold + 1).min(MOST);
     }
 
     /// Notes that nothing could be measured until now.
     pub(crate) fn fail(&mut self, now_ns: u64, reason: &Reason) {
-        self.add(now_ns, now_ns, UNITS.map(|_| Reading::Unavailable(reason.clone())));
+        self.add(now_ns, now_ns, UNITS.map(|_| Reading::Unavailable(reason.clone())), Share::UNKNOWN);
     }
 
     /// What was measured since the last call, as one: the mean of each unit over the time in which it has a value. `None`
@@ -81,6 +84,7 @@ impl Spans {
             let most = most.filter(|(_, span)| overlap(span) >= COVERED_NS);
             let slot = most.map_or_else(GpuSlot::default, |(number, span)| GpuSlot {
                 continued: before == Some(number),
+                link: if span.length_ns() <= LONGEST_NS { span.link } else { Share::UNKNOWN },
                 ..slot(&span.units)
             });
             before = most.map(|(number, _)| number);
@@ -107,6 +111,7 @@ fn slot(units: &UnitReadings) -> GpuSlot {
         vector: pipes().reduce(f64::max).map_or(Share::UNKNOWN, Share::of),
         vectors: pipes().reduce(|one, other| one + other).map_or(Share::UNKNOWN, |sum| Share::of(sum.min(1.0))),
         dram: of(Unit::Dram),
+        link: Share::UNKNOWN,
         continued: false,
     }
 }
@@ -135,38 +140,40 @@ mod tests {
         let mut from = END - 1000 * MS + MS;
         for at in 1..=10 {
             let to = END - 1000 * MS + at * 100 * MS + at % 3 * MS;
-            spans.add(from, to, units(at as f64 / 10.0));
+            spans.add(from, to, units(at as f64 / 10.0), Share::of(0.5));
             from = to;
         }
         let slots = spans.slots(END);
         let shares: Vec<_> = slots.iter().map(|slot| slot.graphics.get().expect("known")).collect();
         assert_eq!(shares, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]);
         assert!(slots.iter().all(|slot| !slot.continued && slot.tensor == Share::UNKNOWN));
-        assert_eq!(slots[0].vector.get(), Some(0.3));
+        assert_eq!((slots[0].vector.get(), slots[9].link.get()), (Some(0.3), Some(0.5)));
     }
 
     #[test]
     fn a_measurement_of_several_slots_is_told_as_one() {
         let mut spans = Spans::default();
-        spans.add(END - 800 * MS, END - 300 * MS, units(0.5));
-        spans.add(END - 300 * MS, END - 200 * MS, units(0.7));
+        spans.add(END - 800 * MS, END - 300 * MS, units(0.5), Share::of(0.1));
+        spans.add(END - 300 * MS, END - 200 * MS, units(0.7), Share::of(0.9));
         let slots = spans.slots(END);
         let known: Vec<_> = slots.iter().map(|slot| (slot.is_known(), slot.continued)).collect();
         let (no, begun, more) = ((false, false), (true, false), (true, true));
         assert_eq!(known, [no, no, begun, more, more, more, more, begun, no, no]);
+        let of_link: Vec<_> = slots.iter().filter_map(|slot| slot.link.get()).collect();
+        assert_eq!(of_link, [0.9], "nobody knows when in the five slots it was");
     }
 
     #[test]
     fn what_was_told_is_not_told_again() {
         let mut spans = Spans::default();
         assert!(spans.told().is_none());
-        spans.add(0, 300, units(0.4));
-        spans.add(300, 400, units(0.8));
+        spans.add(0, 300, units(0.4), Share::UNKNOWN);
+        spans.add(300, 400, units(0.8), Share::UNKNOWN);
         let told = spans.told().expect("two");
         assert_eq!(told[Unit::Graphics as usize], Reading::Value(0.5));
         assert!(matches!(told[Unit::Tensor as usize], Reading::Unavailable(_)));
         assert!(spans.told().is_none());
-        (0..100).for_each(|at| spans.add(at, at + 1, units(0.1)));
+        (0..100).for_each(|at| spans.add(at, at + 1, units(0.1), Share::UNKNOWN));
         assert_eq!(spans.spans.len(), MOST);
         assert!(spans.told().is_some());
     }

@@ -160,6 +160,11 @@ impl Tenants {
         true
     }
 
+    /// Begins anew with the next look: what processes had since the last one is of too long a time.
+    pub(super) fn begin_anew(&mut self) {
+        self.shares.begin_anew();
+    }
+
     /// One row per pid. Under MPS the same use of memory is in more than one list, and the larger number counts; what a process
     /// holds in several instances of a GPU adds up.
     fn merge(&mut self, no_shares: Option<&Reason>, into: &mut DeviceReadings) {
@@ -222,6 +227,11 @@ struct Shares {
 }
 
 impl Shares {
+    /// Begins anew with the next look: nobody looked for longer than two looks are apart.
+    fn begin_anew(&mut self) {
+        self.seen = None;
+    }
+
     /// Asks for what is new; says why there is nothing to be told, if there is not. `namespace` names the processes of threads.
     #[allow(unsafe_code, reason = "the wrapper's list is allocated anew each time")]
     fn read(

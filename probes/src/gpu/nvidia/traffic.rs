@@ -23,6 +23,12 @@ pub(super) fn rate(mebibytes: f64) -> Option<f64> {
     (0.0..=MOST).contains(&mebibytes).then_some(mebibytes * UNIT)
 }
 
+/// What goes over the `PCIe` link in the direction in which more goes, in bytes a second; `None` where one of the two is not told.
+pub(super) fn busier_way(rates: &Rates) -> Option<f64> {
+    const _: () = assert!(matches!(RATES[0].0, Field::PcieTransmit) && matches!(RATES[1].0, Field::PcieReceive));
+    rates[0].zip(rates[1]).map(|(transmit, receive)| f64::max(transmit, receive))
+}
+
 /// What a device's links moved and nobody was told of yet.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {

@@ -60,7 +60,8 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, what: Activity, room: Room)
         trail: trails.map(trail),
         top: trails.and_then(|trails| largest(trail(trails))).map(|most| most * HEADROOM),
         role: Role::Accent,
-        value: both_ways(transmit, receive),
+        // Where one direction alone is known, it stands; which one it is stands beside it.
+        value: both_ways(transmit, receive).or(transmit).or(receive),
         written: |rate| format!("{}/s", units::bytes(rate)),
         notes: vec![(2, both(scene, transmit, receive)), lanes],
     };

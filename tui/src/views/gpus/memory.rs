@@ -30,8 +30,8 @@ pub(super) fn lines(scene: Scene<'_>, gpu: &Gpu<'_>, most: usize, width: usize) 
         let text = match (&gpu.view.processes_unknown, gpu.view.memory_used_bytes) {
             (Some(why), _) => format!("processes: n/a ({})", words::besides(scene, gpu, why.clone())),
             (None, Some(0)) => "no process holds any of it".to_owned(),
-            (None, Some(_)) if gpu.cut => "the processes of its instances hold it".to_owned(),
-            (None, Some(_)) => "no process is seen that holds it: the driver itself does".to_owned(),
+            (None, Some(_)) if gpu.cut => "no process of its own is seen: its instances may hold it".to_owned(),
+            (None, Some(_)) => "no process is seen that holds it".to_owned(),
             (None, None) => return lines,
         };
         lines.push(note(scene, &text, width));

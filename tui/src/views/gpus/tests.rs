@@ -78,6 +78,7 @@ fn a_gpu_that_could_not_be_opened_has_a_line_below_those_that_are_seen() {
         entity: "host:gpu-host-3".to_owned(),
         reason: reason.to_owned(),
         cure: "reboot".to_owned(),
+        kind: perfwatch_model::AbsenceKind::Failed,
     });
     let app = app(&snapshot);
     for (width, height) in [(80, 21), (160, 47), (80, 4)] {
@@ -162,8 +163,8 @@ fn with_an_xid() -> Snapshot {
         "The GPU is not well: XID 48 in the last 15 min: an error of its memory that could not be corrected; XID 95 \
                       in the last 15 min: an error of its memory that reached more than one process."
             .into();
-    let action = "stop every program that has the GPU open, monitors and this agent among them, then run \
-                  `nvidia-smi --gpu-reset`";
+    let action = "stop every program that has the GPU open, other monitors too, then run `perfwatch gpus release` (this agent \
+                  has it open), `nvidia-smi --gpu-reset` and `perfwatch gpus take`";
     finding.remedies = vec![perfwatch_model::Remedy { action: action.into(), why: "".into() }];
     snapshot
 }
@@ -303,7 +304,7 @@ fn of_a_gpu_that_is_cut_the_instances_tell_where_the_time_went() {
     };
     assert!(row("0 H100").contains("by instance") && row("0.0 3g.40gb").contains('█'), "{text}");
     assert!(text.contains("of each instance, not of the whole"), "{text}");
-    assert!(text.contains("the processes of its instances hold it"), "{text}");
+    assert!(text.contains("its instances may hold it"), "{text}");
     assert_eq!(Gpus.count(app.snapshot().expect("one was pushed")), 2, "an instance is no GPU more");
 }
 

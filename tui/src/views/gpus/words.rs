@@ -13,7 +13,7 @@ use crate::views::Scene;
 const FAULTS: &[(&str, &str, &str, Role)] = &[
     ("lost", "lost", "it has fallen off the bus", Role::Crit),
     ("unresponsive", "no answer", "its driver does not answer in time", Role::Crit),
-    ("driver_failed", "bad driver", "its driver answers nothing but errors", Role::Crit),
+    ("driver_failed", "bad driver", "its driver answers nothing but errors, or shows it no more", Role::Crit),
     ("reset_required", "needs reset", "it needs a reset", Role::Crit),
     ("row_remap_failed", "bad memory", "a row of its memory could not be replaced", Role::Crit),
     ("recovery_needed", "recovery", "its driver asks for a recovery", Role::Crit),

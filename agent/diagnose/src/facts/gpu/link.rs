@@ -1,7 +1,8 @@
 //! How long copies between host and device take at least.
 
 use perfwatch_model::metrics::gpu;
-use perfwatch_model::{EntityId, Quality};
+use perfwatch_model::tick::SLOT_NS;
+use perfwatch_model::{EntityId, GpuSlot, Quality};
 
 use super::super::Fact;
 use super::super::handles::GpuHandles;
@@ -49,6 +50,11 @@ pub(super) fn transfer_ns(source: &Source<'_>, entity: EntityId, handles: &GpuHa
     }
 }
 
+/// The same of one slot, as far as it is known to have gone over the link in that one.
+pub(super) fn slot_transfer_ns(slot: &GpuSlot) -> u64 {
+    ((slot.link.get().unwrap_or(0.0) / PAYLOAD).min(1.0) * SLOT_NS as f64) as u64
+}
+
 /// Bytes a second.
 fn rate(generation: f64, width: f64) -> Option<f64> {
     let lane = LANE.get((generation.round() as usize).checked_sub(1)?)?;
@@ -57,7 +63,15 @@ fn rate(generation: f64, width: f64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use perfwatch_model::Share;
+
     use super::*;
+
+    #[test]
+    fn copies_of_a_slot_take_what_is_left_for_data_and_no_more_than_the_slot() {
+        let takes = |link| slot_transfer_ns(&GpuSlot { link, ..GpuSlot::default() });
+        assert_eq!([Share::of(0.475), Share::of(1.0), Share::UNKNOWN].map(takes), [SLOT_NS / 2, SLOT_NS, 0]);
+    }
 
     #[test]
     fn a_link_is_as_fast_as_its_generation_and_lanes_allow() {

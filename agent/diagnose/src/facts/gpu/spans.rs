@@ -3,6 +3,8 @@
 use perfwatch_model::tick::{SLOT_NS, SLOTS};
 use perfwatch_model::{GpuSlot, GpuTick, Quality, ServerTick, Sharing, Slot, State, Tick};
 
+use super::link;
+
 /// One or several slots that one measurement covers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GpuSpan {
@@ -12,6 +14,8 @@ pub struct GpuSpan {
     pub units: Option<GpuUnits>,
     /// Where they were not, the share of it in which anything ran; `None` where that was not measured either.
     pub utilization: Option<f64>,
+    /// Nanoseconds that what is known to have gone over its link to the host in it takes at least.
+    pub transfer_ns: u64,
     /// Nanoseconds that the servers on the GPU spent in each exclusive state, by [`State::index`]; they sum to `ns`. `None`
     /// where there is no server that reports, or one of them did not.
     pub state_ns: Option<[u64; State::COUNT]>,
@@ -75,6 +79,7 @@ pub(super) fn spans(gpu: &GpuTick, tick: &Tick) -> (Vec<GpuSpan>, Bearing) {
         match spans.last_mut() {
             Some(span) if slot.continued || !measured => {
                 span.ns += SLOT_NS;
+                span.transfer_ns += link::slot_transfer_ns(slot);
                 span.state_ns = span.state_ns.zip(state_ns).map(|(mut sum, more)| {
                     sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
                     sum
@@ -83,7 +88,8 @@ pub(super) fn spans(gpu: &GpuTick, tick: &Tick) -> (Vec<GpuSpan>, Bearing) {
             _ => {
                 let units = GpuUnits::of(slot);
                 let utilization = if units.is_none() { slot.graphics.get() } else { None };
-                spans.push(GpuSpan { ns: SLOT_NS, units, utilization, state_ns });
+                let transfer_ns = link::slot_transfer_ns(slot);
+                spans.push(GpuSpan { ns: SLOT_NS, units, utilization, transfer_ns, state_ns });
             }
         }
     }
@@ -159,6 +165,18 @@ mod tests {
         assert_eq!((lengths.as_slice(), bearing), (&[1, 1, 3, 1, 1, 1, 1, 1][..], Bearing::Whole));
         assert_eq!(spans[2].state_ns.expect("known")[State::Compute.index()], 3 * SLOT_NS);
         assert!((spans[2].units.expect("measured").graphics - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_piece_has_the_copies_of_all_its_slots_as_far_as_they_are_known() {
+        let mut gpu = gpu(&[SHOP]);
+        for (at, slot) in gpu.slots.iter_mut().enumerate() {
+            slot.link = if at == 4 { Share::UNKNOWN } else { Share::of(0.19) };
+            slot.continued = (3..=5).contains(&at);
+        }
+        let (spans, _) = spans(&gpu, &[server(SHOP, State::Compute)], 1_000_000_000);
+        let fifths: Vec<_> = spans.iter().map(|span| span.transfer_ns * 5 / SLOT_NS).collect();
+        assert_eq!(fifths, [1, 1, 3, 1, 1, 1, 1]);
     }
 
     #[test]

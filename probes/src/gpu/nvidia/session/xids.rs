@@ -39,9 +39,10 @@ impl<'nvml> Session<'nvml> {
             self.devices.iter_mut().zip(into.iter_mut()).filter(|(held, _)| held.part != Part::Instance)
         {
             device.xids = match (&self.events, &held.deaf) {
+                // Nobody was told of what the session before heard.
+                _ if !held.past.xids.is_empty() => Reading::Value(std::mem::take(&mut held.past.xids)),
                 (Err(reason), _) | (_, Some(reason)) => Reading::Unavailable(reason.clone()),
-                // What was told to the session before.
-                _ => Reading::Value(std::mem::take(&mut held.past.xids)),
+                _ => Reading::Value(Vec::new()),
             };
         }
         if self.is_to_listen_anew {
