@@ -65,13 +65,13 @@ pub(super) fn stuck(call: &str) -> Reason {
 /// Why there is nothing of any GPU as long as nothing may be open.
 pub(super) fn released(absence: Absence, activity: &Activity) -> Reason {
     match absence {
-        Absence { failed: Some(failed), library: Library::Closed, .. } => failed,
-        Absence { until, library: Library::Closed, .. } => Reason::new(
+        Absence { failed: Some(failed), nvml: Library::Closed, .. } => failed,
+        Absence { until, nvml: Library::Closed, .. } => Reason::new(
             format!("let go of until {} by this agent", fault::time(until)),
             "wait until then, or take them back now: `perfwatch gpus take`",
         )
         .by_choice(),
-        Absence { library: Library::Open | Library::Closing, .. } => Reason::new(
+        Absence { nvml: Library::Open | Library::Closing, .. } => Reason::new(
             format!("the agent is letting go of the GPUs: `{}` has not returned", activity.doing().call),
             "wait until it has, or call it off: `perfwatch gpus take`",
         ),

@@ -25,7 +25,7 @@ pub(super) enum Library {
 struct State {
     /// Until when there is no permission, by the agent's clock; `None` where there is.
     withdrawn: Option<Stamp>,
-    library: Library,
+    nvml: Library,
     /// What was wrong when the library was closed last.
     failed: Option<Reason>,
     /// It was withdrawn since the thread last asked.
@@ -54,7 +54,7 @@ pub(super) struct Absence {
     /// By the agent's clock.
     pub(super) until: Stamp,
     /// What the NVML thread has still.
-    pub(super) library: Library,
+    pub(super) nvml: Library,
     /// What was wrong when the library was closed.
     pub(super) failed: Option<Reason>,
 }
@@ -73,7 +73,7 @@ pub(super) enum Closed {
 
 impl Default for Permit {
     fn default() -> Self {
-        let state = State { withdrawn: None, library: Library::Closed, failed: None, is_anew: false, is_woken: false };
+        let state = State { withdrawn: None, nvml: Library::Closed, failed: None, is_anew: false, is_woken: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
@@ -84,7 +84,7 @@ impl Permit {
     pub(super) fn withdraw(&self, until: Stamp) -> Withdrawn {
         let mut state = self.state();
         (state.withdrawn, state.is_anew) = (Some(until), true);
-        let was_open = state.library != Library::Closed;
+        let was_open = state.nvml != Library::Closed;
         let is_to_be_woken = was_open && !state.is_woken;
         state.is_woken |= is_to_be_woken;
         Withdrawn { was_open, is_to_be_woken }
@@ -101,11 +101,11 @@ impl Permit {
     pub(super) fn wait_closed(&self, patience: Duration) -> Closed {
         let mut state = self.state();
         for (library, most) in [(Library::Open, patience), (Library::Closing, CLOSE)] {
-            let is_awaited = |state: &mut State| state.library == library && state.withdrawn.is_some();
+            let is_awaited = |state: &mut State| state.nvml == library && state.withdrawn.is_some();
             let waited = self.changed.wait_timeout_while(state, most, is_awaited);
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        match (state.library, &state.failed) {
+        match (state.nvml, &state.failed) {
             _ if state.withdrawn.is_none() => Closed::CalledOff,
             (Library::Closed, None) => Closed::Yes,
             (Library::Closed, Some(failed)) => Closed::Badly(failed.clone()),
@@ -125,8 +125,8 @@ impl Permit {
             self.changed.notify_all();
             return None;
         }
-        let State { library, failed, .. } = &*state;
-        Some(Absence { until, library: *library, failed: failed.clone() })
+        let State { nvml, failed, .. } = &*state;
+        Some(Absence { until, nvml: *nvml, failed: failed.clone() })
     }
 }
 
@@ -138,7 +138,7 @@ impl Permit {
         if state.withdrawn.is_some() {
             return false;
         }
-        state.library = Library::Open;
+        state.nvml = Library::Open;
         true
     }
 
@@ -153,14 +153,14 @@ impl Permit {
 
     /// Notes that the library is being shut down.
     pub(super) fn closing(&self) {
-        self.state().library = Library::Closing;
+        self.state().nvml = Library::Closing;
         self.changed.notify_all();
     }
 
     /// Notes that the library is shut down and unloaded, or what is wrong with that.
     pub(super) fn closed(&self, failed: Option<Reason>) {
         let mut state = self.state();
-        (state.library, state.failed) = (Library::Closed, failed);
+        (state.nvml, state.failed) = (Library::Closed, failed);
         self.changed.notify_all();
     }
 
@@ -196,7 +196,7 @@ mod tests {
         permit.withdraw(at(10));
         permit.withdraw(at(20));
         assert!(!permit.open());
-        let absence = Absence { until: at(20), library: Library::Closed, failed: None };
+        let absence = Absence { until: at(20), nvml: Library::Closed, failed: None };
         assert_eq!(permit.withdrawn(at(19)), Some(absence));
         assert_eq!(permit.withdrawn(at(20)), None);
         assert!(permit.open());

@@ -33,7 +33,7 @@ impl NvidiaProbe {
         (self.slow_ns, self.too_slow_ns, self.silent_since) = (None, None, None);
         (self.lateness, self.stretched) = (0, false);
         let absence = self.permit.withdrawn(now);
-        let is_open = absence.as_ref().is_some_and(|absence| absence.library != Library::Closed);
+        let is_open = absence.as_ref().is_some_and(|absence| absence.nvml != Library::Closed);
         self.letting_go_since = is_open.then(|| self.letting_go_since.unwrap_or(now));
         let is_too_long = |since: Stamp| now.mono_ns.saturating_sub(since.mono_ns) >= LONGEST_START_NS;
         if self.letting_go_since.is_some_and(is_too_long) {
