@@ -48,6 +48,16 @@ fn has_power(bench: &Bench) -> bool {
     })
 }
 
+/// Waits for what the driver does while no time passes for the agent.
+fn wait_still(bench: &mut Bench, wanted: impl Fn(&Bench) -> bool) {
+    let began = now();
+    while !wanted(bench) {
+        assert!(began.elapsed() < Duration::from_mins(1), "nothing came: {:?}", bench.tick.absent.first());
+        std::thread::sleep(Duration::from_millis(20));
+        bench.sample_after(0);
+    }
+}
+
 fn energy(bench: &Bench) -> Option<u64> {
     number(bench, &gpu::ENERGY, "GPU-a")?.as_int()
 }
@@ -213,7 +223,7 @@ fn a_shutdown_that_never_ends_is_a_driver_that_does_not_answer() {
         let released = scope.spawn(move || grip.release(until));
         let is_closing =
             |bench: &Bench| bench.reason(&gpu::POWER, bench.gpu("GPU-a")).text.contains("`nvmlShutdown` has not");
-        wait_for(&mut bench, |bench| !has_power(bench) && is_closing(bench));
+        wait_still(&mut bench, |bench| !has_power(bench) && is_closing(bench));
         assert!(!silent(&bench), "it takes its time");
         bench.sample_after(70);
         assert!(is_closing(&bench) && silent(&bench));
@@ -238,7 +248,7 @@ fn a_driver_that_takes_long_to_shut_down_before_it_is_taken_back_is_no_silent_on
         let released = scope.spawn(move || waits.release(until));
         let is_closing =
             |bench: &Bench| bench.reason(&gpu::POWER, bench.gpu("GPU-a")).text.contains("letting go of the GPUs");
-        wait_for(&mut bench, |bench| !has_power(bench) && is_closing(bench));
+        wait_still(&mut bench, |bench| !has_power(bench) && is_closing(bench));
         assert!(takes.take());
         assert!(released.join().expect("no panic").is_err(), "it was called off");
         // By a clock that is not as far ahead of the driver's as that of `wait_for`.
@@ -345,8 +355,9 @@ fn many_threads_may_let_go_and_take_back_at_once_and_the_sample_waits_for_none_o
                 })
             })
             .collect();
+        // As fast as it can, and so at one instant of the agent's: a minute in which the driver does not close would be a fault.
         while threads.iter().any(|thread| !thread.is_finished()) {
-            bench.sample();
+            bench.sample_after(0);
             for uuid in ["GPU-a", "GPU-b"] {
                 for known in ["driver_failed", "unresponsive"] {
                     let told = bench.value(&gpu::FAULT, uuid, &[fault(known)]);
